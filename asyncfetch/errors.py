@@ -1,0 +1,220 @@
+"""Every exception the package raises itself: one small tree, each with the object, what happened and what to do.
+
+All of them can be pickled, and those that Python already has a word for are also that word: `ObjectNotFound` is a
+`FileNotFoundError`, `AccessDenied` a `PermissionError`, `OriginTimeout` a `TimeoutError`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+def _rebuild(cls: type[AsyncfetchError], args: tuple[Any, ...], state: dict[str, Any]) -> AsyncfetchError:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class AsyncfetchError(Exception):
+    """Base of all errors of this package."""
+
+    hint: ClassVar[str] = ""
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy or self.hint
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.remedy}" if self.remedy else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class UsageError(AsyncfetchError, ValueError):
+    """Raised when a call cannot mean anything: an option out of range, a source of the wrong type."""
+
+
+class InvalidURI(UsageError):
+    """Raised when a text cannot name an object."""
+
+    def __init__(self, uri: str, detail: str, *, remedy: str = "") -> None:
+        super().__init__(f"{uri}: {detail}", remedy=remedy)
+        self.uri = uri
+
+
+class ExtraMissing(AsyncfetchError, ImportError):
+    """Raised when a part of the package needs others that were not installed with it."""
+
+
+class FetcherClosed(AsyncfetchError, RuntimeError):
+    """Raised when a fetcher is used before `async with` has opened it or after it has closed."""
+
+    hint = "Use it inside `async with`."
+
+
+class ForeignUse(AsyncfetchError, RuntimeError):
+    """Raised when a fetcher is used where it does not live: after a fork, or from another event loop."""
+
+    hint = "Open a fetcher of its own there; settings can be pickled and passed on."
+
+
+class CacheUnusable(AsyncfetchError, OSError):
+    """Raised when the cache directory cannot serve: it is a file, not writable, or on a network file system."""
+
+
+class StorageFull(AsyncfetchError, OSError):
+    """Raised when an object could not be written because the cache's disk or quota is full."""
+
+    hint = "Free space, or point cache_dir at another disk."
+
+
+class DecoderUnavailable(AsyncfetchError, RuntimeError):
+    """Raised when decode workers cannot be started at all: not the fault of any image."""
+
+
+class ObjectError(AsyncfetchError):
+    """Base of errors about one object. `uri` names it; `attempts` counts the tries that were made (0: none was)."""
+
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, uri: str, detail: str, *, remedy: str = "", attempts: int = 0) -> None:
+        super().__init__(f"{uri}: {detail}", remedy=remedy)
+        self.uri = uri
+        self.detail = detail
+        self.attempts = attempts
+
+
+class OriginError(ObjectError):
+    """Base of errors in reading from an origin.
+
+    `code` is the origin's own word (S3's error code), `status` the HTTP status, `request_id` what support would ask
+    for; each is None where the failure happened before there was one. `retry_after` is the wait in seconds the origin
+    asked for.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        detail: str,
+        *,
+        remedy: str = "",
+        attempts: int = 0,
+        code: str | None = None,
+        status: int | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(uri, detail, remedy=remedy, attempts=attempts)
+        self.code = code
+        self.status = status
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+
+class ObjectNotFound(OriginError, FileNotFoundError):
+    """Raised when there is no such object, or no such version of it."""
+
+
+class BucketNotFound(OriginError, FileNotFoundError):
+    """Raised when there is no such bucket."""
+
+
+class AccessDenied(OriginError, PermissionError):
+    """Raised when the origin refuses access. Without List permission S3 says so of a missing key too."""
+
+
+class CredentialsError(OriginError, PermissionError):
+    """Base of errors of the identity itself, which no other object will fare better with."""
+
+
+class NoCredentials(CredentialsError):
+    """Raised when no credentials were found anywhere in the standard chain."""
+
+    hint = (
+        "Set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or read a public bucket with anonymous=True."
+    )
+
+
+class ExpiredCredentials(CredentialsError):
+    """Raised when the session's token has expired and could not be refreshed."""
+
+    hint = "Run `aws sso login`, or refresh the credentials."
+
+
+class InvalidCredentials(CredentialsError):
+    """Raised when the access key is unknown to the origin or the signature does not match."""
+
+
+class WrongRegion(OriginError):
+    """Raised when the bucket lives in another region than the one that was asked."""
+
+
+class PreconditionFailed(OriginError):
+    """Raised when the object is no longer the version that If-Match named."""
+
+
+class RangeNotSatisfiable(OriginError, ValueError):
+    """Raised when a range begins behind the object's last byte."""
+
+
+class ObjectArchived(OriginError):
+    """Raised when the object lies in an archive storage class and must be restored first."""
+
+    hint = "Restore it first: aws s3api restore-object."
+
+
+class RequestRefused(OriginError):
+    """Raised when the origin refuses for a reason that has no class of its own; see `code` and `status`."""
+
+
+class EndpointUnreachable(OriginError, ConnectionError):
+    """Raised when no connection could be made: name resolution, refusal, TLS."""
+
+    retryable = True
+
+
+class TransferInterrupted(OriginError, ConnectionError):
+    """Raised when a connection ended before the whole answer was there, or it was not the one announced."""
+
+    retryable = True
+
+
+class OriginTimeout(OriginError, TimeoutError):
+    """Raised when the origin did not answer in time."""
+
+    retryable = True
+
+
+class Throttled(OriginError):
+    """Raised when the origin asks for fewer requests (503 SlowDown, 429)."""
+
+    retryable = True
+
+
+class ServerError(OriginError):
+    """Raised when the origin itself failed (another 5xx)."""
+
+    retryable = True
+
+
+class DecodeError(ObjectError):
+    """Base of errors in making pixels of bytes that were fetched whole."""
+
+
+class EmptyObject(DecodeError):
+    """Raised when the object has no bytes at all."""
+
+
+class UnsupportedFormat(DecodeError):
+    """Raised when the content is not an image that can be read; the message says what was found."""
+
+
+class CorruptImage(DecodeError):
+    """Raised when the content begins as an image but is truncated or damaged."""
+
+
+class WorkerDied(DecodeError):
+    """Raised for the one image that a decode worker was working on when it died."""

@@ -1,0 +1,172 @@
+"""Plain data that crosses rooms: what origins tell, what streams yield, what a job reports."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from asyncfetch.uris import Location
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import numpy as np
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectStat:
+    """What an origin says of one object without its bytes.
+
+    `etag` is without quotes (a weak one keeps its `W/`), None where the origin has none. `version` is None on a
+    bucket without versions. `last_modified` is aware, in UTC. `as_of`, in seconds since 1970, is set by a fetcher's
+    listing: the origin said this then or later, which spares a cached object its own check.
+    """
+
+    uri: str
+    size: int
+    etag: str | None = None
+    version: str | None = None
+    last_modified: datetime | None = None
+    as_of: float | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NotModified:
+    """An origin's answer to a conditional read: what the caller has is still the object (RFC 9110, section 15.4.5)."""
+
+    uri: str
+
+
+# What a user may name an object by, and hand in. The payload rides along untouched and comes out with the item.
+Name = str | os.PathLike[str] | Location | ObjectStat
+Source = Name | tuple[Name, Any]
+Sources = Iterable[Source] | AsyncIterable[Source]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object on local disk.
+
+    `path` may be read until the stream that yielded the entry moves on, or, from `fetch`, until the fetcher closes;
+    it must not be written. `digest` is `"blake3:<hex>"` (or `"sha256:<hex>"`); a `file://` object is served in place
+    and has none until it is asked for: `await fetcher.digest(entry)`. `from_cache` says that no body was transferred
+    for this entry. `index` is its position in the sources, 0 for a single call.
+    """
+
+    uri: str
+    filename: str
+    size: int
+    digest: str | None
+    etag: str | None
+    from_cache: bool
+    index: int = 0
+    payload: Any = None
+
+    @property
+    def path(self) -> Path:
+        """Where the bytes are. (`filename` is the same as text; making a Path of it costs more than a look-up.)"""
+        return Path(self.filename)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Image:
+    """One decoded image.
+
+    `pixels` is a NumPy array over shared memory, (H, W, 3) uint8 RGB unless asked otherwise; it is writable, and its
+    memory returns to the pool when the last view of it is gone. Copy what is kept for long.
+    """
+
+    uri: str
+    pixels: npt.NDArray[np.uint8]
+    entry: Entry
+    index: int = 0
+    payload: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The place in a stream of an object that could not be had.
+
+    `stage` is one of `"source"`, `"fetch"`, `"cache"`, `"decode"`. `exception` is what `on_error="raise"` would raise.
+    """
+
+    uri: str
+    index: int
+    payload: Any
+    stage: str
+    attempts: int
+    exception: Exception
+
+
+class Verdict(NamedTuple):
+    """Which stage held a run back, as a word for programs and a sentence for people."""
+
+    stage: str
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+class Percentiles(NamedTuple):
+    """Of durations, in seconds."""
+
+    p50: float
+    p95: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a finished job did.
+
+    `objects` and `bytes` count what is now on disk, `downloaded` and `downloaded_bytes` what of it was transferred;
+    `failed` counts the rest, of which `failures` holds the first thousand and `failures_by_kind` the number by
+    exception name. `seconds` are of the wall clock.
+    """
+
+    objects: int
+    bytes: int
+    downloaded: int
+    downloaded_bytes: int
+    failed: int
+    failures: tuple[Failure, ...]
+    failures_by_kind: Mapping[str, int]
+    seconds: float
+    verdict: Verdict
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of the objects that needed no transfer, 0.0 where there were none."""
+        return (self.objects - self.downloaded) / self.objects if self.objects else 0.0
+
+
+class Stats(NamedTuple):
+    """Counts since a fetcher was opened, and levels of now."""
+
+    objects: int  # served, each time it was asked for
+    bytes: int  # of those objects
+    hits: int  # objects served without asking their origin
+    revalidated: int  # served from the cache after the origin, or a listing, confirmed them
+    downloaded: int  # bodies transferred into the cache or a private file
+    downloaded_bytes: int
+    shared: int  # requests that joined one already under way
+    retries: int
+    failures: Mapping[str, int]  # by name of the exception
+    first_byte: Percentiles  # from a request to the head of its answer, of reads that transferred a body
+    whole_body: Percentiles  # from a request to the last byte
+    lanes: int  # objects that may be read at once
+    lanes_busy: int
+    waiting: int  # in line for a lane
+    memory: int  # bytes of the budget in use
+    memory_peak: int
+    memory_budget: int
+    workers: int  # decode workers running
+    decoded: int
+    decode_seconds: float  # work of all workers
+    cache_seconds: float  # work of the cache's thread
+    verdict: Verdict  # which stage held it back

@@ -1,0 +1,183 @@
+"""Configuration: a few frozen groups, picklable, checked when they are made."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from asyncfetch.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+Revalidate = Literal["once", "always", "never"] | float
+Addressing = Literal["auto", "path", "virtual"]
+Digest = Literal["blake3", "sha256"]
+
+_SIZE = re.compile(r"\s*(\d{1,18})(?:\.(\d{1,18}))?\s*(?:([kmgt])(i)?)?b?\s*\Z", re.IGNORECASE | re.ASCII)
+
+
+def parse_size(value: int | str, *, name: str = "size") -> int:
+    """Reads bytes from a number or from text such as `"512MiB"`, `"1.5 GB"`, `"64k"`; a unit without `i` is decimal.
+
+    What is left of a byte is dropped. Raises `UsageError` for anything else and for less than one byte.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise UsageError(f"{name} must be bytes as a number, or text such as '512MiB', not {value!r}")
+    if isinstance(value, str):
+        found = _SIZE.match(value)
+        if found is None:
+            raise UsageError(f"{name} {value!r} is not a size", remedy="Write bytes, or such as '512MiB' or '2GB'.")
+        whole, part, unit, binary = found.groups(default="")
+        factor: int = (1024 if binary else 1000) ** " kmgt".index(unit.lower() or " ")
+        size: int = int(whole + part) * factor // 10 ** len(part)  # in whole numbers: floats lose bytes
+    else:
+        size = value
+    if size < 1:
+        raise UsageError(f"{name} must be at least one byte, not {value}")
+    return size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """How a bucket is reached. What is None is left to the standard AWS variables and profile.
+
+    `addressing` is `"virtual"` (bucket in the host name), `"path"`, or `"auto"`: path for a custom endpoint or a bucket
+    name with dots, else virtual.
+    """
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    anonymous: bool = False
+    requester_pays: bool = False
+    addressing: Addressing = "auto"
+    origin: Literal["native", "boto"] = "native"
+
+    def __post_init__(self) -> None:
+        if self.endpoint_url is not None and not re.match(r"https?://[^/\s]", self.endpoint_url):
+            raise UsageError(
+                f"endpoint_url {self.endpoint_url!r} is not a URL",
+                remedy="Write it such as https://storage.example.com.",
+            )
+        if self.origin not in ("native", "boto"):
+            raise UsageError(f"origin must be 'native' or 'boto', not {self.origin!r}")
+        if self.addressing not in ("auto", "path", "virtual"):
+            raise UsageError(f"addressing must be 'auto', 'path' or 'virtual', not {self.addressing!r}")
+
+    @property
+    def endpoint(self) -> str | None:
+        """The endpoint in force: the one given here, else by the environment, else None for AWS itself."""
+        names = ("ASYNCFETCH_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+        return self.endpoint_url or next((os.environ[name] for name in names if os.environ.get(name)), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachePolicy:
+    """Where blobs are kept and how far they are trusted.
+
+    `cache_dir` None is `ASYNCFETCH_CACHE_DIR`, else the platform's cache directory. `revalidate` says when a cached
+    object is checked against its origin by a conditional GET: `"once"` a job, `"always"`, `"never"`, or when the last
+    check is older than so many seconds.
+    """
+
+    cache_dir: str | os.PathLike[str] | None = None
+    revalidate: Revalidate = "once"
+    digest: Digest = "blake3"
+
+    def __post_init__(self) -> None:
+        if self.digest not in ("blake3", "sha256"):
+            raise UsageError(f"digest must be 'blake3' or 'sha256', not {self.digest!r}")
+        if isinstance(self.revalidate, bool) or not (
+            self.revalidate in ("once", "always", "never")
+            if isinstance(self.revalidate, str)
+            else isinstance(self.revalidate, int | float) and self.revalidate >= 0
+        ):
+            raise UsageError(f"revalidate must be 'once', 'always', 'never' or seconds, not {self.revalidate!r}")
+
+    @property
+    def directory(self) -> Path:
+        """The directory in force, absolute."""
+        chosen = self.cache_dir or os.environ.get("ASYNCFETCH_CACHE_DIR")
+        if chosen:
+            return Path(chosen).expanduser().absolute()
+        import platformdirs
+
+        return platformdirs.user_cache_path("asyncfetch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkPolicy:
+    """How the network is used. Times are in seconds.
+
+    `concurrency` is the number of objects read at once; `attempts` the tries an object gets before its error stands.
+
+    An object of `parts_from` bytes or more is read in parts of `part_size` bytes, several at once where the network
+    would idle otherwise, and goes on from where it was when a connection breaks; `parts_from` None leaves every object
+    to one connection.
+    """
+
+    concurrency: int = 64
+    connect_timeout: float = 10.0
+    read_timeout: float = 60.0
+    attempts: int = 5
+    parts_from: int | None = 16 * MIB
+    part_size: int = 8 * MIB  # what AWS's own transfer managers take; ten round trips' worth at 85 MB/s and 10 ms
+
+    def __post_init__(self) -> None:
+        _check_count(self.concurrency, "concurrency", 1, 10_000)
+        _check_count(self.attempts, "attempts", 1, 100)
+        _check_count(self.part_size, "part_size", 1 * KIB, GIB)
+        if self.parts_from is not None:
+            _check_count(self.parts_from, "parts_from", 1, 1 << 60)
+        _check_seconds(self.connect_timeout, "connect_timeout")
+        _check_seconds(self.read_timeout, "read_timeout")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodePolicy:
+    """How images are decoded. `workers` None is one for each core this process may use."""
+
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None:
+            _check_count(self.workers, "workers", 1, 1_000)
+
+    @property
+    def worker_count(self) -> int:
+        """The number of workers in force."""
+        if self.workers is not None:
+            return self.workers
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything a fetcher is made of, as one picklable value. `buckets` overrides `access` for those it names."""
+
+    access: Access = field(default_factory=Access)
+    buckets: Mapping[str, Access] = field(default_factory=dict)
+    cache: CachePolicy = field(default_factory=CachePolicy)
+    network: NetworkPolicy = field(default_factory=NetworkPolicy)
+    decode: DecodePolicy = field(default_factory=DecodePolicy)
+    memory_budget: int = 512 * MIB
+
+    def access_for(self, bucket: str) -> Access:
+        """How one bucket is reached."""
+        return self.buckets.get(bucket, self.access)
+
+
+def _check_count(value: int, name: str, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise UsageError(f"{name} must be a whole number from {least} to {most}, not {value!r}")
+
+
+def _check_seconds(value: float, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise UsageError(f"{name} must be seconds greater than 0, not {value!r}")

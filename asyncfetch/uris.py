@@ -1,0 +1,145 @@
+"""What a user may call an object: S3 URIs, file URIs, web URLs and plain paths, parsed once into a `Location`."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+from asyncfetch.errors import InvalidURI
+
+MAX_KEY_BYTES = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
+_VERSION = "?versionId="
+_VERSION_ID = re.compile(r"[^?&#/\s\ud800-\udfff]*\Z")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_BUCKET = re.compile(r"[^\s/?#\x00-\x1f\x7f\ud800-\udfff]+\Z")
+_UNSENDABLE = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]")  # what would break a request line, or cannot be sent at all
+
+
+class Location(NamedTuple):
+    """Where one object is: the parsed form of a URI, and the way to name what a URI cannot.
+
+    `scheme` is `"s3"`, `"file"`, `"http"` or `"https"`. For S3, `container` is the bucket and `key` the raw key, never
+    percent-decoded. For a file, `container` is empty and `key` is the path. For the web, `container` is the host with
+    its port, and `key` the rest as it was written.
+    """
+
+    scheme: str
+    container: str
+    key: str
+    version: str | None = None
+
+    def __str__(self) -> str:
+        if self.scheme == "s3":
+            if self.version is not None:
+                return f"s3://{self.container}/{self.key}{_VERSION}{self.version}"
+            # An empty version closes a key which itself ends like one, so that parse() gives back what str() wrote.
+            guard = _VERSION if _split_version(self.key)[0] != self.key else ""
+            return f"s3://{self.container}/{self.key}{guard}"
+        if self.scheme == "file":
+            # Names that are not UTF-8 come as surrogates (PEP 383); their bytes are what a URI can say.
+            return f"file://{quote(self.key, safe='/~', errors='surrogateescape')}"
+        return f"{self.scheme}://{self.container}{self.key}"
+
+
+def s3(bucket: str, key: str, version: str | None = None) -> Location:
+    """Names an S3 object by its parts, for keys that a URI would misread (`photo?versionId=1` can be a key).
+
+    Raises `InvalidURI` where `parse` would: a bucket or key that S3 cannot have.
+    """
+    location = Location("s3", bucket, key, version or None)
+    _check_s3(location, str(location))
+    return location
+
+
+def parse(uri: str | os.PathLike[str]) -> Location:
+    """Reads a URI, or a path when there is no scheme.
+
+    - `s3://bucket/key`, with `?versionId=...` at its very end as the version. Keys are raw: `%20` is three characters,
+      and `..`, `//`, a leading or a trailing slash are kept as they are. An empty version means no version.
+    - `file:///path`, percent-decoded (RFC 8089), and plain paths, which are not. Relative paths are resolved against
+      the current directory now, so a later `chdir` changes nothing.
+    - `https://…` and `http://…`, without the fragment.
+
+    Raises `InvalidURI` for another scheme, a missing bucket, a key of more than 1,024 bytes of UTF-8, a web URL with
+    spaces or control characters, and for what is neither text nor a path.
+    """
+    try:
+        text = os.fspath(uri)
+    except TypeError:
+        raise InvalidURI(repr(uri), "it is neither text nor a path") from None
+    if isinstance(text, bytes):
+        raise InvalidURI(repr(text), "a path in bytes is not supported", remedy="Pass it through os.fsdecode first.")
+    if text.startswith("s3://"):
+        return _parse_s3(text)
+    found = _SCHEME.match(text) if isinstance(uri, str) else None
+    if found is None:
+        return _file(text, text)
+    scheme = found[1].lower()
+    rest = text[found.end() :]
+    if scheme == "s3":
+        return _parse_s3("s3://" + rest)
+    if scheme == "file":
+        host, slash, path = rest.partition("/")
+        if host not in ("", "localhost"):
+            raise InvalidURI(
+                text, f"the file would be on another host, {host!r}", remedy="Write file:///path with three slashes."
+            )
+        return _file(unquote(slash + path, errors="surrogateescape"), text)
+    if scheme in ("http", "https"):
+        host, slash, path = rest.partition("#")[0].partition("/")
+        host, question, query = host.partition("?")
+        if not host:
+            raise InvalidURI(text, "it names no host")
+        if _UNSENDABLE.search(rest):
+            raise InvalidURI(ascii(text), "a URL cannot contain this character", remedy="Percent-encode it.")
+        return Location(scheme, host, (question and f"/?{query}") + slash + path if slash or question else "/")
+    raise InvalidURI(
+        text, f"the scheme {scheme!r} is not known", remedy="Use s3://, https://, http://, file:// or a path."
+    )
+
+
+def _parse_s3(text: str) -> Location:
+    bucket, _, key = text[5:].partition("/")
+    key, version = _split_version(key)
+    location = Location("s3", bucket, key, version or None)
+    _check_s3(location, text)
+    return location
+
+
+def _split_version(key: str) -> tuple[str, str]:
+    """Splits `?versionId=…` from the end of a key; a tail that no version id can be belongs to the key."""
+    head, mark, tail = key.rpartition(_VERSION)
+    if mark and _VERSION_ID.match(tail):
+        return head, tail
+    return key, ""
+
+
+def _check_s3(location: Location, text: str) -> None:
+    if not location.container:
+        raise InvalidURI(text, "it names no bucket", remedy="Write s3://bucket/key.")
+    if not _BUCKET.match(location.container):
+        raise InvalidURI(ascii(text), f"{location.container!r} cannot be a bucket's name")
+    if location.version is not None and not _VERSION_ID.match(location.version):
+        raise InvalidURI(text, f"{location.version!r} cannot be a version id")
+    try:
+        encoded = location.key.encode()
+    except UnicodeEncodeError:
+        raise InvalidURI(ascii(text), "the key is not valid Unicode", remedy="Keys of S3 are UTF-8.") from None
+    if len(encoded) > MAX_KEY_BYTES:
+        raise InvalidURI(text, f"the key has {len(encoded)} bytes; S3 allows {MAX_KEY_BYTES}")
+
+
+def _file(path: str, text: str) -> Location:
+    if not path:
+        raise InvalidURI(text, "it is empty")
+    if "\0" in path:
+        raise InvalidURI(ascii(text), "a path cannot contain NUL")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise InvalidURI(ascii(text), "it cannot be the name of a file here") from None
+    if not path.startswith("/"):
+        path = os.path.abspath(path)  # noqa: PTH100 (links stay links)
+    return Location("file", "", path)
