@@ -1,0 +1,32 @@
+"""The disk cache: bodies go in through sinks, lie under their digest, and are found again by who they are."""
+
+from asyncfetch.cache.buffers import BufferPool, BufferStatistics
+from asyncfetch.cache.digests import digest_file
+from asyncfetch.cache.parts import PART_MEMORY, PartedBody, PartSink
+from asyncfetch.cache.policy import Freshness, decide
+from asyncfetch.cache.records import CacheStatistics, CacheStats, Found, Published, Ref, RefKey
+from asyncfetch.cache.sinks import BODY_MEMORY, SMALL, Body, BodySink, MemorySink
+from asyncfetch.cache.store import Cache
+
+__all__ = [
+    "BODY_MEMORY",
+    "PART_MEMORY",
+    "SMALL",
+    "Body",
+    "BodySink",
+    "BufferPool",
+    "BufferStatistics",
+    "Cache",
+    "CacheStatistics",
+    "CacheStats",
+    "Found",
+    "Freshness",
+    "MemorySink",
+    "PartSink",
+    "PartedBody",
+    "Published",
+    "Ref",
+    "RefKey",
+    "decide",
+    "digest_file",
+]

@@ -1,0 +1,119 @@
+"""Blobs: bytes under the name of their digest, `blobs/<algorithm>/ab/<hex>`, published by rename and only whole.
+
+Rejected: an fsync for each (some 5 ms on a disk, for a cache that can fetch again), and a hard link instead of the
+rename, which not every file system has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from asyncfetch.cache import files
+
+if TYPE_CHECKING:
+    from asyncfetch.cache.owner import Owner
+
+
+class Blobs:
+    """The blobs of one cache directory. Raises `OSError` as the system does; a failed write leaves nothing behind."""
+
+    def __init__(self, root: str, owner: Owner) -> None:
+        self.root = root
+        self._owner = owner
+
+    def path(self, digest: str) -> str:
+        """Where the blob of a digest lies, if it does."""
+        algorithm, _, name = digest.partition(":")
+        return f"{self.root}/{algorithm}/{name[:2]}/{name}"
+
+    def find(self, digest: str, size: int) -> str | None:
+        """The path of a blob that is there with its right size."""
+        path = self.path(digest)
+        return path if files.size_of(path) == size else None
+
+    def put(self, digest: str, data: memoryview) -> tuple[str, bool]:
+        """Publishes bytes from memory. Returns the path, and False when they were there already.
+
+        A blob of another size than its bytes have was damaged from outside, and is replaced.
+        """
+        path = self.path(digest)
+        if files.size_of(path) == len(data):
+            return path, False
+        try:
+            self._publish(self._write(data), path)
+        except FileNotFoundError as error:
+            # A stranger removed our unfinished file. Locks are not relied upon to prevent that: it is written again.
+            self._owner.renew(str(error.filename))
+            self._publish(self._write(data), path)
+        return path, True
+
+    def adopt(self, digest: str, size: int, temp: str) -> tuple[str, bool]:
+        """Publishes a whole file of the owner's, which is gone from its place afterwards, needed or not."""
+        path = self.path(digest)
+        if files.size_of(path) == size:
+            files.remove(temp)
+            return path, False
+        self._publish(temp, path)
+        return path, True
+
+    def keep(self, data: memoryview) -> str:
+        """Writes bytes into a private file of the owner's, and returns its path."""
+        try:
+            return self._write(data)
+        except FileNotFoundError as error:
+            self._owner.renew(str(error.filename))
+            return self._write(data)
+
+    def count(self) -> tuple[int, int]:
+        """Walks over all blobs of all algorithms: their number and the bytes in them."""
+        number = total = 0
+        for directory in self._shards():
+            for _, size in files.sizes(directory):
+                number, total = number + 1, total + size
+        return number, total
+
+    def clear(self) -> tuple[int, int]:
+        """Removes all blobs; their number and bytes. Whoever has one open keeps its bytes."""
+        number = total = 0
+        for directory in self._shards():
+            for name, size in list(files.sizes(directory)):
+                if files.remove(f"{directory}/{name}"):
+                    number, total = number + 1, total + size
+        return number, total
+
+    def _shards(self) -> list[str]:
+        algorithms = [f"{self.root}/{name}" for name in files.names(self.root)]
+        return [f"{algorithm}/{name}" for algorithm in algorithms for name in files.names(algorithm)]
+
+    def _write(self, data: memoryview) -> str:
+        temp = self._owner.new_path()
+        descriptor = files.create(temp)
+        try:
+            try:
+                files.write(descriptor, data)
+            finally:
+                files.close(descriptor)
+        except BaseException:
+            _discard(temp)
+            raise
+        return temp
+
+    def _publish(self, temp: str, path: str) -> None:
+        try:
+            try:
+                files.rename(temp, path)
+            except FileNotFoundError:
+                shard = path.rpartition("/")[0]
+                files.make_directory(shard.rpartition("/")[0])
+                files.make_directory(shard)
+                files.rename(temp, path)
+        except BaseException:
+            _discard(temp)
+            raise
+
+
+def _discard(temp: str) -> None:
+    """Removes what a failure left, without hiding that failure behind a second one."""
+    with contextlib.suppress(OSError):
+        files.remove(temp)

@@ -1,0 +1,80 @@
+"""A cache's directory: made where there is none, and refused with a reason where it cannot serve."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from asyncfetch.cache import files, mounts
+from asyncfetch.cache.failures import explain
+from asyncfetch.errors import CacheUnusable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VERSION = 1  # of the layout below `v<VERSION>`; another one would lie beside it
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The directories of a cache, all on one file system."""
+
+    blobs: str
+    tmp: str  # of owners
+    index: str
+
+
+def prepare(directory: Path) -> Layout:
+    """Makes the directory (mode 0700, its parents by the umask) and the layout in it.
+
+    Raises `CacheUnusable` when it is a file, cannot be made or written, lies on a network file system, or was made by a
+    newer version; `StorageFull` when the disk is.
+    """
+    top = str(directory)
+    _make(top)
+    _refuse_network(top)
+    _refuse_newer(top)
+    root = f"{top}/v{VERSION}"
+    layout = Layout(*(f"{root}/{name}" for name in ("blobs", "tmp", "index")))
+    for path in (root, layout.blobs, layout.tmp, layout.index):
+        try:
+            files.make_directory(path)
+        except OSError as error:
+            raise explain(error, path) from error
+    return layout
+
+
+def _make(top: str) -> None:
+    missing, path = [], top
+    while not os.path.lexists(path):
+        missing.append(path)
+        path = path.rpartition("/")[0] or "/"
+    if not os.path.isdir(path):  # noqa: PTH112 - a Path would raise where its target cannot be seen
+        detail = "the cache directory is a file" if path == top else f"the cache directory would lie in a file, {path}"
+        raise CacheUnusable(f"{top}: {detail}", remedy="Remove that file, or point cache_dir elsewhere.")
+    try:
+        for path in reversed(missing):
+            files.make_directory(path, mode=0o700 if path == top else 0o777)
+    except OSError as error:
+        raise explain(error, top) from error
+
+
+def _refuse_network(top: str) -> None:
+    mount = mounts.mount_of(os.path.realpath(top), mounts.mounts())
+    if mount is not None and mount.is_network:
+        raise CacheUnusable(
+            f"{top}: the cache directory lies on a network file system ({mount.kind} at {mount.point}), "
+            "where neither its index nor its renames can be relied on",
+            remedy="Point cache_dir (or ASYNCFETCH_CACHE_DIR) at a disk of this machine.",
+        )
+
+
+def _refuse_newer(top: str) -> None:
+    versions = [int(found[1]) for found in map(re.compile(r"v(\d{1,9})\Z").match, files.names(top)) if found]
+    if max(versions, default=0) > VERSION:
+        raise CacheUnusable(
+            f"{top}: the cache was made by a newer version of asyncfetch: layout v{max(versions)}, not v{VERSION}",
+            remedy="Upgrade asyncfetch, or point cache_dir elsewhere.",
+        )

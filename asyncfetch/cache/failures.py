@@ -1,0 +1,34 @@
+"""What an error of the operating system means for the cache."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from asyncfetch.errors import CacheUnusable, StorageFull
+
+# EFBIG is a quota too: `ulimit -f`, or what the file system can hold in one file.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+_REMEDIES = {
+    errno.EACCES: "Make it writable for this user, or point cache_dir elsewhere.",
+    errno.EPERM: "Make it writable for this user, or point cache_dir elsewhere.",
+    errno.EROFS: "Point cache_dir at a disk that can be written.",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n), or lower the concurrency.",
+    errno.ENOENT: "The cache was removed while it was in use: open it anew.",
+    errno.EIO: "The disk reports a fault: point cache_dir at another one.",
+}
+
+
+def explain(error: OSError, path: str) -> CacheUnusable | StorageFull:
+    """Makes the cache's own error of the system's, with its cause, `errno` and `filename`."""
+    said = os.strerror(error.errno) if error.errno else str(error)
+    told: CacheUnusable | StorageFull
+    if error.errno in _FULL:
+        told = StorageFull(f"{path}: {said}")
+    else:
+        told = CacheUnusable(
+            f"{path}: {said}", remedy=_REMEDIES.get(error.errno or 0, "Point cache_dir at another disk.")
+        )
+    told.errno, told.filename, told.__cause__ = error.errno, path, error
+    return told

@@ -1,0 +1,337 @@
+"""The index: which blob each known object is, in SQLite, disposable.
+
+`index/CURRENT` names the generation in force, `index-<generation>.sqlite`. A database that is lost, damaged or of
+another schema is left alone, a new one is begun beside it, and `CURRENT` is swapped by rename; every process looks at
+`CURRENT` before each batch and follows. Losing the index loses no blob, only the knowledge of which object it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import re
+import secrets
+import sqlite3
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from asyncfetch.cache import database, files
+from asyncfetch.cache.records import Ref, RefKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from asyncfetch.settings import Digest
+
+_log = logging.getLogger(__name__)
+
+_STUCK_SECONDS = 0.05  # the wait once that has happened, so that a stuck process slows nobody down to a batch in 2 s
+RETRY_SECONDS = 5.0  # between attempts to begin an index where there can be none, as on a full disk
+BEGINNING_NS = 10 * 10**9  # no process takes so long from making a database to naming it in CURRENT
+
+_ONE = "endpoint = ? AND container = ? AND key = ? AND version = ?"
+_FIND = f"SELECT size, etag, digest, validated, last_modified FROM refs WHERE {_ONE} AND algorithm = ?"  # noqa: S608
+_REMEMBER = "INSERT OR REPLACE INTO refs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_CONFIRM = f"UPDATE refs SET validated = ? WHERE {_ONE} AND algorithm = ? AND digest = ? AND etag IS ?"  # noqa: S608
+_FORGET = f"DELETE FROM refs WHERE {_ONE}"  # noqa: S608
+
+_Stamps = tuple[files.Stamp | None, int | None]
+_GENERATION = re.compile(rb"[0-9a-f]{16}\Z")
+
+
+class Change(NamedTuple):
+    """One change to the index, as a statement and its row. Made by the functions below."""
+
+    statement: str
+    row: tuple[str | bytes | int | float | None, ...]
+
+
+def remember(key: RefKey, ref: Ref) -> Change:
+    """The object is this blob."""
+    algorithm, _, name = ref.digest.partition(":")
+    return Change(
+        _REMEMBER, (*key, algorithm, bytes.fromhex(name), ref.size, ref.etag, ref.last_modified, ref.validated)
+    )
+
+
+def confirm(key: RefKey, ref: Ref, at: float) -> Change:
+    """The object was still what `ref` says at this time; nothing where the index says another thing by now."""
+    algorithm, _, name = ref.digest.partition(":")
+    return Change(_CONFIRM, (at, *key, algorithm, bytes.fromhex(name), ref.etag))
+
+
+def forget(key: RefKey) -> Change:
+    """There is no such object."""
+    return Change(_FORGET, tuple(key))
+
+
+class Index:
+    """The index of one cache directory, for one thread at a time.
+
+    Once open it raises no failure of its own: what it cannot read is unknown, what it cannot write is not remembered,
+    and a warning in the log says so once.
+    """
+
+    def __init__(self, directory: str, algorithm: Digest, scratch: Callable[[], str]) -> None:
+        """Opens the generation in force, or begins one.
+
+        `scratch` gives paths for temporary files on the same file system. Raises `OSError`, `sqlite3.Error` or
+        `ValueError` when no index can be had at all.
+        """
+        self._directory = directory
+        self._algorithm = algorithm
+        self._scratch = scratch
+        self._connection: sqlite3.Connection | None = None
+        self._stamps: _Stamps | None = None  # of what is open; None when that was not in force any more
+        self._path = ""
+        self._retry_at = 0.0
+        self._warned: set[str] = set()
+        self._stuck = False  # the write lock could not be had last time
+        self._attach()
+
+    def follow(self) -> None:
+        """Opens another generation if `CURRENT` names one by now. Two `stat` calls when it does not."""
+        if self._connection is None and time.monotonic() < self._retry_at:
+            return
+        if self._connection is None or self._stamps != self._look():
+            self._reattach()
+
+    def find(self, keys: Sequence[RefKey]) -> list[Ref | None]:
+        """What is known of each object. Raises `ValueError` for a key that is not valid Unicode."""
+        connection = self._connection
+        if connection is None:
+            return [None] * len(keys)
+        algorithm = self._algorithm
+        prefix = algorithm + ":"
+        found: list[Ref | None] = []
+        try:
+            # One read transaction: without it every statement takes and drops the lock, a third of its time.
+            connection.execute("BEGIN")
+            try:
+                for key in keys:
+                    row = connection.execute(_FIND, (*key, algorithm)).fetchone()
+                    found.append(row and Ref(row[0], row[1], prefix + row[2].hex(), row[3], row[4]))
+            finally:
+                database.leave(connection)
+        # A damaged record can also come as values of other types than were written.
+        except (sqlite3.Error, AttributeError, TypeError) as error:
+            self._failed(error, "read")
+            return [None] * len(keys)
+        return found
+
+    def apply(self, changes: Sequence[Change]) -> bool:
+        """Makes changes in their order, all in one transaction. False when they could not be remembered."""
+        for _ in range(2):  # the second time in the generation that a damaged one was left for
+            connection = self._connection
+            if connection is None:
+                return False
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    for statement, group in itertools.groupby(changes, _statement):
+                        connection.executemany(statement, [change.row for change in group])
+                    connection.execute("COMMIT")
+                finally:
+                    database.leave(connection)
+            except sqlite3.Error as error:
+                if not self._failed(error, "write"):
+                    return False
+            except ValueError as error:
+                self._warn("write", error)
+                return False
+            else:
+                self._unstick(connection)
+                return True
+        return False
+
+    def totals(self) -> tuple[int, int]:
+        """The number of refs and the sum of their sizes."""
+        try:
+            if self._connection is not None:
+                number, total = self._connection.execute("SELECT count(*), coalesce(sum(size), 0) FROM refs").fetchone()
+                return number, total
+        except sqlite3.Error as error:
+            self._failed(error, "read")
+        return 0, 0
+
+    def restart(self) -> None:
+        """Begins a new, empty generation."""
+        try:
+            self._replace(files.read(self._current, 64))
+        except (OSError, sqlite3.Error, ValueError) as error:
+            self._warn("restart", error)
+
+    def remove_others(self) -> None:
+        """Removes the files of other generations. For one who knows that nobody else is using this directory."""
+        own = self._path.rpartition("/")[2]
+        with contextlib.suppress(OSError):
+            for name in files.names(self._directory):
+                if name.startswith("index-") and not name.startswith(own):
+                    files.remove(f"{self._directory}/{name}")
+
+    def close(self) -> None:
+        """Closes the database."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+    @property
+    def _current(self) -> str:
+        return f"{self._directory}/CURRENT"
+
+    def _look(self) -> _Stamps:
+        """What is in force now: the file `CURRENT`, and the database by its inode alone, as it changes all the time."""
+        found = files.stamp_of(self._path)
+        return files.stamp_of(self._current), found and found.inode
+
+    def _attach(self) -> None:
+        """Opens the generation that `CURRENT` names, or begins one where that cannot be used."""
+        files.make_directory(self._directory)
+        named = files.read(self._current, 64)
+        if named is not None:
+            try:
+                self._use(named)
+            except (OSError, sqlite3.Error, ValueError) as error:
+                self._replace(named)
+                self._warn_begun(error)
+            return
+        lost = bool(self._path) or self._has_old_files()
+        self._replace(None)
+        if lost:
+            self._warn_begun("CURRENT is missing")
+
+    def _reattach(self) -> bool:
+        self.close()
+        try:
+            self._attach()
+        except (OSError, sqlite3.Error, ValueError) as error:
+            self._put_off(error)
+            return False
+        return True
+
+    def _leave_damaged(self, reason: Exception) -> bool:
+        """Goes on with another generation: the one that somebody else has begun by now, or a new one."""
+        self.close()
+        try:
+            named = files.read(self._current, 64)
+            if named is not None and self._path_of(named) != self._path:
+                return self._reattach()
+            self._replace(named)
+        except (OSError, sqlite3.Error, ValueError) as error:
+            self._put_off(error)
+            return False
+        self._warn_begun(reason)
+        return True
+
+    def _put_off(self, error: Exception) -> None:
+        self._retry_at = time.monotonic() + RETRY_SECONDS
+        self._warn("open", error)
+
+    def _path_of(self, named: bytes) -> str:
+        """The database that `CURRENT` names. Raises `ValueError` when that is not one of ours."""
+        if not _GENERATION.match(named):
+            raise ValueError(f"{named!r} names no generation")
+        return f"{self._directory}/index-{named.decode()}.sqlite"
+
+    def _use(self, named: bytes) -> None:
+        self._take(named, database.connect(self._path_of(named)))
+
+    def _take(self, named: bytes, connection: sqlite3.Connection) -> None:
+        self.close()
+        self._path, self._connection = self._path_of(named), connection
+        # In this order: a swap by another process meanwhile is seen here, or by the next follow().
+        self._stamps = self._look()
+        if files.read(self._current, 64) != named:
+            self._stamps = None
+
+    def _replace(self, named: bytes | None) -> None:
+        """Begins a generation in the place of the one that `CURRENT` named, unless another process was first."""
+        generation = secrets.token_hex(8).encode()
+        path = self._path_of(generation)
+        connection = database.connect(path, create=True)
+        try:
+            first = self._swap(named, generation)
+        except BaseException:
+            _throw_away(connection, path)
+            raise
+        if first:
+            self._take(generation, connection)
+        else:
+            _throw_away(connection, path)
+            self._use(files.read(self._current, 64) or b"")
+
+    def _swap(self, named: bytes | None, generation: bytes) -> bool:
+        """Lets `CURRENT` name a generation. False when it no longer names what it did."""
+        scratch = self._scratch()
+        try:
+            descriptor = files.create(scratch)
+            try:
+                files.write(descriptor, memoryview(generation))
+            finally:
+                files.close(descriptor)
+            if files.read(self._current, 64) != named:
+                return False
+            if named is None:
+                # Processes that start together agree on the first: a link fails where a rename would replace.
+                try:
+                    files.link(scratch, self._current)
+                except FileExistsError:
+                    return False
+                except OSError:  # a file system without links
+                    files.rename(scratch, self._current)
+            else:
+                files.rename(scratch, self._current)
+        finally:
+            with contextlib.suppress(OSError):
+                files.remove(scratch)
+        return True
+
+    def _has_old_files(self) -> bool:
+        """True for an index that was in use, not only being begun by another process at this moment."""
+        stamps = [files.stamp_of(f"{self._directory}/{name}") for name in files.names(self._directory)]
+        return any(stamp and stamp.modified_ns < time.time_ns() - BEGINNING_NS for stamp in stamps)
+
+    def _failed(self, error: Exception, doing: str) -> bool:
+        """Judges a failure. True when the database was beyond repair and another is in its place."""
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is None:
+            # The module's own: what came was not even text (damage), or what was given could not be bound (our fault).
+            damaged = not isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError)
+        else:
+            damaged = code & 0xFF in database.BROKEN
+        if damaged:
+            return self._leave_damaged(error)
+        if code is not None and code & 0xFF == sqlite3.SQLITE_BUSY and self._connection is not None:
+            self._connection.execute(f"PRAGMA busy_timeout = {int(_STUCK_SECONDS * 1000)}")
+            self._stuck = True
+        self._warn(doing, error)
+        return False
+
+    def _unstick(self, connection: sqlite3.Connection) -> None:
+        if self._stuck:
+            self._stuck = False
+            connection.execute(f"PRAGMA busy_timeout = {int(database.BUSY_SECONDS * 1000)}")
+
+    def _warn_begun(self, reason: Exception | str) -> None:
+        _log.warning("%s: the index could not be used (%s); a new one was begun", self._directory, reason)
+
+    def _warn(self, doing: str, error: Exception) -> None:
+        """Says once for each kind what goes on without the index."""
+        if doing not in self._warned:
+            self._warned.add(doing)
+            _log.warning(
+                "%s: could not %s the index (%s); objects it does not know are fetched anew", self._path, doing, error
+            )
+
+
+def _throw_away(connection: sqlite3.Connection, path: str) -> None:
+    """Ends a database that nobody else knows of."""
+    connection.close()
+    with contextlib.suppress(OSError):
+        files.remove(path)
+
+
+def _statement(change: Change) -> str:
+    return change.statement

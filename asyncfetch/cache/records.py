@@ -1,0 +1,70 @@
+"""Plain data of the cache: how an object is named, what the index remembers of it, what the cache answers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class RefKey(NamedTuple):
+    """The name of an object at its origin. `endpoint` "" is AWS itself, `version` "" the latest."""
+
+    endpoint: str
+    container: str
+    key: str
+    version: str = ""
+
+
+class Ref(NamedTuple):
+    """What the index remembers of an object. Times are seconds since 1970.
+
+    `digest` is `"blake3:<hex>"` or `"sha256:<hex>"`; `validated` is when its origin last said that this is the object.
+    """
+
+    size: int
+    etag: str | None
+    digest: str
+    validated: float
+    last_modified: float | None = None
+
+
+class Found(NamedTuple):
+    """A ref whose blob lay under `path` with the right size when it was looked up."""
+
+    ref: Ref
+    path: str
+
+
+class Published(NamedTuple):
+    """Where a body lies now. `stored` is False when the same bytes were there already."""
+
+    path: str
+    digest: str
+    size: int
+    stored: bool
+
+
+class CacheStats(NamedTuple):
+    """What lies in a cache, or what was removed from one."""
+
+    objects: int  # names that the index knows
+    object_bytes: int  # their sizes added up; more than blob_bytes where names share bytes
+    blobs: int  # files
+    blob_bytes: int  # their lengths added up
+
+
+class CacheStatistics(NamedTuple):
+    """What the cache's thread has done since it was opened, and what waits for it now."""
+
+    busy_seconds: float  # wall time not spent waiting for work
+    batches: int
+    look_ups: int
+    hits: int
+    published: int  # bodies handed in, less the failed
+    stored: int  # of these, written; the others were there already
+    stored_bytes: int
+    private: int  # bodies kept outside the cache
+    failed: int  # bodies that could not be written
+    unremembered: int  # changes that the index could not take
+    waiting: int  # commands handed in and not answered
+    buffer_bytes: int  # memory of bodies in use
+    idle_buffer_bytes: int  # memory of bodies kept for reuse

@@ -1,0 +1,181 @@
+"""A body too large for memory, on its way into a file: pieces go in on the loop and come back hashed and written."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+from asyncfetch.cache import digests, files
+from asyncfetch.cache.failures import explain
+from asyncfetch.errors import FetcherClosed
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from asyncfetch.cache.owner import Owner
+    from asyncfetch.cache.writers import Writers
+    from asyncfetch.settings import Digest
+
+PIECES = 4  # of a body in memory at once: one being filled, the others on their way to the disk
+
+
+class Spill:
+    """One large body. Its pieces are handled in order, as the digest needs it, by one thread at a time.
+
+    Shared under the lock: `_waiting` pieces, whether a thread is `_running`, and whether the body is to be `_sealed` or
+    `_aborted`. The file and the digest in the making belong to that thread, all else to the loop; `_done` goes from one
+    to the other.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        algorithm: Digest,
+        writers: Writers,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        give_back: Callable[[memoryview], None],
+        ended: Callable[[Spill], None],
+    ) -> None:
+        """`give_back` gets each piece when it is written, `ended` the spill itself once it was sealed or aborted."""
+        self._owner, self._algorithm, self._writers, self._loop = owner, algorithm, writers, loop
+        self._give_back, self._ended = give_back, ended
+        self._lock = threading.Lock()
+        self._waiting: deque[tuple[memoryview, int]] = deque()  # pieces, and how much of each is filled
+        self._running = self._sealed = self._aborted = False
+        self._hasher = digests.new(algorithm)
+        self._path = ""
+        self._descriptor = -1
+        self._offset = 0
+        self._digest: str | None = None
+        self._failure: Exception | None = None
+        self._done: deque[memoryview] = deque()
+        self._told = False  # the loop has been called, and has not looked yet
+        self._outstanding = 0
+        self._waiter: asyncio.Future[None] | None = None
+
+    def put(self, piece: memoryview, count: int) -> None:
+        """Takes a lent buffer whose first `count` bytes come next."""
+        self._outstanding += 1
+        self._waiting.append((piece, count))
+        self._start()
+
+    def room(self) -> asyncio.Future[None] | None:
+        """None when another piece may be filled, else a future to await first. Raises what writing failed with."""
+        if self._failure is not None:
+            raise self._failure
+        return None if self._outstanding < PIECES - 1 else self._wait()
+
+    async def seal(self) -> tuple[str, str]:
+        """Waits until all is written, and returns the digest and the path of the file, which is now the caller's.
+
+        Raises `StorageFull` or `CacheUnusable`. After that, or cancelled, it is still to be aborted.
+        """
+        self._start(sealed=True)
+        while self._failure is None:
+            if self._digest is not None:
+                self._landed()  # it may have been seen before the call that tells of the last pieces
+                digest, path, self._path = self._digest, self._path, ""
+                self._ended(self)
+                return digest, path
+            await self._wait()
+        raise self._failure
+
+    def abort(self) -> None:
+        """Drops what there is: buffers come back and the file goes, at the latest after the write under way."""
+        if self._failure is None:  # for a reader who waits here while somebody else aborts
+            self._failure = FetcherClosed("The cache was closed while a body was written")
+        self._start(aborted=True)
+        self._ended(self)
+
+    def _start(self, *, sealed: bool = False, aborted: bool = False) -> None:
+        with self._lock:
+            self._sealed |= sealed
+            self._aborted |= aborted
+            idle, self._running = not self._running, True
+        if idle:
+            self._writers.submit(self._work)
+
+    def _wait(self) -> asyncio.Future[None]:
+        if self._waiter is None or self._waiter.done():
+            self._waiter = self._loop.create_future()
+        return self._waiter
+
+    def _landed(self) -> None:
+        """On the loop, after a thread has got on."""
+        self._told = False
+        while self._done:
+            self._outstanding -= 1
+            self._give_back(self._done.popleft())
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _work(self) -> None:
+        """On a thread: all that there is to do now."""
+        while (step := self._next()) is not None:
+            try:
+                step()
+            except OSError as error:
+                self._failure = explain(error, self._path)
+                self._drop()
+            if not self._told:
+                self._told = True
+                with contextlib.suppress(RuntimeError):  # the loop was closed over it: nobody is left to be told
+                    self._loop.call_soon_threadsafe(self._landed)
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._lock:
+            if self._waiting:
+                return functools.partial(self._write, *self._waiting.popleft())
+            if self._aborted:
+                step, self._aborted = self._drop, False
+                return step
+            if self._sealed:
+                step, self._sealed = self._end, False
+                return step
+            self._running = False
+            return None
+
+    def _write(self, piece: memoryview, count: int) -> None:
+        try:
+            if self._failure is None:
+                data = piece[:count]
+                self._hasher.update(data)
+                if self._descriptor < 0:
+                    self._path, self._descriptor = create_file(self._owner)
+                files.write_at(self._descriptor, data, self._offset)
+                self._offset += count
+        finally:
+            self._done.append(piece)
+
+    def _end(self) -> None:
+        if self._failure is None:
+            descriptor, self._descriptor = self._descriptor, -1
+            files.close(descriptor)
+            self._digest = f"{self._algorithm}:{self._hasher.hexdigest()}"
+
+    def _drop(self) -> None:
+        """Closes and removes the file, if there is one, without hiding why behind a second failure."""
+        descriptor, self._descriptor = self._descriptor, -1
+        path, self._path = self._path, ""
+        with contextlib.suppress(OSError):
+            if descriptor >= 0:
+                files.close(descriptor)
+        with contextlib.suppress(OSError):
+            if path:
+                files.remove(path)
+
+
+def create_file(owner: Owner, *, readable: bool = False) -> tuple[str, int]:
+    """Makes a new file of an owner's and opens it for writing; gives its path and descriptor. Raises `OSError`."""
+    path = owner.new_path()
+    try:
+        return path, files.create(path, readable=readable)
+    except FileNotFoundError:
+        owner.renew(path)
+        path = owner.new_path()
+        return path, files.create(path, readable=readable)

@@ -1,0 +1,299 @@
+"""The cache as its users see it: asked and answered on the loop, while the disk is touched on threads alone."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sqlite3
+import time
+from collections import deque
+from typing import TYPE_CHECKING, TypeVar
+
+from asyncfetch.cache.blobs import Blobs
+from asyncfetch.cache.buffers import BufferPool
+from asyncfetch.cache.directory import prepare
+from asyncfetch.cache.failures import explain
+from asyncfetch.cache.index import Index, confirm, forget
+from asyncfetch.cache.owner import Owner
+from asyncfetch.cache.parts import PartedBody
+from asyncfetch.cache.records import CacheStatistics, CacheStats, Ref
+from asyncfetch.cache.sinks import BodySink, SinkParts
+from asyncfetch.cache.spill import Spill
+from asyncfetch.cache.thread import BATCH_BODIES, BATCH_BYTES, Ask, CacheThread, Discard, LookUp, Note, Write
+from asyncfetch.cache.writers import Writers
+from asyncfetch.errors import CacheUnusable, FetcherClosed, StorageFull
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from asyncfetch.cache.records import Found, Published, RefKey
+    from asyncfetch.cache.sinks import Body, OnHead
+    from asyncfetch.cache.thread import Command
+    from asyncfetch.errors import AsyncfetchError
+    from asyncfetch.settings import CachePolicy
+
+_T = TypeVar("_T")
+
+# While bodies come close upon each other they are gathered so long: at 8,000 a second, 16 share a hop and a
+# transaction.
+LINGER_SECONDS = 0.002
+_CLOSE_UPON = LINGER_SECONDS / 4  # apart further than this, a second one is not likely to come in time
+
+
+class Cache:
+    """One process's way into one cache directory, of one event loop.
+
+    Answers come by calling `done` on the loop, in a batch with others, never before the method returns; an answer that
+    is an exception is handed to it, not raised. Nothing is answered as stored before it lies whole under its name.
+    Queues are as long as callers make them: look-ups by their window, bodies by the memory that they hold until they
+    are answered.
+    """
+
+    @classmethod
+    def open(cls, policy: CachePolicy, *, loop: asyncio.AbstractEventLoop) -> Cache:
+        """Opens the cache that a policy names, and makes it if need be. Blocks for some milliseconds: for a thread.
+
+        Leftovers of processes that died are removed; an index that is damaged is replaced, with a warning in the log.
+        Raises `CacheUnusable` where the directory cannot serve (it is a file, cannot be written, lies on a network file
+        system, belongs to a newer version), `StorageFull` when its disk is full; then nothing is left open. What is
+        returned must be closed, also when nobody waits for it any more.
+        """
+        layout = prepare(policy.directory)
+        try:
+            owner = Owner(layout.tmp)
+        except OSError as error:
+            raise explain(error, layout.tmp) from error
+        try:
+            alone = owner.sweep()
+            index = Index(layout.index, policy.digest, owner.new_path)
+        except BaseException as error:
+            owner.close()
+            if isinstance(error, OSError | sqlite3.Error | ValueError):
+                raise _no_index(error, layout.index) from error
+            raise
+        if alone:
+            index.remove_others()
+        return cls(policy, Blobs(layout.blobs, owner), owner, index, loop)
+
+    def __init__(
+        self, policy: CachePolicy, blobs: Blobs, owner: Owner, index: Index, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Takes over what `open`, which is to be called instead, has opened."""
+        self._blobs, self._owner, self._index, self._loop = blobs, owner, index, loop
+        self._pool = BufferPool()
+        self._writers = Writers()
+        self._spills: set[Spill | PartedBody] = set()  # begun, and neither whole nor aborted
+        self._windows: deque[memoryview] = deque()  # to read parts back into; as many as there are writer threads
+        self._parts = SinkParts(self._pool, policy.digest, self._begin_spill, self.discard)
+        self._gathered: list[Command] = []
+        self._gathered_bytes = 0
+        self._last_gathered = 0.0
+        self._timer: asyncio.Handle | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self._thread = CacheThread(loop, blobs=blobs, index=index, owner=owner, writers=self._writers)
+
+    def look_up(self, keys: Sequence[RefKey], done: Callable[[list[Found | None] | Exception], None]) -> None:
+        """Asks which objects are here, each with a blob of the right size; the answers come in the order of the keys.
+
+        Whether they are fresh is for `decide`. More than 256 keys in one call keep bodies waiting.
+        """
+        self._refuse_closed()
+        self._gathered.append(LookUp(keys, done))
+        self._hand_in()
+
+    def sink(self, *, on_length: Callable[[int], None] | None = None, on_head: OnHead | None = None) -> BodySink:
+        """Makes a sink for one body. `on_length` is called once with its length, as soon as that is known.
+
+        `on_head` is called before, by origins that know what is about to come, with that and the place of its first
+        byte in the object; it may give another sink, such as a part of `parted`, to take it.
+        """
+        self._refuse_closed()
+        return BodySink(self._parts, on_length=on_length, on_head=on_head)
+
+    def parted(self, size: int) -> PartedBody:
+        """Begins a body of known size, above 0, whose parts come at the same time."""
+        self._refuse_closed()
+        body = PartedBody(
+            size,
+            self._owner,
+            self._parts.algorithm,
+            self._writers,
+            self._loop,
+            pool=self._pool,
+            windows=self._windows,
+            discard=self.discard,
+            ended=self._spills.discard,
+        )
+        self._spills.add(body)
+        return body
+
+    def publish(
+        self,
+        body: Body,
+        key: RefKey | None,
+        done: Callable[[Published | Exception], None],
+        *,
+        etag: str | None = None,
+        last_modified: float | None = None,
+        validated: float = 0.0,
+    ) -> None:
+        """Puts a body into the cache, and remembers that `key` is it, with what its origin said of it at `validated`.
+
+        The body is the cache's from here on: its memory is back when `done` is called. Answers `StorageFull` or
+        `CacheUnusable` when it could not be written, and then nothing of it is left. An index that cannot take the ref
+        is no failure: the object is fetched once more some day.
+        """
+        release = self._take_over(body)
+        ref = Ref(body.size, etag, body.digest, validated, last_modified)
+        self._gather(Write(body, release, key, ref, False, done), body.size)
+
+    def keep_private(self, body: Body, done: Callable[[Published | Exception], None]) -> None:
+        """Puts a body into a file of this process alone, outside the cache, for `discard` or `aclose` to remove."""
+        self._gather(Write(body, self._take_over(body), None, None, True, done), body.size)
+
+    def discard(self, path: str) -> None:
+        """Removes a file of `keep_private` soon; it is gone anyway once the cache is closed.
+
+        Raises `ValueError` for any other path.
+        """
+        if not self._owner.owns(path):
+            raise ValueError(f"{path} is not a private file of this cache")
+        if self._ended is None:
+            self._gather(Discard(path))
+
+    def validate(self, key: RefKey, ref: Ref, at: float) -> None:
+        """Remembers, soon, that the origin confirmed `ref` at a time, if `key` still is that. There is no answer."""
+        self._refuse_closed()
+        self._gather(Note(confirm(key, ref, at), key, ref, at))
+
+    def forget(self, key: RefKey) -> None:
+        """Drops what is known of an object; look-ups do not find it from now on. Its blob stays. There is no answer."""
+        self._refuse_closed()
+        self._gather(Note(forget(key), key))
+
+    async def stats(self) -> CacheStats:
+        """Counts what lies in the cache, which takes a walk over all blobs; look-ups wait meanwhile."""
+        return await self._ask(self._count)
+
+    async def clear(self) -> CacheStats:
+        """Removes all blobs and refs, of all processes, and returns what was removed.
+
+        Safe beside other processes: what they have open they keep, and what they look for anew they fetch again.
+        Private files and bodies under way are not touched. Cancelled, it goes on all the same.
+        """
+        return await self._ask(self._clear)
+
+    def statistics(self) -> CacheStatistics:
+        """What was done so far, and what waits."""
+        thread, buffers = self._thread, self._pool.statistics()
+        return CacheStatistics(
+            busy_seconds=thread.busy_seconds,
+            batches=thread.batches,
+            look_ups=thread.look_ups,
+            hits=thread.hits,
+            published=thread.published,
+            stored=thread.stored,
+            stored_bytes=thread.stored_bytes,
+            private=thread.private,
+            failed=thread.failed,
+            unremembered=thread.unremembered,
+            waiting=thread.waiting + len(self._gathered),
+            buffer_bytes=buffers.in_use_bytes,
+            idle_buffer_bytes=buffers.idle_bytes,
+        )
+
+    async def aclose(self) -> None:
+        """Answers all that was handed in, then closes the index and removes this process's files, private ones too.
+
+        Sinks that have not finished are aborted where a file is involved. Cancelled, it goes on all the same; another
+        call waits for its end.
+        """
+        if self._ended is None:
+            self._hand_in()
+            self._ended = self._loop.create_future()
+            for spill in list(self._spills):
+                spill.abort()
+            self._writers.stop()
+            self._thread.stop(functools.partial(_resolve, self._ended, None))
+        await asyncio.shield(self._ended)
+
+    def _take_over(self, body: Body) -> Callable[[], None] | None:
+        """Relieves the caller of a body. A file is for the thread to move or remove; memory is released on the loop."""
+        self._refuse_closed()
+        release = body.hand_over()
+        return release if body.view is not None else None
+
+    def _gather(self, command: Command, size: int = 0) -> None:
+        """Hands a command in with those around it: at the end of this turn of the loop, or a little later."""
+        self._gathered.append(command)
+        self._gathered_bytes += size
+        now = time.monotonic()
+        if len(self._gathered) >= BATCH_BODIES or self._gathered_bytes >= BATCH_BYTES:
+            self._hand_in()
+        elif self._timer is None:
+            if now - self._last_gathered < _CLOSE_UPON:
+                self._timer = self._loop.call_later(LINGER_SECONDS, self._hand_in)
+            else:
+                self._timer = self._loop.call_soon(self._hand_in)
+        self._last_gathered = now
+
+    def _hand_in(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._gathered:
+            commands, self._gathered, self._gathered_bytes = self._gathered, [], 0
+            self._thread.put(commands)
+
+    async def _ask(self, function: Callable[[], _T]) -> _T:
+        self._refuse_closed()
+        future: asyncio.Future[_T] = self._loop.create_future()
+        self._gathered.append(Ask(function, functools.partial(_resolve, future)))
+        self._hand_in()
+        return await future
+
+    def _count(self) -> CacheStats:
+        return CacheStats(*self._index.totals(), *self._blobs.count())
+
+    def _clear(self) -> CacheStats:
+        objects = self._index.totals()
+        # Blobs first: they make room on a full disk for the new index, and a ref without a blob is only a miss.
+        blobs = self._blobs.clear()
+        self._index.restart()
+        if self._owner.sweep():
+            self._index.remove_others()
+        return CacheStats(*objects, *blobs)
+
+    def _begin_spill(self) -> Spill:
+        self._refuse_closed()
+        spill = Spill(
+            self._owner,
+            self._parts.algorithm,
+            self._writers,
+            self._loop,
+            give_back=self._pool.give,
+            ended=self._spills.discard,
+        )
+        self._spills.add(spill)
+        return spill
+
+    def _refuse_closed(self) -> None:
+        if self._ended is not None:
+            raise FetcherClosed("The cache is closed")
+
+
+def _resolve(future: asyncio.Future[_T], result: _T | Exception) -> None:
+    if not future.done():
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+
+def _no_index(error: Exception, path: str) -> AsyncfetchError:
+    """What to raise when no index could be begun."""
+    if isinstance(error, OSError):
+        return explain(error, path)
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+        return StorageFull(f"{path}: {error}")
+    return CacheUnusable(f"{path}: the index could not be begun: {error}", remedy="Point cache_dir at another disk.")

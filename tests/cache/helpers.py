@@ -1,0 +1,106 @@
+"""What the tests of the cache share: an open cache, its answers as awaitables, bodies, and what lies on the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from blake3 import blake3
+
+from asyncfetch.cache import Body, BodySink, Cache, Found, Published, RefKey
+from asyncfetch.settings import CachePolicy, Digest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from pathlib import Path
+
+T = TypeVar("T")
+
+HASHES: dict[str, Callable[[bytes], str]] = {
+    "blake3": lambda data: blake3(data).hexdigest(),
+    "sha256": lambda data: hashlib.sha256(data).hexdigest(),
+}
+
+
+def key(name: str, version: str = "") -> RefKey:
+    return RefKey("http://127.0.0.1:9000", "bucket", name, version)
+
+
+@asynccontextmanager
+async def opened(directory: Path, digest: Digest = "blake3") -> AsyncIterator[Cache]:
+    policy = CachePolicy(cache_dir=directory, digest=digest)
+    cache = await asyncio.to_thread(Cache.open, policy, loop=asyncio.get_running_loop())
+    try:
+        yield cache
+    finally:
+        await cache.aclose()
+
+
+async def fill(sink: BodySink, data: bytes, *, announced: bool = True, step: int = 1 << 30) -> Body:
+    """Puts a body into a sink as an origin does, `step` bytes at a time at most."""
+    view = memoryview(data)
+    try:
+        while len(view):
+            if (pause := sink.drain()) is not None:
+                await pause
+            room = sink.get_buffer(len(view) if announced else -1)
+            count = min(len(room), len(view), step)
+            room[:count] = view[:count]
+            sink.advance(count)
+            view = view[count:]
+        return await sink.finish()
+    except BaseException:
+        sink.abort()
+        raise
+
+
+async def publish(cache: Cache, data: bytes, name: RefKey | None = None, **facts: Any) -> Published:
+    body = await fill(cache.sink(), data)
+    return await taken(lambda done: cache.publish(body, name, done, **facts))
+
+
+async def keep_private(cache: Cache, data: bytes) -> Published:
+    body = await fill(cache.sink(), data)
+    return await taken(lambda done: cache.keep_private(body, done))
+
+
+async def look_up(cache: Cache, *names: RefKey) -> list[Found | None]:
+    return await taken(lambda done: cache.look_up(names, done))
+
+
+async def taken(ask: Callable[[Callable[[T | Exception], None]], None]) -> T:
+    """What a callback is given; raised when that is an exception."""
+    answer: asyncio.Future[T | Exception] = asyncio.get_running_loop().create_future()
+    ask(answer.set_result)
+    result = await answer
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def blobs(directory: Path) -> dict[str, Path]:
+    """Every blob by its digest."""
+    paths = (directory / "v1" / "blobs").glob("*/*/*")
+    return {f"{path.parent.parent.name}:{path.name}": path for path in paths}
+
+
+def check_blobs(directory: Path, names: Sequence[str] | None = None) -> None:
+    """Every blob that can be read has the digest that it is called by, and lies where that digest says."""
+    found = blobs(directory)
+    for digest, path in found.items():
+        algorithm, _, name = digest.partition(":")
+        assert HASHES[algorithm](path.read_bytes()) == name
+        assert path.parent.name == name[:2]
+    if names is not None:
+        assert set(found) == set(names)
+
+
+def leftovers(directory: Path) -> list[Path]:
+    """The files that owners have under tmp/, but for their locks."""
+    return [path for path in (directory / "v1" / "tmp").glob("*/*") if path.name != "lock"]
+
+
+def owners(directory: Path) -> list[Path]:
+    return list((directory / "v1" / "tmp").iterdir())

@@ -1,0 +1,356 @@
+"""The index: it remembers, it is followed by all, and it is never worth a failure."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import resource
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from asyncfetch.cache import Ref, RefKey, database, files, index
+from asyncfetch.cache.index import Index, confirm, forget, remember
+
+from .helpers import key
+
+if TYPE_CHECKING:
+    from asyncfetch.settings import Digest
+
+REF = Ref(5, "etag", "blake3:" + "ab" * 32, 100.0, 50.0)
+
+Open = Callable[..., Index]
+
+
+@pytest.fixture
+def open_index(tmp_path: Path) -> Iterator[Open]:
+    made: list[Index] = []
+    numbers = itertools.count()
+    (tmp_path / "tmp").mkdir()
+
+    def scratch() -> str:
+        return str(tmp_path / "tmp" / str(next(numbers)))
+
+    def open_index(algorithm: Digest = "blake3") -> Index:
+        made.append(Index(str(tmp_path / "index"), algorithm, scratch))
+        return made[-1]
+
+    yield open_index
+    for one in made:
+        one.close()
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def current(directory: Path) -> Path:
+    generation = (directory / "index" / "CURRENT").read_text()
+    return directory / "index" / f"index-{generation}.sqlite"
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+def test_what_is_remembered_is_found_by_all_and_after_closing(open_index: Open) -> None:
+    first, second = open_index(), open_index()
+    odd = RefKey("", "b", "line\nquote'\"%?\0é😀", "v1")
+    bare = Ref(0, None, "blake3:" + "00" * 32, 0.0)
+    assert first.apply([remember(key("a"), REF), remember(odd, bare)])
+    for one in (first, second, open_index()):
+        assert one.find([key("a"), key("b"), odd, odd._replace(version="")]) == [REF, None, bare, None]
+        assert one.totals() == (2, 5)
+
+
+def test_changes_are_made_in_their_order(open_index: Open) -> None:
+    one = open_index()
+    newer = REF._replace(size=6, validated=200.0)
+    assert one.apply([remember(key("a"), REF), forget(key("a")), remember(key("a"), newer), forget(key("b"))])
+    assert one.find([key("a")]) == [newer]
+    assert one.apply([remember(key("a"), REF), forget(key("a"))])
+    assert one.find([key("a")]) == [None]
+
+
+def test_confirming_touches_only_the_object_that_was_confirmed(open_index: Open) -> None:
+    one = open_index()
+    other = REF._replace(etag=None)
+    one.apply([remember(key("a"), REF), remember(key("b"), other), remember(key("c"), REF)])
+    one.apply([confirm(key("a"), REF, 300.0), confirm(key("b"), other, 300.0)])
+    one.apply([confirm(key("c"), REF._replace(etag="older"), 300.0)])
+    one.apply([confirm(key("c"), REF._replace(digest="blake3:" + "cd" * 32), 300.0)])
+    found = one.find([key("a"), key("b"), key("c")])
+    assert [ref and ref.validated for ref in found] == [300.0, 300.0, 100.0]
+
+
+def test_algorithms_do_not_see_each_other(open_index: Open) -> None:
+    blake3, sha256 = open_index("blake3"), open_index("sha256")
+    theirs = REF._replace(digest="sha256:" + "cd" * 32)
+    blake3.apply([remember(key("a"), REF)])
+    assert sha256.find([key("a")]) == [None]
+    sha256.apply([remember(key("a"), theirs)])
+    assert (blake3.find([key("a")]), sha256.find([key("a")])) == ([REF], [theirs])
+    blake3.apply([forget(key("a"))])
+    assert sha256.find([key("a")]) == [None]
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def put(data: bytes, name: str | None = None) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        path.with_name(name or path.name).write_bytes(data)
+
+    return damage
+
+
+def overwrite(start: int) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        data[start : start + 4096] = b"\xa5" * 4096
+        path.write_bytes(data)
+
+    return damage
+
+
+def set_schema(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {database.SCHEMA + 1}")
+
+
+def drop_table(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE refs")
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "deleted": Path.unlink,
+    "empty": put(b""),
+    "not a database": put(b"hello" * 1000),
+    "cut": cut,
+    "its first page": overwrite(0),
+    "its second page": overwrite(4096),
+    "another schema": set_schema,
+    "no table": drop_table,
+    "CURRENT deleted": lambda path: (path.parent / "CURRENT").unlink(),
+    "CURRENT empty": put(b"", "CURRENT"),
+    "CURRENT nonsense": put(b"../../etc/passwd", "CURRENT"),
+    "CURRENT unknown": put(b"0123456789abcdef", "CURRENT"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_between_two_openings_a_new_one_is_begun(
+    tmp_path: Path, open_index: Open, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
+) -> None:
+    one = open_index()
+    one.apply([remember(key(str(number)), REF) for number in range(500)])
+    one.close()
+    old = current(tmp_path)
+    damage(old)
+    for path in old.parent.iterdir():
+        os.utime(path, (1e9, 1e9))
+    one = open_index()
+    assert one.find([key("1")]) == [None]
+    assert current(tmp_path) != old
+    assert len(warnings(caplog)) == 1
+    assert one.apply([remember(key("1"), REF)])
+    assert open_index().find([key("1")]) == [REF]
+    one.remove_others()
+    assert not old.exists()
+    assert one.find([key("1")]) == [REF]
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_under_its_users_they_go_on_with_a_new_one(
+    tmp_path: Path, open_index: Open, damage: Callable[[Path], None]
+) -> None:
+    """Some damage is not seen by who has the pages in memory; nobody may fail, or be told what is not so."""
+    users = [open_index(), open_index()]
+    users[0].apply([remember(key(str(number)), REF) for number in range(500)])
+    damage(current(tmp_path))
+    for round_number in range(3):
+        for user in users:
+            user.follow()
+            assert user.find([key("1")])[0] in (None, REF)
+            mine = REF._replace(size=round_number)
+            if user.apply([remember(key("mine"), mine)]):
+                assert user.find([key("mine")]) == [mine]
+    found = open_index()
+    found.apply([remember(key("last"), REF)])
+    assert found.find([key("last")]) == [REF]
+
+
+@pytest.mark.parametrize("what", ["deleted", "not a database", "cut", "its first page", "CURRENT deleted"])
+def test_users_of_a_damaged_index_agree_on_the_new_one(tmp_path: Path, open_index: Open, what: str) -> None:
+    users = [open_index() for _ in range(3)]
+    users[0].apply([remember(key(str(number)), REF) for number in range(500)])
+    for user in users:
+        user.find([key("1")])
+    DAMAGES[what](current(tmp_path))
+    fresh = open_index()
+    for user in users:
+        user.follow()
+        user.follow()
+    fresh.follow()
+    assert users[1].apply([remember(key("new"), REF)])
+    assert [user.find([key("new")]) for user in [*users, fresh]] == [[REF]] * 4
+    assert len(list((tmp_path / "index").glob("index-*.sqlite"))) <= 2
+
+
+def test_new_index_of_another_process_is_not_replaced_by_who_notices_the_damage_last(
+    tmp_path: Path, open_index: Open
+) -> None:
+    late, quick = open_index(), open_index()
+    old = current(tmp_path)
+    quick.restart()
+    quick.apply([remember(key("a"), REF)])
+    new = current(tmp_path)
+    drop_table(old)
+    assert late.find([key("a")]) == [None]
+    assert current(tmp_path) == new
+    assert late.find([key("a")]) == [REF]
+
+
+def test_swap_by_another_process_right_after_ours_is_noticed(open_index: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other, rename = open_index(), open_index(), files.rename
+
+    def overtaken(source: str, target: str) -> None:
+        rename(source, target)
+        monkeypatch.setattr(files, "rename", rename)
+        other.restart()
+
+    monkeypatch.setattr(files, "rename", overtaken)
+    one.restart()
+    other.apply([remember(key("a"), REF)])
+    one.follow()
+    assert one.find([key("a")]) == [REF]
+
+
+def test_restart_forgets_all_for_all(tmp_path: Path, open_index: Open) -> None:
+    one, other = open_index(), open_index()
+    one.apply([remember(key("a"), REF)])
+    old = current(tmp_path)
+    one.restart()
+    other.follow()
+    assert [user.find([key("a")]) for user in (one, other)] == [[None], [None]]
+    assert current(tmp_path) != old
+
+
+def test_processes_that_begin_together_agree_on_the_first_generation(
+    tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = files.link
+    begun: list[Index | None] = []
+
+    def overtaken(source: str, target: str) -> None:
+        if not begun:
+            begun.append(None)
+            begun.append(open_index())
+        link(source, target)
+
+    monkeypatch.setattr(files, "link", overtaken)
+    slow = open_index()
+    fast = begun[1]
+    assert fast is not None
+    fast.apply([remember(key("a"), REF)])
+    assert slow.find([key("a")]) == [REF]
+    assert len(list((tmp_path / "index").glob("index-*.sqlite"))) == 1
+
+
+def test_file_system_without_links_will_do(open_index: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: str, target: str) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(files, "link", refuse)
+    one = open_index()
+    one.apply([remember(key("a"), REF)])
+    assert open_index().find([key("a")]) == [REF]
+
+
+def test_locked_by_a_stuck_process_it_forgets_and_says_so_once(
+    tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+    one = open_index()
+    one.apply([remember(key("before"), REF)])
+    with closing(sqlite3.connect(current(tmp_path), isolation_level=None)) as stuck:
+        stuck.execute("BEGIN IMMEDIATE")
+        for _ in range(3):
+            assert not one.apply([remember(key("meanwhile"), REF)])
+            assert one.find([key("before"), key("meanwhile")]) == [REF, None]
+        stuck.execute("ROLLBACK")
+    assert len(warnings(caplog)) == 1
+    assert "locked" in warnings(caplog)[0]
+    assert one.apply([remember(key("after"), REF)])
+    assert one.find([key("before"), key("after")]) == [REF, REF]
+
+
+def test_full_disk_makes_it_forget_and_no_more(open_index: Open, caplog: pytest.LogCaptureFixture) -> None:
+    """The limit on file sizes stands for a full disk: the write fails in the system, below SQLite."""
+    one = open_index()
+    one.apply([remember(key("before"), REF)])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
+    try:
+        for _ in range(2):
+            assert not one.apply([remember(key(str(number)), REF) for number in range(1000)])
+            assert one.find([key("before"), key("7")]) == [REF, None]
+        one.restart()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(warnings(caplog)) == 2  # to write, and to restart
+    assert one.apply([remember(key("after"), REF)])
+    assert one.find([key("before"), key("after")]) == [REF, REF]
+
+
+def test_where_no_new_index_can_be_begun_work_goes_on_without(
+    tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(index, "RETRY_SECONDS", 0.0)
+    one = open_index()
+
+    def refuse(path: str) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "create", refuse)
+        current(tmp_path).unlink()
+        one.follow()
+        assert one.find([key("a")]) == [None]
+        assert not one.apply([remember(key("a"), REF)])
+        assert one.totals() == (0, 0)
+        one.follow()
+        assert len(warnings(caplog)) == 1
+    one.follow()
+    assert one.apply([remember(key("a"), REF)])
+    assert one.find([key("a")]) == [REF]
+
+
+def test_key_that_is_no_text_harms_only_its_own_batch(open_index: Open) -> None:
+    one = open_index()
+    with pytest.raises(ValueError, match="surrogates"):
+        one.find([key("\udcff")])
+    assert not one.apply([remember(key("a"), REF), remember(key("\udcff"), REF)])
+    assert one.find([key("a")]) == [None]
+    assert one.apply([remember(key("a"), REF)])
+
+
+def test_file_system_where_wal_does_not_work_is_refused(open_index: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = sqlite3.connect
+    # A database in memory cannot be in WAL mode; SQLite says so as it does on a file system that cannot share memory.
+    monkeypatch.setattr(sqlite3, "connect", lambda path, **options: real(":memory:", isolation_level=None))
+    with pytest.raises(sqlite3.NotSupportedError, match="journal mode 'memory', not WAL"):
+        open_index()
+
+
+def test_beginning_of_another_process_is_no_loss(
+    tmp_path: Path, open_index: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "index-0123456789abcdef.sqlite").write_bytes(b"")
+    open_index()
+    assert warnings(caplog) == []

@@ -1,0 +1,42 @@
+"""Several processes in one cache, some of them killed: what can be read is whole, what was promised is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from .helpers import blobs, check_blobs
+
+ROOT = Path(__file__).parents[2]
+
+
+def zygote(*arguments: object) -> dict[str, int]:
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.cache.zygote", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=55,
+    )
+    assert result.returncode == 0
+    told: dict[str, int] = json.loads(result.stdout)
+    return told
+
+
+def test_killed_at_any_moment_nothing_read_is_torn_and_nothing_promised_is_lost(tmp_path: Path) -> None:
+    result = zygote("kill", tmp_path / "cache", 60, 20240607)
+    assert result["killed"] > 20
+    assert result["objects"] > 100
+
+
+def test_processes_that_start_together_share_one_cache(tmp_path: Path) -> None:
+    result = zygote("together", tmp_path / "cache", 4)
+    assert result == {"failed": 0, "objects": 75}
+    check_blobs(tmp_path / "cache")
+    assert len(blobs(tmp_path / "cache")) <= 75
+    assert len(list((tmp_path / "cache" / "v1" / "index").glob("index-*.sqlite"))) == 1

@@ -1,0 +1,195 @@
+"""A program that forks users of one cache, kills some, and looks at what they leave. Prints what it did as JSON.
+
+    python -m tests.cache.zygote kill <directory> <rounds> <seed>
+    python -m tests.cache.zygote together <directory> <processes>
+
+It has no threads itself, so that a fork is a process like any other, without an import for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import os
+import random
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asyncfetch.cache import SMALL, Cache, files
+
+from .helpers import check_blobs, keep_private, key, leftovers, look_up, opened, owners, publish
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+SIZES = [0, 1, 5_000, 86_000, SMALL + 1]
+
+
+def body(name: str) -> bytes:
+    """The bytes of an object, from its name: `<number>-<whose>`; equal numbers of "all" are equal for everybody."""
+    rng = random.Random(name)
+    return rng.randbytes(rng.choice(SIZES))
+
+
+async def write(directory: Path, whose: str, tell: Callable[[str], object], *, count: int, clear: bool) -> None:
+    """Uses a cache in every way, and tells of each object once the cache says that it is there."""
+    async with opened(directory) as cache:
+        for number in range(count):
+            for name in (f"{number}-all", f"{number}-{whose}"):
+                published = await publish(cache, body(name), key(name), etag=name, validated=float(number))
+                assert Path(published.path).read_bytes() == body(name)
+                tell(name)
+            await keep_private(cache, body("private"))
+            cache.forget(key("never-there"))
+        if clear:
+            tell("clear")
+            await cache.clear()
+
+
+async def inspect_after(directory: Path, told: list[str]) -> None:
+    """Whatever was killed when: blobs are whole, what was told of is there, and nothing unfinished is left."""
+    check_blobs(directory)
+    async with opened(directory) as cache:
+        assert len(owners(directory)) == 1
+        assert not leftovers(directory)
+        await _all_there(cache, told)
+        check_blobs(directory)
+
+
+async def _all_there(cache: Cache, told: list[str]) -> None:
+    for name, found in zip(told, await look_up(cache, *map(key, told)), strict=True):
+        assert found is not None, name
+        assert found.ref.etag == name
+        assert Path(found.path).read_bytes() == body(name)
+
+
+def die_at(call: int) -> Callable[[], int]:
+    """Has this process killed before or after one of its file operations, counted together; gives the count so far."""
+    calls = 0
+
+    def step() -> None:
+        nonlocal calls
+        if calls == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        calls += 1
+
+    def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+        def both_sides(*args: Any, **options: Any) -> Any:
+            step()
+            result = function(*args, **options)
+            step()
+            return result
+
+        return both_sides
+
+    for name, function in inspect.getmembers(files, inspect.isfunction):
+        if function.__module__ == files.__name__:
+            setattr(files, name, wrapped(function))
+    return lambda: calls
+
+
+def fork(work: Callable[[], Coroutine[Any, Any, None]], *, prepare: Callable[[], object] = lambda: None) -> int:
+    child = os.fork()
+    if child:
+        return child
+    try:
+        prepare()
+        asyncio.run(work())
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def succeeded(child: int) -> bool:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def kill(directory: Path, rounds: int, rng: random.Random) -> dict[str, int]:
+    """Rounds in which a process is killed at some moment: how many were, and of how many objects they told before."""
+    length = _calls_of_a_run(directory)
+    results = [
+        _round(
+            directory, number, rng.randrange(length) if number % 3 else None, rng.randrange(6), clear=number % 5 == 4
+        )
+        for number in range(rounds)
+    ]
+    return {"killed": sum(killed for killed, _ in results), "objects": sum(objects for _, objects in results)}
+
+
+def _round(directory: Path, number: int, at_call: int | None, at_line: int, *, clear: bool) -> tuple[bool, int]:
+    """One victim, killed at a call or soon after it told of an object, and one that goes on; then a look at all."""
+    reading, writing = os.pipe()
+    bystander = None if clear else fork(lambda: write(directory, f"bystander {number}", str, count=2, clear=False))
+
+    def tell(name: str) -> None:
+        os.write(writing, f"{name}\n".encode())
+
+    def prepare() -> None:
+        if at_call is not None:
+            die_at(at_call)
+
+    victim = fork(lambda: write(directory, f"victim {number}", tell, count=3, clear=clear), prepare=prepare)
+    os.close(writing)
+    told: list[str] = []
+    with os.fdopen(reading) as lines:
+        for line in lines:
+            told.append(line.strip())
+            if at_call is None and len(told) == at_line + 1:
+                os.kill(victim, signal.SIGKILL)  # at a moment that nobody chose
+    killed = not succeeded(victim)
+    assert bystander is None or succeeded(bystander), "the bystander failed"
+    there = [] if "clear" in told else told
+    assert succeeded(fork(lambda: inspect_after(directory, there))), (number, at_call)
+    return killed, len(told)
+
+
+def _calls_of_a_run(directory: Path) -> int:
+    reading, writing = os.pipe()
+    counters: list[Callable[[], int]] = []
+
+    async def run() -> None:
+        await write(directory, "first", str, count=3, clear=False)
+        os.write(writing, str(counters[0]()).encode())
+
+    assert succeeded(fork(run, prepare=lambda: counters.append(die_at(-1))))
+    count = int(os.read(reading, 20))
+    os.close(reading)
+    os.close(writing)
+    return count
+
+
+def together(directory: Path, processes: int) -> dict[str, int]:
+    """Processes that start at the same moment in a directory that is not there yet."""
+    gate_reading, gate_writing = os.pipe()
+
+    def wait_for_the_gate() -> None:
+        os.close(gate_writing)
+        os.read(gate_reading, 1)
+
+    async def run(whose: str) -> None:
+        await write(directory, whose, str, count=15, clear=False)
+
+    children = [
+        fork(lambda whose=str(number): run(whose), prepare=wait_for_the_gate)  # type: ignore[misc]  # a default binds it
+        for number in range(processes)
+    ]
+    os.close(gate_reading)
+    os.close(gate_writing)
+    failed = [child for child in children if not succeeded(child)]
+    told = [f"{number}-{whose}" for number in range(15) for whose in ("all", *map(str, range(processes)))]
+    assert succeeded(fork(lambda: inspect_after(directory, told)))
+    return {"failed": len(failed), "objects": len(told)}
+
+
+if __name__ == "__main__":
+    what, where, number, *rest = sys.argv[1:]
+    if what == "kill":
+        result = kill(Path(where), int(number), random.Random(int(rest[0])))
+    else:
+        result = together(Path(where), int(number))
+    print(json.dumps(result))
