@@ -1,0 +1,65 @@
+"""Servers that live as long as the session, and an environment in which nothing of the machine's owner is seen."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from asyncfetch.testing import EmbeddedS3
+from tests.objects import Bucket
+from tests.servers import rclone_s3
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.servers import RunningServer, Server
+
+
+@pytest.fixture(autouse=True)
+def isolated_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No AWS settings, no proxies, an empty home; and nobody asks an instance for its credentials."""
+    for name in os.environ:
+        if name.upper().endswith("_PROXY") or name.startswith(("AWS_", "ASYNCFETCH_", "XDG_", "BOTO")):
+            monkeypatch.delenv(name)
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[EmbeddedS3]:
+    with EmbeddedS3() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with rclone_s3(tmp_path_factory.mktemp("rclone")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The server that `needs` chose, its credentials in the environment."""
+    chosen: Server = request.getfixturevalue(request.param)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", chosen.credentials.access_key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", chosen.credentials.secret_access_key)
+    return chosen
+
+
+@pytest.fixture
+def empty_bucket(moto: EmbeddedS3, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """A new bucket on moto, and an environment in which a fetcher finds it."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", moto.credentials.access_key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", moto.credentials.secret_access_key)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("ASYNCFETCH_ENDPOINT_URL", moto.endpoint_url)
+    return Bucket(moto)
+
+
+@pytest.fixture
+def cache_dir(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
