@@ -1,0 +1,37 @@
+"""An HTTP/1.1 client on asyncio that receives bodies straight into the caller's buffers. It knows nothing of S3."""
+
+from asyncfetch.http.client import Client, Statistics
+from asyncfetch.http.dial import Endpoint
+from asyncfetch.http.errors import (
+    ClientClosed,
+    ConnectFailed,
+    ConnectionLost,
+    ConnectTimeout,
+    HTTPError,
+    ProtocolError,
+    ReadTimeout,
+    ResponseTooLarge,
+    TLSFailed,
+)
+from asyncfetch.http.head import ResponseHead
+from asyncfetch.http.parser import Response, Sink
+from asyncfetch.http.tls import client_context
+
+__all__ = [
+    "Client",
+    "ClientClosed",
+    "ConnectFailed",
+    "ConnectTimeout",
+    "ConnectionLost",
+    "Endpoint",
+    "HTTPError",
+    "ProtocolError",
+    "ReadTimeout",
+    "Response",
+    "ResponseHead",
+    "ResponseTooLarge",
+    "Sink",
+    "Statistics",
+    "TLSFailed",
+    "client_context",
+]

@@ -1,0 +1,285 @@
+"""One connection: bytes from the transport into a parser, one request at a time, every end of it accounted for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import select
+import ssl
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from asyncfetch.http.errors import ReadTimeout
+from asyncfetch.http.parser import ResponseParser
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from asyncfetch.http.head import ResponseHead
+    from asyncfetch.http.parser import Response, Sink
+
+logger = logging.getLogger(__name__)
+
+# RFC 9110, section 9.2.2: to do these twice is to do them once, so they may be repeated on a fresh connection.
+IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+
+
+class Exchange:
+    """One request on its way: how to make its bytes, where the answer goes, and the future of whoever waits."""
+
+    __slots__ = ("build", "connection", "future", "max_body", "on_head", "repeatable", "to_head")
+
+    def __init__(
+        self,
+        method: str,
+        build: Callable[[], bytes],
+        on_head: Callable[[ResponseHead], Sink | None],
+        max_body: int,
+        future: asyncio.Future[Response],
+    ) -> None:
+        self.build = build
+        self.on_head = on_head
+        self.max_body = max_body
+        self.future = future
+        self.to_head = method == "HEAD"
+        self.repeatable = method in IDEMPOTENT
+        self.connection: Connection | None = None
+
+    def fail(self, error: BaseException) -> None:
+        """Tells who waits, unless it no longer does."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Keeper(Protocol):
+    """Who owns connections, and hears what becomes of them."""
+
+    def freed(self, connection: Connection) -> None:
+        """A response was whole, and the connection can take another request."""
+
+    def gone(self, connection: Connection, repeat: Exchange | None) -> None:
+        """The connection takes no more requests; `repeat` was on it, and may be sent again. Said once."""
+
+    def closed(self, connection: Connection) -> None:
+        """The transport has let go of its socket. Said once, if it was ever connected."""
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection to a server; `start` sends a request when there is none on it.
+
+    The view that receives a body ends at the body's last byte, so whatever comes behind it is seen for what it is, a
+    violation of the protocol, and the connection is closed.
+    """
+
+    def __init__(self, keeper: Keeper, *, max_head: int, max_headers: int) -> None:
+        self.exchange: Exchange | None = None
+        self.fresh = True  # no request was served on it, and it was never idle
+        self.retiring = False  # to be closed after the request on it
+        self.usable = True
+        self._keeper = keeper
+        self._parser = ResponseParser(max_head=max_head, max_headers=max_headers)
+        self._transport: asyncio.Transport | None = None
+        self._tls: ssl.SSLObject | None = None
+        self._poll = select.poll()
+        self._blocked: asyncio.Future[None] | None = None  # reading is paused until it is done
+        self._heard = False  # something happened since the last look at the clock
+        self._quiet_since = 0.0
+        self._ended = self._lost = False  # by the server in good order; otherwise
+
+    def watch(self, sock: socket.socket) -> None:
+        """Names the socket under the transport, to look at it, and no more, before each request."""
+        self._poll.register(sock, select.POLLIN)
+
+    def start(self, exchange: Exchange) -> bool:
+        """Sends a request. False when it could not be built: its future knows, and nothing was sent."""
+        if not self.fresh and self._poll.poll(0):
+            # The server has hung up, or sent bytes that would pass for this request's answer, and the loop did not tell
+            # yet: asyncio reads but once a turn, and its TLS layer forgets an end that comes while reading is paused.
+            self._leave(exchange)
+            self.close()
+            return True
+        try:
+            data = exchange.build()
+        except Exception as error:  # whatever the caller's code raises is the caller's to see
+            exchange.fail(error)
+            return False
+        self.exchange = exchange
+        exchange.connection = self
+        self._heard = True
+        self._parser.expect(exchange.on_head, answers_head=exchange.to_head, max_body=exchange.max_body)
+        self._transport.write(data)  # type: ignore[union-attr]  # a connection is started only once connected
+        return True
+
+    def fail(self, error: BaseException) -> None:
+        """Closes the connection; the request on it, if any, fails with `error`."""
+        exchange = self._detach()
+        self.close()
+        if exchange is not None:
+            exchange.fail(error)
+
+    def close(self) -> None:
+        """Closes the connection at once. A request on it is told nothing, and its sink is not touched again."""
+        self._detach()
+        self._leave(None)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def check(self, now: float, limit: float) -> None:
+        """Fails the request on it if the server was silent for `limit` seconds, as far as repeated checks can tell."""
+        if self._heard or self.exchange is None or self._blocked is not None:
+            self._heard = False
+            self._quiet_since = now
+        elif now - self._quiet_since >= limit:
+            self.fail(ReadTimeout(limit, self._parser.progress))
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._tls = transport.get_extra_info("ssl_object")
+        if not self.usable:
+            self._transport.abort()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        try:
+            return self._parser.get_buffer()
+        except Exception as error:  # a sink's; raised further, the loop would log it and lose it
+            exchange = self._detach()
+            if exchange is not None:
+                exchange.fail(error)
+            self._leave(None)
+            # Not now: a transport of uvloop that is closed in here takes the process with it.
+            asyncio.get_running_loop().call_soon(self.close)
+            return self._parser.get_buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.exchange is None:
+            if self.usable:
+                logger.info("a server sent bytes that no request asked for; the connection is closed")
+                self.close()
+            return
+        self._heard = True
+        try:
+            response = self._parser.received(nbytes)
+        except Exception as error:  # of the parser, the sink or on_head; all end the request
+            self.fail(error)
+            return
+        if response is not None:
+            self._finish(response)
+        elif self._parser.blocked is not None:
+            self._pause()
+
+    def eof_received(self) -> bool:
+        if self.exchange is None:
+            self.close()
+        elif not self._in_good_order():
+            self._lost = True
+        else:
+            self._ended = True
+        if self.exchange is not None and self._blocked is None:
+            self._end()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        if self.exchange is None:
+            self._leave(None)
+        elif self._blocked is None:
+            self._end(exc)
+        self._keeper.closed(self)
+
+    # How a response goes on and ends.
+
+    def _finish(self, response: Response) -> None:
+        exchange = self.exchange
+        assert exchange is not None
+        self.exchange = exchange.connection = None
+        self.fresh = False
+        if not response.head.persistent or self._ended or self._lost or self._parser.surplus or self.retiring:
+            self.close()
+        elif self._tls is None:
+            self._keeper.freed(self)
+        else:
+            # The TLS layer may hold more bytes than the response has. It has asked the loop to go on with them, so they
+            # show before this is called, and this is called before whoever waits for the response goes on.
+            asyncio.get_running_loop().call_soon(self._rest)
+        if not exchange.future.done():
+            exchange.future.set_result(response)
+
+    def _rest(self) -> None:
+        if self.usable:
+            self._keeper.freed(self)
+
+    def _end(self, cause: Exception | None = None) -> None:
+        """The connection has ended under a request; in good order that is how a body of unknown length ends."""
+        response = self._parser.ended() if self._ended else None
+        if response is not None:
+            self._finish(response)
+        else:
+            self._cut(cause)
+
+    def _cut(self, cause: Exception | None) -> None:
+        """The connection ended under a request, which is repeated where that is safe: if no answer had begun.
+
+        The repeat has a fresh connection, and is not repeated on that.
+        """
+        error = self._parser.lost()
+        error.__cause__ = cause
+        exchange = self._detach()
+        assert exchange is not None
+        if error.stale and not self.fresh and exchange.repeatable and not exchange.future.done():
+            self._leave(exchange)
+        else:
+            exchange.fail(error)
+        self.close()
+
+    def _pause(self) -> None:
+        """Reads no more until the sink can take more."""
+        blocked = self._parser.blocked
+        if blocked is not None and blocked is not self._blocked:
+            assert self._transport is not None
+            self._transport.pause_reading()
+            self._blocked = blocked
+            blocked.add_done_callback(self._resume)
+
+    def _resume(self, blocked: asyncio.Future[None]) -> None:
+        if blocked is not self._blocked:
+            return  # the request has ended meanwhile
+        assert self._transport is not None
+        self._blocked = None
+        self._heard = True
+        try:
+            blocked.result()
+            response = self._parser.unblock()
+        except (Exception, asyncio.CancelledError) as error:
+            self.fail(error)
+            return
+        if self._parser.blocked is not None:
+            self._pause()
+            return
+        self._transport.resume_reading()
+        if response is not None:
+            self._finish(response)
+        elif self._ended or self._lost:
+            self._end()
+
+    def _in_good_order(self) -> bool:
+        """Whether the end is the server's own: over TLS, a cut without its farewell can be anybody's."""
+        try:
+            # Behind close_notify there is nothing to read; without it, this raises.
+            return self._tls is None or not self._tls.read(1)
+        except ssl.SSLError:
+            return False
+
+    def _detach(self) -> Exchange | None:
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.connection = None
+        self._blocked = None
+        self._parser.abandon()
+        return exchange
+
+    def _leave(self, repeat: Exchange | None) -> None:
+        if self.usable:
+            self.usable = False
+            self._keeper.gone(self, repeat)
