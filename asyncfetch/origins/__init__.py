@@ -1,0 +1,26 @@
+"""Where objects are read from: one class per kind, all of one protocol."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from asyncfetch.origins.base import ByteRange, Origin, Sink
+
+if TYPE_CHECKING:
+    from asyncfetch.settings import Settings
+
+__all__ = ["ByteRange", "Origin", "Sink", "open_origins"]
+
+
+def open_origins(settings: Settings) -> dict[str, Origin]:
+    """The origins of a fetcher, by the scheme that each serves, made on its loop. None has a connection yet."""
+    # Imported here: the network's modules (ssl, xml, email) would double what `import asyncfetch` takes.
+    from asyncfetch.origins.boto import BotoOrigin
+    from asyncfetch.origins.file import FileOrigin
+    from asyncfetch.origins.http import HTTPOrigin
+    from asyncfetch.origins.s3 import S3Origin
+
+    web = HTTPOrigin(settings)
+    s3 = S3Origin(settings, partial(BotoOrigin, settings))
+    return {"s3": s3, "file": FileOrigin(), "https": web, "http": web}

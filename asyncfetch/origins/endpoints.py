@@ -1,0 +1,117 @@
+"""Where a bucket is reached, and whether the native origin may go there: decided once a bucket.
+
+AWS's rules (regions, dual-stack, FIPS, acceleration, access points) are botocore's to know: a request that it writes,
+and is kept from sending, says host, path, region and service, and which algorithm signs. Endpoints of others need no
+rules.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from asyncfetch.errors import UsageError
+from asyncfetch.http import Endpoint
+from asyncfetch.origins.proxies import configured_proxy
+from asyncfetch.origins.signing import Target
+
+if TYPE_CHECKING:
+    from asyncfetch.settings import Access
+
+_PROBE = "asyncfetch-probe"  # the key of the request that is written, to be cut off again
+_EXPRESS = ("--x-s3", "--xa-s3")  # directory buckets: a session of their own signs for them
+
+
+class Reached(NamedTuple):
+    """How the native origin reaches a bucket."""
+
+    target: Target
+    endpoint: Endpoint
+
+
+class NotNative(NamedTuple):
+    """Why the native origin leaves a bucket to the reference. `worth_a_word` where the user might wonder."""
+
+    reason: str
+    worth_a_word: bool = False
+
+
+def resolve(bucket: str, access: Access, region: str | None) -> Reached | NotNative:
+    """Finds out where a bucket is. May read files and load botocore: for a thread.
+
+    Raises `UsageError` for an endpoint, region or bucket that no request can be written for.
+    """
+    if access.origin == "boto":
+        return NotNative("the reference origin was asked for")
+    if bucket.endswith(_EXPRESS):
+        return NotNative("it is a directory bucket, which needs a session of its own")
+    target: Target | NotNative
+    endpoint_url = access.endpoint
+    if endpoint_url is not None:
+        virtual = access.addressing == "virtual"
+        target = Target.for_bucket(bucket, endpoint_url=endpoint_url, region=region or "us-east-1", virtual=virtual)
+    else:
+        target = _by_the_rules(bucket, access, region)
+    if isinstance(target, NotNative):
+        return target
+    endpoint = _endpoint(target)
+    proxy = configured_proxy(endpoint)
+    return NotNative(f"{proxy} is set in the environment", worth_a_word=True) if proxy else Reached(target, endpoint)
+
+
+def _endpoint(target: Target) -> Endpoint:
+    parts = urlsplit(f"{target.scheme}://{target.host}")
+    tls = target.scheme == "https"
+    assert parts.hostname is not None, "a target has a host"
+    return Endpoint(parts.hostname, parts.port or (443 if tls else 80), tls)
+
+
+def _by_the_rules(bucket: str, access: Access, region: str | None) -> Target | NotNative:
+    import botocore.session
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ParamValidationError
+
+    try:
+        session = botocore.session.Session(profile=access.profile)
+        client = session.create_client(
+            "s3",
+            region_name=region or access.region,
+            aws_access_key_id="probe",
+            aws_secret_access_key="probe",  # noqa: S106 - what it signs is not sent
+            config=Config(s3={"addressing_style": access.addressing}),
+        )
+        # A URL that is presigned would not do: those of S3 have the global endpoint, wherever the bucket is.
+        client.meta.events.register("before-send.s3.GetObject", _show)
+        client.get_object(Bucket=bucket, Key=_PROBE)
+    except _ShownError as shown:
+        url, authorization = shown.url, shown.authorization
+    except ParamValidationError as error:
+        raise UsageError(f"{bucket!r} cannot be a bucket's name") from error
+    except BotoCoreError as error:
+        return NotNative(f"botocore gives no address for it ({type(error).__name__})")
+    signed = _SIGNED.match(authorization)
+    if signed is None:
+        return NotNative("it is not signed for by Signature Version 4")
+    return Target.from_url(url.removesuffix(_PROBE), region=signed[1], service=signed[2])
+
+
+_SIGNED = re.compile(r"AWS4-HMAC-SHA256 Credential=probe/[0-9]+/([^/]+)/([^/]+)/aws4_request,")
+
+
+class _ShownError(Exception):
+    def __init__(self, url: str, authorization: str) -> None:
+        super().__init__("a request was written, and is not sent")
+        self.url = url
+        self.authorization = authorization
+
+
+def _show(request: Any, **rest: Any) -> None:
+    authorization = request.headers.get("Authorization") or b""
+    raise _ShownError(request.url, authorization if isinstance(authorization, str) else authorization.decode())
+
+
+def environment_region() -> str | None:
+    """The region that the environment names, in the order of botocore and the AWS CLI."""
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None

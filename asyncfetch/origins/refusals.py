@@ -1,0 +1,176 @@
+"""What an S3 server answers in place of an object, made into the package's errors: by code first, then by status.
+
+The codes are those of https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html. Error documents can repeat
+what the client sent to prove itself, so the server's sentences are quoted only where they say why, and without that.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+from asyncfetch.errors import (
+    AccessDenied,
+    BucketNotFound,
+    ExpiredCredentials,
+    InvalidCredentials,
+    NoCredentials,
+    ObjectArchived,
+    ObjectNotFound,
+    OriginError,
+    OriginTimeout,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    RequestRefused,
+    ServerError,
+    Throttled,
+    WrongRegion,
+)
+from asyncfetch.origins.headers import read_retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Answer(NamedTuple):
+    """A status of 300 and above with what came along. Names of headers are in lower case.
+
+    `region` is the bucket's, where the body says it.
+    """
+
+    status: int
+    headers: Mapping[str, str] = {}
+    code: str | None = None
+    message: str | None = None
+    region: str | None = None
+
+
+def refusal(uri: str, answer: Answer, *, asked_region: str | None = None, listing: bool = False) -> OriginError:
+    """The error that an answer means for the object, or, when `listing`, for the bucket that was listed."""
+    kind, detail, remedy = _meaning(answer, asked_region, listing)
+    said = _quotable(answer.message) if kind in _QUOTED else ""
+    request_id = answer.headers.get("x-amz-request-id")
+    reference = ", ".join(
+        part for part in (answer.code or f"HTTP {answer.status}", request_id and f"request id {request_id}") if part
+    )
+    return kind(
+        uri,
+        f"{detail}{said and f': {said}'} ({reference})",
+        remedy=remedy,
+        code=answer.code,
+        status=answer.status,
+        request_id=request_id,
+        retry_after=read_retry_after(answer.headers.get("retry-after")),
+    )
+
+
+_Meaning = tuple[type[OriginError], str, str]
+
+# Where the server's own sentence tells more than ours.
+_QUOTED = frozenset({AccessDenied, RequestRefused, ServerError})
+_SECRET = re.compile(
+    r"(?i)aws4-hmac|x-amz-|credential\s*[=:]|signature\s*[=:]|token\s*[=:]|\b(?:AKIA|ASIA)[A-Z0-9]{12,}"
+)
+
+_NO_OBJECT: _Meaning = (ObjectNotFound, "there is no such object", "")
+_NO_VERSION: _Meaning = (ObjectNotFound, "there is no such version of the object", "")
+_NO_BUCKET: _Meaning = (BucketNotFound, "there is no such bucket", "Check its name and the endpoint.")
+_DENIED: _Meaning = (
+    AccessDenied,
+    "access is denied",
+    "Reading needs s3:GetObject, listing s3:ListBucket; another identity is chosen by profile=.",
+)
+_UNSIGNED: _Meaning = (NoCredentials, "it is not open to unsigned requests", "")
+_BAD_SIGNATURE: _Meaning = (
+    InvalidCredentials,
+    "the signature does not match the access key",
+    "Check the secret access key, and that nothing between here and the endpoint changes requests.",
+)
+_EXPIRED: _Meaning = (ExpiredCredentials, "the credentials have expired", "")
+_SLOWER: _Meaning = (Throttled, "the origin asks for fewer requests", "")
+_FAILED: _Meaning = (ServerError, "the origin failed", "")
+
+_BY_CODE: Mapping[str, _Meaning] = {
+    "NoSuchKey": _NO_OBJECT,
+    "NoSuchVersion": _NO_VERSION,
+    "NoSuchBucket": _NO_BUCKET,
+    "InvalidBucketName": (BucketNotFound, "this cannot be a bucket's name", ""),
+    "AccessDenied": _DENIED,
+    "AllAccessDisabled": _DENIED,
+    "AccountProblem": _DENIED,
+    "InvalidPayer": _DENIED,
+    "ExpiredToken": _EXPIRED,
+    "TokenRefreshRequired": _EXPIRED,
+    "RequestExpired": _EXPIRED,
+    "InvalidAccessKeyId": (InvalidCredentials, "the origin does not know the access key", "Check AWS_ACCESS_KEY_ID."),
+    "InvalidToken": (InvalidCredentials, "the session token is not valid", "Check AWS_SESSION_TOKEN."),
+    "SignatureDoesNotMatch": _BAD_SIGNATURE,
+    "AuthorizationHeaderMalformed": _BAD_SIGNATURE,
+    "RequestTimeTooSkewed": (InvalidCredentials, "this machine's clock is wrong", "Set the clock."),
+    "MissingSecurityHeader": _UNSIGNED,
+    "MissingAuthenticationToken": _UNSIGNED,
+    "SlowDown": _SLOWER,
+    "ServiceUnavailable": _SLOWER,
+    "RequestLimitExceeded": _SLOWER,
+    "Throttling": _SLOWER,
+    "ThrottlingException": _SLOWER,
+    "TooManyRequests": _SLOWER,
+    "InternalError": _FAILED,
+    "RequestTimeout": (OriginTimeout, "the request did not come in time for the origin", ""),
+    "InvalidRange": (RangeNotSatisfiable, "the range begins behind the end of the object", ""),
+    "PreconditionFailed": (PreconditionFailed, "the object has changed", ""),
+    "InvalidObjectState": (ObjectArchived, "the object is archived", ""),
+}
+_REDIRECTS = frozenset({"PermanentRedirect", "TemporaryRedirect", "Redirect", "IllegalLocationConstraintException"})
+_BY_STATUS: Mapping[int, _Meaning] = {
+    401: _DENIED,
+    403: _DENIED,
+    404: _NO_OBJECT,
+    408: _BY_CODE["RequestTimeout"],
+    412: _BY_CODE["PreconditionFailed"],
+    416: _BY_CODE["InvalidRange"],
+    429: _SLOWER,
+    501: (RequestRefused, "the origin cannot do this", ""),
+    503: _SLOWER,
+}
+
+
+def _meaning(answer: Answer, asked_region: str | None, listing: bool) -> _Meaning:
+    region = answer.region or answer.headers.get("x-amz-bucket-region")
+    if answer.code in _REDIRECTS or (300 <= answer.status < 400 and region):
+        return _elsewhere(region, asked_region)
+    if answer.code == "AuthorizationHeaderMalformed" and answer.region:
+        return _elsewhere(answer.region, asked_region)
+    if answer.headers.get("x-amz-delete-marker") == "true" and answer.status in (404, 405):
+        # https://docs.aws.amazon.com/AmazonS3/latest/userguide/DeleteMarker.html
+        which = "it was deleted" if answer.status == 404 else "this version is a delete marker"
+        return ObjectNotFound, which, "Earlier versions of it may be there: ?versionId=."
+    if answer.code == "InvalidArgument" and "version" in (answer.message or "").lower():
+        return _NO_VERSION
+    if (meaning := _BY_CODE.get(answer.code or "")) is not None:
+        return meaning
+    if answer.status == 404 and listing:
+        return _NO_BUCKET
+    if answer.status in _BY_STATUS:
+        return _BY_STATUS[answer.status]
+    if answer.status >= 500:
+        return _FAILED
+    if answer.status < 400:
+        host = urlsplit(answer.headers.get("location", "")).hostname
+        return RequestRefused, f"it answered with a redirect to {host or 'nowhere'}", "Check the endpoint."
+    return RequestRefused, "the origin refused the request", ""
+
+
+def _elsewhere(region: str | None, asked: str | None) -> _Meaning:
+    asked = asked or "the default"
+    if region is None or region == asked:
+        detail = f"the bucket is not in region {asked}, which was asked, and the origin does not say where it is"
+        return WrongRegion, detail, "Pass region=, or check the endpoint."
+    return WrongRegion, f"the bucket is in region {region}, but {asked} was asked", f"Pass region={region!r}."
+
+
+def _quotable(message: str | None) -> str:
+    """A server's sentence on one line, without its full stop; nothing where it repeats what proves an identity."""
+    text = " ".join("".join(char if char.isprintable() else " " for char in message or "").split())
+    return "" if _SECRET.search(text) else text[:300].rstrip(". ")
