@@ -1,55 +1,19 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import tracemalloc
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncfetch.http import HTTPError, ProtocolError, ResponseTooLarge
-from asyncfetch.http.head import MAX_LENGTH
-from asyncfetch.http.parser import HEAD_ROOM, MAX_INTERIM, MAX_LINE, ResponseParser
+from asyncfetch.http.parser import HEAD_ROOM, MAX_INTERIM, ResponseParser
+from tests.http.feeding import CHUNKED, MAX_HEAD, feed, new_parser, split, steady
 from tests.http.helpers import Collect, Paced
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from asyncfetch.http import Response
-
-MAX_HEAD = 16 << 10
-steady = settings(deadline=None)  # on a busy machine an example may take its time
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-def new_parser(sink: Any = None, *, to_head: bool = False, max_body: int = 1 << 20) -> ResponseParser:
-    parser = ResponseParser(max_head=MAX_HEAD, max_headers=20)
-    parser.expect(lambda head: sink, answers_head=to_head, max_body=max_body)
-    return parser
-
-
-def feed(parser: ResponseParser, pieces: Iterable[bytes]) -> tuple[Response | None, int]:
-    """Puts pieces in as a transport would. The response, if whole, and how many bytes were not taken for it."""
-    left = memoryview(b"".join(pieces := list(pieces)))
-    for piece in pieces:
-        end = len(left) - len(piece)
-        while len(left) > end:
-            room = parser.get_buffer()
-            assert len(room) > 0
-            count = min(len(room), len(left) - end)
-            room[:count] = left[:count]
-            left = left[count:]
-            response = parser.received(count)
-            if response is not None:
-                return response, len(left)
-    return None, len(left)
-
-
-def split(data: bytes, cuts: Sequence[int]) -> list[bytes]:
-    marks = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    return [data[a:b] for a, b in itertools.pairwise(marks)]
+    from collections.abc import Sequence
 
 
 class Message(NamedTuple):
@@ -307,74 +271,6 @@ def test_a_parser_takes_one_response_after_another() -> None:
         assert response.body == b"ab"
         parser.expect(lambda head: None, answers_head=False, max_body=10)
         assert not parser.begun
-
-
-@pytest.mark.parametrize(
-    "framing",
-    [
-        b"g\r\n",
-        b"-1\r\n",
-        b"\r\n",
-        b" 1\r\n",
-        b"1 x\r\n",
-        b"0x1\r\n",
-        b"1\n",
-        b"1;\x01\r\n",
-        b"1\r\nab\r\n",
-        b"1\r\na\n",
-        b"0\r\nnot a field\r\n",
-        b"0\r\n folded: x\r\n",
-        b"0\r\nA: b\n",
-        b"1\r\na\r\r\n",
-    ],
-)
-def test_chunk_framing_that_is_not_is_refused(framing: bytes) -> None:
-    with pytest.raises(ProtocolError):
-        feed(new_parser(), [CHUNKED + framing])
-
-
-@pytest.mark.parametrize("size", [b"f" * 16, b"f" * 17, b"%x" % (MAX_LENGTH + 1)])
-def test_an_absurd_chunk_size_is_refused(size: bytes) -> None:
-    with pytest.raises(ProtocolError):
-        feed(new_parser(Collect()), [CHUNKED + size + b"\r\n"])
-
-
-def test_chunks_may_not_add_up_to_an_absurd_size() -> None:
-    parser = new_parser(Collect(1 << 16))
-    feed(parser, [CHUNKED + b"1\r\na\r\n"])
-    with pytest.raises(ProtocolError):
-        feed(parser, [b"%x\r\n" % MAX_LENGTH])
-
-
-def test_chunk_sizes_in_the_millions_take_no_memory() -> None:
-    sink = Collect(1 << 10)
-    parser = new_parser(sink)
-    tracemalloc.start()
-    try:
-        feed(parser, [CHUNKED + b"2faf0800\r\n" + b"x" * 5000])  # 800,000,000
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert len(sink.data) == 5000
-    assert peak < 100_000
-    assert parser.ended() is None
-    assert "after 5000 bytes" in str(parser.lost())
-
-
-def test_framing_is_bounded_in_all_its_parts() -> None:
-    feed(new_parser(), [CHUNKED + b"1;" + b"x" * (MAX_LINE - 10) + b"\r\na\r\n"])
-    for endless in (b"1;" + b"x" * MAX_LINE, b"0\r\nA: " + b"x" * MAX_LINE):
-        with pytest.raises(ProtocolError, match="a line of more than"):
-            feed(new_parser(), [CHUNKED + endless])
-    for wasteful in ((b"1;" + b"x" * 1000 + b"\r\na\r\n") * 50, b"0\r\n" + b"A: b\r\n" * 3000):
-        with pytest.raises(ProtocolError, match="more framing than content"):
-            feed(new_parser(), [CHUNKED + wasteful])
-
-
-def test_the_smallest_chunks_are_no_waste() -> None:
-    response, _ = feed(new_parser(), [CHUNKED + b"1\r\na\r\n" * 20_000 + b"0\r\n\r\n"])
-    assert response is not None
-    assert response.received == 20_000
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
