@@ -32,6 +32,10 @@ class Blobs:
         path = self.path(digest)
         return path if files.size_of(path) == size else None
 
+    def read(self, digest: str, size: int) -> bytes | None:
+        """The bytes of a blob that is there with its right size."""
+        return files.read_whole(self.path(digest), size)
+
     def put(self, digest: str, data: memoryview) -> tuple[str, bool]:
         """Publishes bytes from memory. Returns the path, and False when they were there already.
 

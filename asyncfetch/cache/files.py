@@ -51,6 +51,19 @@ def write_at(descriptor: int, data: memoryview, offset: int) -> None:
         data, offset = data[count:], offset + count
 
 
+def read_whole(path: str, size: int) -> bytes | None:
+    """A file's bytes, if it is there and has just so many."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        data = os.read(descriptor, size + 1)  # one more shows a file that is too long
+    finally:
+        os.close(descriptor)
+    return data if len(data) == size else None
+
+
 def read_at(descriptor: int, room: memoryview, offset: int) -> None:
     """Fills all of `room` from an offset. Raises `OSError` (`EIO`) where the file ends before that."""
     while len(room):

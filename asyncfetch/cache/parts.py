@@ -194,7 +194,8 @@ class PartedBody:
     def _open(self) -> int:
         with self._opening:
             if self._descriptor < 0:
-                self._path, self._descriptor = create_file(self._owner, readable=True)
+                self._path = self._owner.new_path()
+                self._path, self._descriptor = create_file(self._owner, self._path, readable=True)
             return self._descriptor
 
     def _next_early(self) -> tuple[int, int] | None:
@@ -255,8 +256,8 @@ class PartedBody:
 class PartSink:
     """Takes the bytes of one part, in order, in as many attempts as that takes. Belongs to the loop's thread.
 
-    `at` is where in the body the next byte belongs; `stop`, the end of the part, may be moved on. At most `PART_MEMORY` is held, provided
-    that `drain` is asked before each `get_buffer`.
+    `at` is where in the body the next byte belongs; `stop`, the end of the part, may be moved on. At most `PART_MEMORY`
+    is held, provided that `drain` is asked before each `get_buffer`.
     """
 
     __slots__ = ("_body", "_buffer", "_filled", "_on_way", "_waiter", "at", "stop")

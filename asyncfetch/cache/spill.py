@@ -146,7 +146,8 @@ class Spill:
                 data = piece[:count]
                 self._hasher.update(data)
                 if self._descriptor < 0:
-                    self._path, self._descriptor = create_file(self._owner)
+                    self._path = self._owner.new_path()
+                    self._path, self._descriptor = create_file(self._owner, self._path)
                 files.write_at(self._descriptor, data, self._offset)
                 self._offset += count
         finally:
@@ -170,9 +171,8 @@ class Spill:
                 files.remove(path)
 
 
-def create_file(owner: Owner, *, readable: bool = False) -> tuple[str, int]:
-    """Makes a new file of an owner's and opens it for writing; gives its path and descriptor. Raises `OSError`."""
-    path = owner.new_path()
+def create_file(owner: Owner, path: str, *, readable: bool = False) -> tuple[str, int]:
+    """Makes an owner's new file, under another path if its directory is gone. Returns path and descriptor."""
     try:
         return path, files.create(path, readable=readable)
     except FileNotFoundError:

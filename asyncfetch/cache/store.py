@@ -19,7 +19,7 @@ from asyncfetch.cache.parts import PartedBody
 from asyncfetch.cache.records import CacheStatistics, CacheStats, Ref
 from asyncfetch.cache.sinks import BodySink, SinkParts
 from asyncfetch.cache.spill import Spill
-from asyncfetch.cache.thread import BATCH_BODIES, BATCH_BYTES, Ask, CacheThread, Discard, LookUp, Note, Write
+from asyncfetch.cache.thread import BATCH_BODIES, BATCH_BYTES, Ask, CacheThread, Discard, LookUp, Note, Read, Write
 from asyncfetch.cache.writers import Writers
 from asyncfetch.errors import CacheUnusable, FetcherClosed, StorageFull
 
@@ -100,6 +100,17 @@ class Cache:
         self._refuse_closed()
         self._gathered.append(LookUp(keys, done))
         self._hand_in()
+
+    def read(self, key: RefKey, may: Callable[[Ref], bool], done: Callable[[bytes | Exception | None], None]) -> None:
+        """Asks for the bytes of an object, in one hop; None where it is not here, or `may` refuses its ref.
+
+        `may` is called on the cache's thread. Other commands wait meanwhile, so it should refuse what is large.
+        """
+        self._refuse_closed()
+        self._gathered.append(Read(key, may, done))
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_soon(self._hand_in)
 
     def sink(self, *, on_length: Callable[[int], None] | None = None, on_head: OnHead | None = None) -> BodySink:
         """Makes a sink for one body. `on_length` is called once with its length, as soon as that is known.

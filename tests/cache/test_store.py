@@ -31,6 +31,7 @@ from .helpers import (
     opened,
     owners,
     publish,
+    taken,
 )
 
 NOISE = random.Random(11).randbytes(SMALL + 4096)
@@ -394,3 +395,24 @@ async def test_a_check_that_was_noted_is_seen_by_the_next_look_up(tmp_path: Path
         (again,) = await look_up(cache, key("a"))
         assert again is not None
         assert again.ref.validated == 2.0
+
+
+async def test_read_gives_the_bytes_in_one_answer(tmp_path: Path) -> None:
+    async with opened(tmp_path) as cache:
+        published = await publish(cache, NOISE, key("a"), etag="e")
+
+        async def read(name: str, may: bool = True) -> bytes | None:
+            data: bytes | None = await taken(lambda done: cache.read(key(name), lambda ref: may, done))
+            return data
+
+        assert await read("a") == NOISE
+        assert await read("a", may=False) is None
+        assert await read("unknown") is None
+        Path(published.path).write_bytes(NOISE[:-1])
+        assert await read("a") is None, "a blob of another size is not the object"
+        Path(published.path).write_bytes(NOISE + b"!")
+        assert await read("a") is None
+        Path(published.path).unlink()
+        assert await read("a") is None
+        cache.forget(key("a"))
+        assert await read("a") is None
