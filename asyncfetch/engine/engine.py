@@ -1,0 +1,102 @@
+"""The engine: what a fetcher and its streams work with, wired once."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol
+
+from asyncfetch.engine.credits import Credits
+from asyncfetch.engine.files import Files
+from asyncfetch.engine.flights import Flights
+from asyncfetch.engine.lanes import Lanes
+from asyncfetch.engine.meter import Meter, Snapshot
+from asyncfetch.errors import InvalidURI
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
+
+    from asyncfetch.cache import Cache
+    from asyncfetch.decode import DecodePool
+    from asyncfetch.engine.flights import Landed, Ticket
+    from asyncfetch.origins import Origin
+    from asyncfetch.settings import Settings
+    from asyncfetch.uris import Location
+
+
+class Closable(Protocol):
+    """Something that must end with the fetcher."""
+
+    def close(self) -> None: ...
+
+
+class Engine:
+    """The parts of one open fetcher. `start` runs a coroutine function in the fetcher's task group."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        cache: Cache,
+        origins: Mapping[str, Origin],
+        make_pool: Callable[[Credits], DecodePool],
+        start: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
+        job_started: float,
+    ) -> None:
+        self.settings = settings
+        self.loop = loop
+        self.start = start
+        self.cache = cache
+        self.meter = Meter()
+        self.credits = Credits(settings.memory_budget, loop.call_soon_threadsafe)
+        self.lanes = Lanes(settings.network.concurrency, settings.network.attempts, self.credits, self.meter, start)
+        self.flights = Flights(settings, cache, origins, self.lanes, self.meter, job_started)
+        self.files = Files(loop, self.meter)
+        self.pool = make_pool(self.credits)
+        self.credits.reclaim_from(self.pool.reclaim)
+        self.credits.subscribe(self.pool.pump)
+        self.runs: weakref.WeakSet[Closable] = weakref.WeakSet()
+        self._origins = origins
+
+    def origin(self, location: Location) -> Origin:
+        """The origin that serves a location. Raises `InvalidURI` when none does."""
+        try:
+            return self._origins[location.scheme]
+        except KeyError:
+            served = ", ".join(f"{scheme}://" for scheme in self._origins)
+            raise InvalidURI(
+                str(location), f"{location.scheme}:// is not served here", remedy=f"What is: {served}."
+            ) from None
+
+    def request(self, tickets: Sequence[Ticket]) -> None:
+        """Has every ticket landed or crashed in its time: files in place, all others by a flight."""
+        files = [ticket for ticket in tickets if ticket.location.scheme == "file"]
+        if files:
+            self.files.request(files)
+        if len(files) < len(tickets):
+            self.flights.request(
+                [ticket for ticket in tickets if ticket.location.scheme != "file"] if files else tickets
+            )
+
+    def discard(self, landed: Landed) -> None:
+        """Deletes what only this holder has."""
+        self.flights.discard(landed)
+
+    def snapshot(self) -> Snapshot:
+        """The clocks of all stages, now."""
+        pool = self.pool.statistics()
+        return Snapshot.now(
+            self.meter,
+            lanes=self.lanes.concurrency,
+            cache_seconds=self.cache.statistics().busy_seconds,
+            workers=pool.workers,
+            decode_seconds=pool.busy_seconds,
+        )
+
+    def close(self) -> None:
+        """Ends every stream, and settles whatever is still out with `FetcherClosed`."""
+        for run in list(self.runs):
+            run.close()
+        self.lanes.close()
+        self.flights.close()

@@ -1,0 +1,459 @@
+"""Single flight: one way to the disk for each object, however many wait for it.
+
+A ticket asks for an object on local disk. Its flight looks the object up in the cache, asks the origin when the cache
+cannot answer alone, publishes what came, and then settles every ticket on board. The first ticket's leaving hurts no
+other; when the last has left, the flight ends where it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import math
+import time
+from abc import ABC, abstractmethod
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from asyncfetch.cache import BODY_MEMORY, Freshness, RefKey, decide
+from asyncfetch.engine.lanes import Errand, Progress
+from asyncfetch.engine.parts import STALE, Enough, Parts, Unranged, in_parts
+from asyncfetch.errors import FetcherClosed, ObjectNotFound
+from asyncfetch.objects import NotModified, ObjectStat
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from asyncfetch.cache import Body, Cache, Found, Published, Ref
+    from asyncfetch.engine.lanes import Lanes
+    from asyncfetch.engine.meter import Meter
+    from asyncfetch.engine.parts import Outcome
+    from asyncfetch.origins import Origin, Sink
+    from asyncfetch.settings import Settings
+    from asyncfetch.uris import Location
+
+
+T = TypeVar("T")
+
+
+class Landed(NamedTuple):
+    """An object on local disk. `private` files belong to their ticket, and go back with `Flights.discard`."""
+
+    path: str
+    size: int
+    digest: str | None
+    etag: str | None
+    from_cache: bool
+    private: bool = False
+
+
+class Crash(NamedTuple):
+    """Why a ticket's object could not be had, and at which stage."""
+
+    stage: str
+    exception: Exception
+
+
+class Ticket(ABC):
+    """Somebody's wish for one object. `listed` is what a listing said of it; `private` ones stay out of the cache."""
+
+    __slots__ = ("flight", "listed", "location", "private", "urgent", "uri")
+
+    def __init__(
+        self, uri: str, location: Location, listed: ObjectStat | None, *, private: bool = False, urgent: bool = False
+    ) -> None:
+        self.uri = uri
+        self.location = location
+        self.listed = listed
+        self.private = private
+        self.urgent = urgent
+        self.flight: Flight | None = None
+
+    @abstractmethod
+    def land(self, landed: Landed) -> None:
+        """Takes the object. Called once, on the loop, unless the ticket was abandoned."""
+
+    @abstractmethod
+    def crash(self, crash: Crash) -> None:
+        """Takes the error instead."""
+
+
+class Flights:
+    """All flights of one fetcher."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        cache: Cache,
+        origins: Mapping[str, Origin],
+        lanes: Lanes,
+        meter: Meter,
+        job_started: float,
+    ) -> None:
+        self.cache = cache
+        self.origins = origins
+        self.meter = meter
+        self._settings = settings
+        self._lanes = lanes
+        self._job_started = job_started
+        self._flights: dict[Location, Flight] = {}
+        self._endpoints: dict[str, str] = {}
+        self._unranged: set[str] = set()  # containers whose origin has answered a range with the whole object
+
+    @property
+    def under_way(self) -> int:
+        """Flights that may be joined now."""
+        return len(self._flights)
+
+    def request(self, tickets: Sequence[Ticket]) -> None:
+        """Has every ticket settled in its time; objects that the cache must look up are looked up together."""
+        boarding: list[Flight] = []
+        for ticket in tickets:
+            flight = None if ticket.private else self._flights.get(ticket.location)
+            if flight is not None:
+                flight.tickets.append(ticket)
+                self.meter.shared += 1
+            else:
+                flight = Flight(self, ticket)
+                if ticket.private:
+                    self._lanes.add(flight)
+                else:
+                    self._flights[ticket.location] = flight
+                    boarding.append(flight)
+            ticket.flight = flight
+            if ticket.urgent:
+                self._lanes.urge(flight)
+        if boarding:
+            keys = [self.key_of(flight.location) for flight in boarding]
+            self.cache.look_up(keys, lambda found: self._looked_up(boarding, found))
+        self._lanes.pump()
+
+    async def peek(self, location: Location, listed: ObjectStat | None) -> Found | None:
+        """What the cache has of an object, if that may be served without asking the origin."""
+        answer: asyncio.Future[list[Found | None] | Exception] = asyncio.get_running_loop().create_future()
+        self.cache.look_up([self.key_of(location)], partial(_resolve, answer))
+        looked_up = await answer
+        found = None if isinstance(looked_up, Exception) else looked_up[0]
+        fresh = self._decide(found and found.ref, location, listed, time.time()) in (
+            Freshness.FRESH,
+            Freshness.VALIDATED,
+        )
+        return found if fresh else None
+
+    async def read_cached(self, location: Location, listed: ObjectStat | None) -> bytes | None:
+        """The bytes of an object that the cache may serve without asking the origin, and that is small; else None."""
+        answer: asyncio.Future[bytes | Exception | None] = asyncio.get_running_loop().create_future()
+        now = time.time()
+
+        def may(ref: Ref) -> bool:
+            return ref.size <= BODY_MEMORY and self._decide(ref, location, listed, now) is Freshness.FRESH
+
+        self.cache.read(self.key_of(location), may, partial(_resolve, answer))
+        data = await answer
+        if not isinstance(data, bytes):
+            return None  # whatever went wrong, the ordinary way will tell
+        self.meter.objects += 1
+        self.meter.hits += 1
+        self.meter.bytes += len(data)
+        return data
+
+    def urge(self, ticket: Ticket) -> None:
+        """Says that a consumer waits for just this ticket."""
+        if ticket.flight is not None:
+            self._lanes.urge(ticket.flight)
+            if ticket.flight.parts is not None:
+                ticket.flight.parts.urge()
+
+    def abandon(self, ticket: Ticket) -> None:
+        """Lets a ticket go, settled or not; it hears nothing afterwards."""
+        flight, ticket.flight = ticket.flight, None
+        if flight is None:
+            return
+        flight.tickets.remove(ticket)
+        if not flight.tickets:
+            self._forget(flight)
+            self._give_up(flight)
+
+    def discard(self, landed: Landed) -> None:
+        """Deletes a private file whose holder has moved on."""
+        if landed.private:
+            self.cache.discard(landed.path)
+
+    def close(self) -> None:
+        """Crashes every ticket that is still out."""
+        for flight in list(self._flights.values()):
+            self.crash(flight, "fetch", FetcherClosed("The fetcher was closed before the object was there"))
+            self._give_up(flight)
+
+    def begin_parts(self, flight: Flight, stat: ObjectStat) -> Parts | None:
+        """Has a flight go on in parts, if its object is to be read so."""
+        network = self._settings.network
+        if flight.whole or flight.location.container in self._unranged or not in_parts(stat, network):
+            return None
+        return Parts(
+            flight.location,
+            self.origins[flight.location.scheme],
+            stat,
+            cache=self.cache,
+            lanes=self._lanes,
+            part_size=network.part_size,
+            urgent=flight.urgent,
+            ended=flight.parts_ended,
+        )
+
+    def parts_failed(self, flight: Flight, error: Exception) -> None:
+        """Ends a flight whose parts do not come, or do not make an object; those are left to another flight."""
+        self._lanes.give_up(flight)
+        if not isinstance(error, STALE):
+            self.crash(flight, "fetch", error)
+            return
+        if isinstance(error, Unranged):
+            self._unranged.add(flight.location.container)
+        if not flight.tickets:
+            return
+        # The other takes the object whole, so it is the last: one answer cannot be of two objects.
+        other = Flight(self, flight.tickets[0], whole=True)
+        other.urgent, other.found = flight.urgent, flight.found
+        other.tickets, flight.tickets = flight.tickets, []
+        for ticket in other.tickets:
+            ticket.flight = other
+        if self._flights.get(flight.location) is flight:
+            self._flights[flight.location] = other
+        self.meter.retries += 1
+        self._lanes.add(other)
+        self._lanes.pump()
+
+    def key_of(self, location: Location) -> RefKey:
+        """The name of a location's ref in the cache."""
+        if location.scheme in ("https", "http"):  # a host can have the name of a bucket
+            return RefKey(f"{location.scheme}://", location.container, location.key)
+        bucket = location.container
+        endpoint = self._endpoints.get(bucket)
+        if endpoint is None:
+            endpoint = self._endpoints[bucket] = (self._settings.access_for(bucket).endpoint or "").rstrip("/")
+        return RefKey(endpoint, bucket, location.key, location.version or "")
+
+    def _looked_up(self, flights: list[Flight], answer: list[Found | None] | Exception) -> None:
+        now = time.time()
+        for flight, found in zip(flights, answer if isinstance(answer, list) else [None] * len(flights), strict=True):
+            if flight.progress is Progress.OVER:
+                continue
+            freshness = self._decide(found and found.ref, flight.location, flight.listed, now)
+            if found is None or freshness is Freshness.MISS:
+                self._lanes.add(flight)
+            elif freshness is Freshness.STALE:
+                flight.found = found
+                self._lanes.add(flight)
+            else:
+                if freshness is Freshness.VALIDATED:
+                    assert flight.listed is not None
+                    assert flight.listed.as_of is not None
+                    self.cache.validate(self.key_of(flight.location), found.ref, flight.listed.as_of)
+                    self.meter.revalidated += 1
+                else:
+                    self.meter.hits += 1
+                flight.progress = Progress.OVER
+                self.land(flight, _from_cache(found))
+        self._lanes.pump()
+
+    def _decide(self, ref: Ref | None, location: Location, listed: ObjectStat | None, now: float) -> Freshness:
+        return decide(
+            ref,
+            revalidate=self._settings.cache.revalidate,
+            now=now,
+            job_started=self._job_started,
+            listed=listed,
+            listed_at=-math.inf if listed is None or listed.as_of is None else listed.as_of,
+            versioned=location.version is not None,
+        )
+
+    def land(self, flight: Flight, landed: Landed) -> None:
+        """Settles all tickets of a flight. The first has paid for a transfer; the others share it."""
+        self._forget(flight)
+        tickets, flight.tickets = flight.tickets, []
+        self.meter.objects += len(tickets)
+        self.meter.bytes += landed.size * len(tickets)
+        if not tickets:
+            self.discard(landed)
+        for ticket in tickets:
+            ticket.flight = None
+            ticket.land(landed)
+            if not landed.from_cache:
+                landed = landed._replace(from_cache=True)
+
+    def crash(self, flight: Flight, stage: str, error: Exception) -> None:
+        """Settles all tickets of a flight with an error; each gets an exception of its own, to raise in its place."""
+        self._forget(flight)
+        tickets, flight.tickets = flight.tickets, []
+        for ticket in tickets:
+            ticket.flight = None
+            self.meter.failures[type(error).__name__] += 1
+            ticket.crash(Crash(stage, error))
+            error = copy.copy(error)
+
+    def _give_up(self, flight: Flight) -> None:
+        self._lanes.give_up(flight)
+        if flight.parts is not None:
+            flight.parts.abort()
+
+    def _forget(self, flight: Flight) -> None:
+        if self._flights.get(flight.location) is flight:
+            del self._flights[flight.location]
+
+
+def _resolve(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _from_cache(found: Found) -> Landed:
+    return Landed(found.path, found.ref.size, found.ref.digest, found.ref.etag, from_cache=True)
+
+
+class Flight(Errand):
+    """The way of one object from its origin to local disk."""
+
+    __slots__ = (
+        "asked",
+        "began",
+        "found",
+        "listed",
+        "location",
+        "parts",
+        "private",
+        "table",
+        "tickets",
+        "uri",
+        "whole",
+    )
+
+    def __init__(self, table: Flights, ticket: Ticket, *, whole: bool = False) -> None:
+        """`whole` ones do not go on in parts, however large the object is."""
+        super().__init__(urgent=ticket.urgent)
+        self.table = table
+        self.uri = ticket.uri
+        self.location = ticket.location
+        self.listed = ticket.listed
+        self.private = ticket.private
+        self.tickets = [ticket]
+        self.found: Found | None = None
+        self.whole = whole
+        self.parts: Parts | None = None
+        self.began = 0.0
+        self.asked = 0.0  # in seconds since 1970; what the origin answers was so at some moment after this one
+
+    @property
+    def need(self) -> int:
+        """The body's memory: its size where that is known, at most what large ones hold on their way to the disk."""
+        if self.listed is not None:
+            return min(self.listed.size, BODY_MEMORY)
+        return min(self.found.ref.size, BODY_MEMORY) if self.found else BODY_MEMORY
+
+    async def fly(self) -> None:
+        """Asks the origin and hands what came to the cache; the lane is free before it lies on the disk."""
+        if self.parts is None:
+            await self._begin()
+        if self.parts is not None:
+            await self.parts.resume_first()
+            self.release()
+            await self.parts.end_first()
+
+    async def _begin(self) -> None:
+        """The first read, and all there is where that takes the object whole."""
+        table = self.table
+        self.began = time.perf_counter()
+        self.asked = time.time()
+        sink = table.cache.sink(on_length=self._learned, on_head=self._go_on_in_parts)
+        try:
+            etag = self.found.ref.etag if self.found else None
+            answer = await table.origins[self.location.scheme].read(self.location, sink, if_none_match=etag)
+            body = None
+            if self.parts is None and not isinstance(answer, NotModified):
+                table.meter.whole.add(time.perf_counter() - self.began)
+                body = await sink.finish()
+        except Enough:
+            body = None
+        except ObjectNotFound:
+            sink.abort()
+            table.cache.forget(table.key_of(self.location))
+            raise
+        except Exception:
+            sink.abort()
+            if self.parts is not None:
+                await self.parts.flush_first()
+            raise
+        except BaseException:
+            sink.abort()
+            if self.parts is not None:
+                self.parts.close_first()
+            raise
+        if self.parts is not None:
+            await self.parts.flush_first()
+        elif body is None or isinstance(answer, NotModified):
+            sink.abort()
+            self.release()
+            assert self.found is not None, "an origin said NotModified to an unconditional read"
+            table.cache.validate(table.key_of(self.location), self.found.ref, self.asked)
+            table.meter.revalidated += 1
+            table.land(self, _from_cache(self.found))
+        else:
+            self._hand_over(body, answer)
+
+    def fail(self, error: Exception) -> None:
+        """Takes the error that stands."""
+        if self.parts is not None:
+            self.parts.fail(error)
+        else:
+            self.table.crash(self, "fetch", error)
+
+    def parts_ended(self, outcome: Outcome) -> None:
+        """Takes what became of the parts."""
+        assert self.parts is not None
+        if outcome.body is not None:
+            self.table.meter.whole.add(time.perf_counter() - self.began)
+            self._hand_over(outcome.body, self.parts.stat)
+        else:
+            assert outcome.error is not None
+            self.table.parts_failed(self, outcome.error)
+
+    def _go_on_in_parts(self, stat: ObjectStat, start: int) -> Sink | None:
+        """The head of the answer says what comes."""
+        self.parts = self.table.begin_parts(self, stat)
+        if self.parts is None:
+            return None
+        self._learned(stat.size)
+        return self.parts.first_sink()
+
+    def _hand_over(self, body: Body, stat: ObjectStat) -> None:
+        """Gives a whole body to the cache."""
+        table = self.table
+        if self.private:
+            table.cache.keep_private(body, partial(self._published, stat))
+        else:
+            table.cache.publish(
+                body,
+                table.key_of(self.location),
+                partial(self._published, stat),
+                etag=stat.etag,
+                last_modified=stat.last_modified.timestamp() if stat.last_modified else None,
+                validated=self.asked,
+            )
+
+    def _learned(self, length: int) -> None:
+        """The head of the answer is there."""
+        self.table.meter.first_byte.add(time.perf_counter() - self.began)
+        if self.grant is not None:
+            self.grant.correct(length)
+
+    def _published(self, stat: ObjectStat, outcome: Published | Exception) -> None:
+        self.release()
+        table = self.table
+        if isinstance(outcome, Exception):
+            table.crash(self, "cache", outcome)
+        else:
+            table.meter.downloaded += 1
+            table.meter.downloaded_bytes += outcome.size
+            table.land(
+                self,
+                Landed(outcome.path, outcome.size, outcome.digest, stat.etag, from_cache=False, private=self.private),
+            )

@@ -1,0 +1,88 @@
+"""Single calls: one object to local disk, one image to pixels, awaited by one caller."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asyncfetch.decode import DecodeJob
+from asyncfetch.engine.flights import Ticket
+from asyncfetch.errors import RangeNotSatisfiable
+from asyncfetch.origins import ByteRange
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from asyncfetch.decode import DecodeOptions
+    from asyncfetch.engine.engine import Engine
+    from asyncfetch.engine.flights import Crash, Landed
+    from asyncfetch.objects import ObjectStat
+    from asyncfetch.uris import Location
+
+
+class _Wish(Ticket):
+    """A ticket whose holder awaits it."""
+
+    __slots__ = ("result",)
+
+    def __init__(self, uri: str, location: Location, listed: ObjectStat | None, *, private: bool) -> None:
+        super().__init__(uri, location, listed, private=private, urgent=True)
+        self.result: asyncio.Future[Landed] = asyncio.get_running_loop().create_future()
+
+    def land(self, landed: Landed) -> None:
+        if not self.result.done():
+            self.result.set_result(landed)
+
+    def crash(self, crash: Crash) -> None:
+        if not self.result.done():
+            self.result.set_exception(crash.exception)
+
+
+async def land(
+    engine: Engine, uri: str, location: Location, listed: ObjectStat | None, *, private: bool = False
+) -> Landed:
+    """Brings one object to local disk, or raises why not. Cancelled, the read ends unless others wait for it."""
+    engine.origin(location)
+    wish = _Wish(uri, location, listed, private=private)
+    engine.request([wish])
+    try:
+        return await wish.result
+    except asyncio.CancelledError:
+        engine.flights.abandon(wish)
+        raise
+
+
+async def decode(engine: Engine, uri: str, path: str, options: DecodeOptions) -> npt.NDArray[np.uint8]:
+    """Decodes one file, or raises a `DecodeError`. Cancelled, the slot goes back when the worker is done."""
+    result: asyncio.Future[npt.NDArray[np.uint8]] = engine.loop.create_future()
+
+    def done(outcome: npt.NDArray[np.uint8] | Exception) -> None:
+        if result.done():
+            return
+        if isinstance(outcome, Exception):
+            result.set_exception(outcome)
+        else:
+            result.set_result(outcome)
+
+    job = DecodeJob(uri=uri, path=path, options=options, order=-1, done=done, urgent=True)
+    engine.pool.submit(job)
+    try:
+        return await result
+    except asyncio.CancelledError:
+        engine.pool.cancel(job)
+        raise
+
+
+async def read_blob(engine: Engine, uri: str, path: str, size: int, span: ByteRange | None) -> bytes:
+    """Reads a blob, or a range of it, on a thread. Raises `RangeNotSatisfiable` for a range behind its end."""
+    if span is not None and span.start >= size:
+        raise RangeNotSatisfiable(uri, f"byte {span.start} lies behind its end, {size}")
+    return await engine.loop.run_in_executor(None, _pread, path, span or ByteRange(0))
+
+
+def _pread(path: str, span: ByteRange) -> bytes:
+    with Path(path).open("rb", buffering=0) as file:
+        file.seek(span.start)
+        return file.read() if span.stop is None else file.read(span.stop - span.start)
