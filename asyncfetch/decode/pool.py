@@ -1,0 +1,342 @@
+"""The decode pool: jobs in, pixels out, in worker programs that may die."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import itertools
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from asyncfetch.decode.arena import Arena
+from asyncfetch.decode.process import WorkerProcess
+from asyncfetch.decode.waiting import WaitingJobs
+from asyncfetch.errors import (
+    AccessDenied,
+    CorruptImage,
+    DecodeError,
+    DecoderUnavailable,
+    EmptyObject,
+    FetcherClosed,
+    ObjectNotFound,
+    UnsupportedFormat,
+    UsageError,
+    WorkerDied,
+)
+
+if TYPE_CHECKING:
+    from asyncfetch.decode.arena import Slot
+    from asyncfetch.decode.jobs import Budget, DecodeJob, DecodeOptions, Pixels
+    from asyncfetch.errors import ObjectError
+    from asyncfetch.settings import DecodePolicy
+
+_FIRST_GUESS = 4 << 20  # bytes of pixels of an image nothing is known of: 1.4 megapixels in colour
+_FORGETTING = 32  # images until the memory of a larger one has faded to a third
+_MOST_GUESSES = 64
+_MOST_BARREN = 3  # workers in a row that died without having begun an image
+
+_ERRORS: dict[str, type[ObjectError]] = {
+    "empty": EmptyObject,
+    "unsupported": UnsupportedFormat,
+    "corrupt": CorruptImage,
+    "missing": ObjectNotFound,
+    "denied": AccessDenied,
+    "memory": DecodeError,
+    "failed": DecodeError,
+}
+
+
+class DecodeStatistics(NamedTuple):
+    """What a pool has done and what it holds."""
+
+    workers: int  # processes, with those that are starting
+    busy: int  # of them, those that have jobs
+    waiting: int  # jobs not yet sent to a worker
+    decoded: int  # jobs that ended in pixels
+    failed: int  # jobs that ended in an exception
+    died: int  # workers that ended unasked; each is replaced when there is work for it
+    busy_seconds: float  # spent on images, reading included, measured in the workers and summed over them
+    slots: int  # pieces of shared memory: free, at work and lent to users
+    slot_bytes: int  # their capacity
+    free_slot_bytes: int  # of that, the capacity kept for reuse
+
+
+class DecodePool:
+    """Decodes images in worker processes, as many as the policy says, started when there are jobs for them.
+
+    The pixels are NumPy arrays over shared memory: writable, C-contiguous, charged to `budget` until the last view of
+    them is gone, on whatever thread that happens, and valid even after the pool and its loop are closed.
+
+    A pool serves one event loop, that of its first `submit`, and its methods are called on that loop's thread. What
+    goes wrong with an image is given to its job's `done`: an `ObjectError` that says what; `DecoderUnavailable` where
+    no worker can be started; `FetcherClosed` when the pool closes first.
+    """
+
+    def __init__(self, policy: DecodePolicy, budget: Budget) -> None:
+        self._most_workers = policy.worker_count
+        self._budget = budget
+        self._arena = Arena(budget, self._slots_came_back)
+        self._waiting = WaitingJobs()
+        self._workers: list[WorkerProcess] = []
+        self._guesses: dict[DecodeOptions, int] = {}
+        self._numbers = itertools.count(1)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._scheduled = False
+        self._woken = False
+        self._barren = 0
+        self._last_fate = ""
+        self._closed = False
+        self._decoded = self._failed = self._died = 0
+        self._busy_seconds = 0.0
+
+    def submit(self, job: DecodeJob) -> None:
+        """Takes a job. Raises `FetcherClosed` after `aclose`, `UsageError` for a job that was submitted before."""
+        if self._closed:
+            raise FetcherClosed("The decode pool is closed")
+        if job.state != "new":
+            raise UsageError(f"{job.uri}: a decode job can be submitted once")
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            _import_numpy_meanwhile()
+        job.number = next(self._numbers)
+        self._waiting.add(job)
+        self._schedule()
+
+    def cancel(self, job: DecodeJob) -> None:
+        """Gives up a job: its `done` is not called any more. Nothing happens when it was called already.
+
+        A job that a worker has is finished there, and its pixels are dropped.
+        """
+        if job.state == "waiting":
+            self._waiting.remove(job)
+            self._schedule()
+        job.state = "over"
+
+    def urge(self, job: DecodeJob) -> None:
+        """Puts a job before those that are not urgent; if need be it may overdraw the budget."""
+        if job.state == "waiting":
+            self._waiting.urge(job)
+            self._schedule()
+        job.urgent = True
+
+    def pump(self) -> None:
+        """Tries the waiting jobs again, soon: to be called when the budget has got bytes back."""
+        if self._waiting:
+            self._schedule()
+
+    def reclaim(self, amount: int) -> int:
+        """Gives up memory that is kept for reuse, `amount` bytes or a little more, and says how many went back."""
+        returned = self._arena.reclaim(amount)
+        if returned:
+            self._schedule()  # for the workers to unmap it as well
+        return returned
+
+    def statistics(self) -> DecodeStatistics:
+        """Counts as of now."""
+        busy = sum(1 for worker in self._workers if worker.sent)
+        counts = (len(self._workers), busy, len(self._waiting), self._decoded, self._failed, self._died)
+        return DecodeStatistics(*counts, self._busy_seconds, *self._arena.statistics())
+
+    async def aclose(self) -> None:
+        """Kills the workers, gives every open job a `FetcherClosed`, and frees all memory that no user looks at.
+
+        Returns when the processes are gone. Cancelled, it has done the same, and waits no longer than it must for them.
+        """
+        if not self._closed:
+            self._closed = True
+            for worker in self._workers:
+                worker.close()
+            jobs = [sent.job for worker in self._workers for sent in worker.sent.values()]
+            self._arena.close()
+            for job in (*(job for job in jobs if job.state == "sent"), *self._waiting.clear()):
+                self._settle(job, FetcherClosed(f"{job.uri}: the decode pool closed before the image was decoded"))
+        try:
+            while not all(worker.has_ended() for worker in self._workers):  # noqa: ASYNC110 - a round or two
+                await asyncio.sleep(0.001)
+        except asyncio.CancelledError:
+            for worker in self._workers:
+                with contextlib.suppress(TimeoutError):
+                    worker.wait(1.0)
+            raise
+        self._workers.clear()
+
+    # Placing: which job goes to which worker, in which slot.
+
+    def _schedule(self) -> None:
+        """Has the waiting jobs placed in the next round of the loop, together with all that is submitted until then."""
+        if not self._scheduled and not self._closed and self._loop is not None:
+            self._scheduled = True
+            self._loop.call_soon(self._run)
+
+    def _slots_came_back(self) -> None:
+        """Called on any thread, also inside a garbage collection that interrupts any line of this class."""
+        # Not by call_soon, even on the loop's thread: the loop may be just about to sleep, and would not notice.
+        if self._loop is not None and not self._woken and not self._scheduled:
+            self._woken = True
+            with contextlib.suppress(RuntimeError):  # a loop that is closed without aclose
+                self._loop.call_soon_threadsafe(self._run)
+
+    def _run(self) -> None:
+        self._scheduled = self._woken = False
+        self._arena.collect()
+        if self._closed:
+            return
+        if excess := self._budget.excess:
+            self._arena.reclaim(excess)  # what urgent jobs overdrew is not kept for reuse
+        self._hire()
+        if self._barren >= _MOST_BARREN and not self._workers:
+            message = f"Decode workers do not start; the last one {self._last_fate}"
+            for given_up in self._waiting.clear():
+                self._settle(given_up, DecoderUnavailable(message, remedy=f"Try: {sys.executable} -c 'import cv2'"))
+        open_to_more = [worker for worker in self._workers if worker.has_room]
+        while open_to_more and (job := self._waiting.first()) is not None:
+            worker = self._place(job, open_to_more)
+            if worker is None:
+                break
+            if not worker.has_room:
+                open_to_more.remove(worker)
+        for worker in self._workers:
+            worker.flush()
+
+    def _place(self, job: DecodeJob, open_to_more: list[WorkerProcess]) -> WorkerProcess | None:
+        """Gives the first job to the worker that has the fewest; None says that this cannot be done now."""
+        worker = min(open_to_more, key=lambda worker: len(worker.sent))
+        need = job.need or self._guesses.get(job.options, 0)
+        if not need:
+            # One image each, until it is known how large these are: a slot too small costs a decode.
+            if worker.sent:
+                return None
+            need = min(_FIRST_GUESS, job.options.most_bytes or _FIRST_GUESS)
+        try:
+            worker, slot = self._seat(worker, open_to_more, need, urgent=job.urgent)
+        except OSError as error:  # no memory for the mapping, or too many open files
+            if any(each.sent for each in self._workers):
+                return None  # an answer to those will have this tried again
+            self._waiting.remove(job)
+            self._settle(job, DecodeError(job.uri, f"there is no shared memory for its pixels: {error.strerror}"))
+            return worker
+        if slot is None:
+            return None
+        self._waiting.remove(job)
+        job.state = "sent"
+        worker.assign(job, slot)
+        return worker
+
+    def _seat(
+        self, worker: WorkerProcess, others: list[WorkerProcess], need: int, *, urgent: bool
+    ) -> tuple[WorkerProcess, Slot | None]:
+        """Finds memory for a job: a free slot, a new one, or a new one for which free ones are dropped."""
+        arena = self._arena
+        slot = arena.find(worker, need) or arena.make(worker, need)
+        if slot is not None:
+            return worker, slot
+        if worker.sent:
+            # It has something to do: memory that is warm elsewhere is better than memory that is fresh here.
+            for other in others:
+                if (slot := arena.find(other, need)) is not None:
+                    return other, slot
+        while slot is None and arena.drop_one(worker, need, fitting=not worker.sent):
+            slot = arena.make(worker, need)
+        if slot is None and urgent:
+            slot = arena.make(worker, need, alone=True)
+        return worker, slot
+
+    # Workers: their beginning, their answers, their end.
+
+    def _hire(self) -> None:
+        """Starts a worker if there is work for one more. One a round: starting takes the loop a few milliseconds."""
+        jobs = len(self._waiting) + sum(len(worker.sent) for worker in self._workers)
+        if len(self._workers) >= min(jobs, self._most_workers) or self._barren >= _MOST_BARREN:
+            return
+        assert self._loop is not None
+        try:
+            worker = WorkerProcess(self._loop, self._answered, self._exited)
+        except OSError as error:
+            self._barren += 1
+            self._last_fate = f"could not be started: {error}"
+        else:
+            self._workers.append(worker)
+            self._arena.admit(worker)
+        self._schedule()
+
+    def _answered(self, worker: WorkerProcess, answers: list[Any]) -> None:
+        self._schedule()
+        if not answers:
+            worker.ready = True
+        elif not worker.answered:
+            worker.answered = True
+            self._barren = 0
+        for number, seconds, word, detail in answers:
+            self._busy_seconds += seconds
+            job, slot = worker.release(number)
+            self._take(job, slot, word, detail)
+
+    def _take(self, job: DecodeJob, slot: Slot, word: str, detail: Any) -> None:
+        if job.state != "sent":  # cancelled meanwhile
+            self._arena.put_back(slot)
+        elif word == "pixels":
+            pixels = self._arena.lend(slot, *detail)
+            self._learn(job.options, pixels.nbytes)
+            self._settle(job, pixels)
+        else:
+            self._arena.put_back(slot)
+            if word == "needs":
+                job.need = detail
+                self._learn(job.options, detail)
+                self._waiting.add(job)
+            else:
+                self._settle(job, _ERRORS[word](job.uri, detail))
+
+    def _learn(self, options: DecodeOptions, size: int) -> None:
+        """Moves the guess of what the next image needs: up at once, down slowly, because too small costs more."""
+        guess = self._guesses.pop(options, 0)
+        self._guesses[options] = max(size, guess - (guess - size) // _FORGETTING)
+        if len(self._guesses) > _MOST_GUESSES:
+            del self._guesses[next(iter(self._guesses))]
+
+    def _exited(self, worker: WorkerProcess) -> None:
+        """A worker ended unasked: the image it was at fails, its other jobs go back to their places."""
+        self._died += 1
+        self._workers.remove(worker)
+        culprit, fate = worker.current(), worker.fate()
+        for number, (job, slot) in list(worker.sent.items()):
+            worker.release(number)
+            self._arena.put_back(slot)
+            if job.state != "sent":
+                continue
+            if number == culprit:
+                remedy = "The kernel does that when memory runs out." if "SIGKILL" in fate else ""
+                self._settle(job, WorkerDied(job.uri, f"the decode worker that was at it {fate}", remedy=remedy))
+            else:
+                self._waiting.add(job)
+        self._arena.expel(worker)
+        if not culprit and not worker.answered:
+            self._barren += 1
+            self._last_fate = fate
+        self._schedule()
+
+    def _settle(self, job: DecodeJob, outcome: Pixels | Exception) -> None:
+        job.state = "over"
+        if isinstance(outcome, Exception):
+            self._failed += 1
+        else:
+            self._decoded += 1
+        try:
+            job.done(outcome)
+        except Exception as error:  # a caller's mistake must not stop the other jobs
+            assert self._loop is not None
+            message = f"asyncfetch: the callback for {job.uri} failed"
+            self._loop.call_exception_handler({"message": message, "exception": error})
+
+
+def _import_numpy_meanwhile() -> None:
+    """Loads NumPy in a thread while the first worker starts: 40-100 ms that the loop need not stand still for."""
+
+    def load() -> None:
+        with contextlib.suppress(ImportError):  # to be raised where it is used
+            importlib.import_module("numpy")
+
+    if "numpy" not in sys.modules:
+        threading.Thread(target=load, name="asyncfetch-numpy").start()

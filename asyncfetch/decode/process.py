@@ -1,0 +1,273 @@
+"""One worker as the pool sees it: its process, its socket, the jobs it has."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from asyncfetch.decode.shared import anonymous_file, map_file
+from asyncfetch.decode.wire import STATUS_BYTES, Unpacker, pack
+
+if TYPE_CHECKING:
+    import asyncio
+    import mmap
+    from collections.abc import Callable
+
+    from asyncfetch.decode.arena import Slot
+    from asyncfetch.decode.jobs import DecodeJob
+
+# Run by `python -c`, never by importing the user's main module again. The packages are entered without their
+# `__init__`, because a worker needs nothing of the engine, and asyncio alone is 6 MB and 30 ms.
+_BOOTSTRAP = """\
+import sys
+channel, status, root, *path = sys.argv[1:]
+sys.path[:] = path
+for name, place in ("asyncfetch", root), ("asyncfetch.decode", root + "/decode"):
+    sys.modules[name] = type(sys)(name)
+    sys.modules[name].__path__ = [place]
+from asyncfetch.decode.worker import main
+main(int(channel), int(status))
+"""
+_ROOT = Path(__file__).parent.parent
+
+_MOST_JOBS = 16  # what a worker answers in one go, and as many behind it, so that it never waits for the loop
+_MOST_BYTES = 16 << 20  # in slots of jobs sent, where images are large: two jobs keep a worker busy then
+_MOST_UNSEEN = (
+    4  # slots the worker has not confirmed: their descriptors are open, and 64 workers have 1,024 between them
+)
+_SOCKET_BYTES = 256 << 10  # holds 16 jobs with paths of 4 KiB; macOS gives 8 KiB
+_POLL_SECONDS = 0.002  # between looks for the exit status of a worker that has hung up
+_GRACE_SECONDS = 2.0  # until one that has hung up and does not end is killed
+_QUOTED_BYTES, _QUOTED_LINES = 600, 3
+
+
+class Sent(NamedTuple):
+    """A job that a worker has, with the slot for its pixels."""
+
+    job: DecodeJob
+    slot: Slot
+
+
+class WorkerProcess:
+    """A worker program, started by the constructor, on the loop's thread.
+
+    `on_answers` is called with each list of answers, `on_exit` once when the process has ended unasked. Raises
+    `OSError` when there can be no process.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_answers: Callable[[WorkerProcess, list[Any]], None],
+        on_exit: Callable[[WorkerProcess], None],
+    ) -> None:
+        self.sent: dict[int, Sent] = {}
+        self.sent_bytes = 0
+        self.ready = False
+        self.answered = False
+        self._loop = loop
+        self._on_answers = on_answers
+        self._on_exit = on_exit
+        self._unseen = 0
+        self._made: list[Slot] = []
+        self._dropped: list[int] = []
+        self._tasks: list[list[Any]] = []
+        self._unsent: deque[tuple[bytes, list[Slot]]] = deque()
+        self._unpacker = Unpacker()
+        self._blocked = False
+        self._closed = False
+        with contextlib.ExitStack() as parts:
+            self._channel, theirs = socket.socketpair()
+            parts.callback(self._channel.close)
+            with theirs:
+                for end in self._channel, theirs:
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BYTES)
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BYTES)
+                self._channel.setblocking(False)
+                self._stderr = anonymous_file(0)
+                parts.callback(os.close, self._stderr)
+                # The worker empties the file when it grows; the next words must begin at its begin again.
+                fcntl.fcntl(self._stderr, fcntl.F_SETFL, os.O_APPEND)
+                self._status, self._process = _start(theirs.fileno(), self._stderr)
+            parts.pop_all()
+        loop.add_reader(self._channel.fileno(), self._read)
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it may be sent another job now."""
+        count = len(self.sent)
+        enough = count >= _MOST_JOBS or (count >= 2 and self.sent_bytes >= _MOST_BYTES)
+        return self.ready and not enough and self._unseen < _MOST_UNSEEN
+
+    def introduce(self, slot: Slot) -> None:
+        """Has the worker map a slot, with the orders sent next."""
+        self._made.append(slot)
+        self._unseen += 1
+
+    def forget(self, slot: Slot) -> None:
+        """Has the worker unmap a slot, with the orders sent next."""
+        self._dropped.append(slot.number)
+
+    def assign(self, job: DecodeJob, slot: Slot) -> None:
+        """Adds a job to the orders sent next."""
+        self.sent[job.number] = Sent(job, slot)
+        self.sent_bytes += slot.capacity
+        self._tasks.append([job.number, slot.number, job.path, job.options.color, job.options.max_size or 0])
+
+    def release(self, number: int) -> Sent:
+        """Takes out a job that was answered."""
+        sent = self.sent.pop(number)
+        self.sent_bytes -= sent.slot.capacity
+        if sent.slot.descriptor is not None:
+            sent.slot.close_descriptor()
+            self._unseen -= 1
+        return sent
+
+    def flush(self) -> None:
+        """Sends what has gathered. Never blocks: what the socket does not take follows when it does."""
+        if self._made or self._dropped or self._tasks:
+            made = [[slot.number, slot.capacity] for slot in self._made]
+            self._unsent.append((pack([made, self._dropped, self._tasks]), self._made))
+            self._made, self._dropped, self._tasks = [], [], []
+            if len(self._unsent) == 1:
+                self._write()
+
+    def current(self) -> int:
+        """The number of the job it is working on, 0 between jobs. Also of a dead worker."""
+        return int.from_bytes(self._status[:STATUS_BYTES], sys.byteorder)
+
+    def fate(self) -> str:
+        """How the process ended, and its last words."""
+        code = self._process.returncode
+        try:
+            end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        except ValueError:
+            end = f"was killed by signal {-code}"
+        size = os.fstat(self._stderr).st_size
+        tail = os.pread(self._stderr, _QUOTED_BYTES, max(0, size - _QUOTED_BYTES)).decode(errors="replace")
+        words = " / ".join([line.strip() for line in tail.splitlines() if line.strip()][-_QUOTED_LINES:])
+        return f"{end}; its last words were: {words}" if words else end
+
+    def close(self) -> None:
+        """Kills the process, which has nothing of its own to lose, and frees all that is held for it. Twice is once."""
+        if not self._closed:
+            self._closed = True
+            self._hang_up()
+            self._process.kill()
+            self._status.close()
+            os.close(self._stderr)
+
+    def has_ended(self) -> bool:
+        """Whether the process is gone and leaves no zombie."""
+        return self._process.poll() is not None
+
+    def wait(self, seconds: float) -> None:
+        """Waits for the end of a closed worker, blocking. Raises `TimeoutError`."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError from None
+
+    def _read(self) -> None:
+        try:
+            data = self._channel.recv(64 << 10)
+            lists = self._unpacker.feed(data)
+        except BlockingIOError:
+            return
+        except (OSError, ValueError):  # the connection was reset; or a worker gone mad, which the kill below ends
+            data = b""
+            self._process.kill()
+        if not data:
+            self._hang_up()
+            self._bury(self._loop.time() + _GRACE_SECONDS)
+            return
+        for answers in lists:
+            self._on_answers(self, answers)
+
+    def _write(self) -> None:
+        if self._channel.fileno() < 0:
+            return
+        try:
+            while self._unsent:
+                data, made = self._unsent[0]
+                descriptors = [slot.descriptor for slot in made if slot.descriptor is not None]
+                count = socket.send_fds(self._channel, [data], descriptors) if made else self._channel.send(data)
+                if count < len(data):
+                    self._unsent[0] = data[count:], []
+                else:
+                    self._unsent.popleft()
+        except BlockingIOError:
+            self._blocked = True
+            self._loop.add_writer(self._channel.fileno(), self._write)
+        except ConnectionError:  # it has died; the reader sees that too, and says so
+            self._unsent.clear()
+        except OSError:  # more descriptors are on their way than the system allows (ETOOMANYREFS, on macOS EMSGSIZE)
+            self._loop.call_later(_POLL_SECONDS, self._write)
+        if self._blocked and not self._unsent:
+            self._blocked = False
+            self._loop.remove_writer(self._channel.fileno())
+
+    def _hang_up(self) -> None:
+        self.ready = False
+        if self._channel.fileno() < 0:
+            return
+        self._loop.remove_reader(self._channel.fileno())
+        self._loop.remove_writer(self._channel.fileno())
+        with contextlib.suppress(OSError):
+            # Closing would not do where a fork of this process has a copy of the descriptor.
+            self._channel.shutdown(socket.SHUT_RDWR)
+        self._channel.close()
+
+    def _bury(self, deadline: float) -> None:
+        """Waits for the exit status, which follows the end of the connection by an instant."""
+        if self._closed:
+            return
+        if not self.has_ended():
+            if self._loop.time() > deadline:
+                self._process.kill()
+            self._loop.call_later(_POLL_SECONDS, self._bury, deadline)
+            return
+        self._on_exit(self)
+        self.close()
+
+
+def _start(channel: int, stderr: int) -> tuple[mmap.mmap, subprocess.Popen[bytes]]:
+    """Starts the program; gives its status page and its process."""
+    if not sys.executable or getattr(sys, "frozen", False):
+        raise OSError(
+            "there is no Python interpreter to run it: sys.executable is empty, or a program with Python frozen in"
+        )
+    page = anonymous_file(STATUS_BYTES)
+    try:
+        status = map_file(page, STATUS_BYTES)
+        command = [sys.executable, "-P", "-c", _BOOTSTRAP, str(channel), str(page), str(_ROOT)]
+        # Blocked from before its first instruction, not only from where the worker ignores it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            process = subprocess.Popen(
+                [*command, *(place for place in sys.path if isinstance(place, str))],
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                pass_fds=(channel, page),
+                # NumPy's BLAS would start a thread for each core in every worker, to no use.
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    finally:
+        os.close(page)
+    return status, process

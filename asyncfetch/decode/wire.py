@@ -1,0 +1,55 @@
+"""What the pool and a worker say to each other: JSON in frames that begin with their length.
+
+JSON and not pickle, because the worker is the process that reads strangers' bytes: what comes from it is data and can
+be nothing else. It costs about a microsecond an image.
+
+Beside the socket they share a status page, whose only word is the number of the job under way: it outlives a worker.
+
+The pool sends orders, `[made, dropped, tasks]`:
+- `made`: `[slot, capacity]` for each new slot; its descriptor travels with the frame (SCM_RIGHTS), in the same order.
+- `dropped`: numbers of slots to forget.
+- `tasks`: `[job, slot, path, color, max_size]`, with 0 for no `max_size`.
+
+The worker sends lists of answers, `[job, seconds, word, detail]`; an empty list is its greeting. `seconds` is the
+time spent on the image. The word says what `detail` is:
+- `"pixels"`: `[shape, dtype]` of what now lies at the slot's begin.
+- `"needs"`: the bytes that the slot should have had.
+- `"empty"`, `"unsupported"`, `"corrupt"`, `"missing"`, `"denied"`, `"memory"`, `"failed"`: a sentence, without the
+  object's name.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+STATUS_BYTES = 8  # of the status page, which both map: the number of the job under way, 0 between jobs
+
+_LENGTH = struct.Struct("<I")
+
+
+def pack(message: list[Any]) -> bytes:
+    """Makes a frame of a message. Names that are no valid Unicode survive (PEP 383)."""
+    body = json.dumps(message, separators=(",", ":")).encode()
+    return _LENGTH.pack(len(body)) + body
+
+
+class Unpacker:
+    """Gets messages out of a stream of bytes in any split. Raises `ValueError` for a frame that is no JSON."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[Any]:  # Any: what JSON holds; the module's docstring says what that is
+        """Takes bytes, and gives the messages that are now whole."""
+        data = self._rest + data if self._rest else data
+        messages, at = [], 0
+        while len(data) - at >= _LENGTH.size:
+            end = at + _LENGTH.size + _LENGTH.unpack_from(data, at)[0]
+            if end > len(data):
+                break
+            messages.append(json.loads(data[at + _LENGTH.size : end]))
+            at = end
+        self._rest = data[at:]
+        return messages

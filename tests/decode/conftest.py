@@ -1,0 +1,36 @@
+"""Pools that are closed whatever becomes of their test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from asyncfetch.decode import DecodePool
+from asyncfetch.settings import DecodePolicy
+from tests.decode.parts import PlainBudget
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.decode.parts import OpenPool
+
+
+@pytest.fixture
+async def open_pool() -> AsyncIterator[OpenPool]:
+    """Opens pools: `open_pool(workers=1, budget=None)`."""
+    pools: list[DecodePool] = []
+
+    def open_one(workers: int = 1, budget: PlainBudget | None = None) -> DecodePool:
+        pools.append(DecodePool(DecodePolicy(workers=workers), budget or PlainBudget()))
+        return pools[-1]
+
+    yield open_one
+    for pool in pools:
+        await pool.aclose()
+
+
+@pytest.fixture
+def pool(open_pool: OpenPool) -> DecodePool:
+    """A pool of two workers and plenty of memory."""
+    return open_pool(2)

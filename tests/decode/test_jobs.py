@@ -1,0 +1,45 @@
+"""Options are checked when they are made."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+
+from asyncfetch.decode import DecodeOptions
+from asyncfetch.errors import UsageError
+
+
+def test_rgb_in_full_size_is_the_default() -> None:
+    assert DecodeOptions() == DecodeOptions(color="rgb", max_size=None)
+
+
+@pytest.mark.parametrize("color", ["RGB", "grey", "", None, 3])
+def test_another_colour_is_refused_by_name(color: Any) -> None:
+    with pytest.raises(UsageError, match="color must be 'rgb'"):
+        DecodeOptions(color=color)
+
+
+@pytest.mark.parametrize("max_size", [0, -1, 1.5, True, "256"])
+def test_a_max_size_that_is_no_number_of_pixels_is_refused(max_size: Any) -> None:
+    with pytest.raises(UsageError, match="max_size must be"):
+        DecodeOptions(max_size=max_size)
+
+
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [
+        (DecodeOptions(), None),
+        (DecodeOptions(max_size=100), 30_000),
+        (DecodeOptions(color="gray", max_size=100), 10_000),
+        (DecodeOptions(color="unchanged", max_size=100), None),
+    ],
+)
+def test_max_size_bounds_the_memory_where_the_dtype_is_known(options: DecodeOptions, most: int | None) -> None:
+    assert options.most_bytes == most
+
+
+def test_options_can_be_pickled() -> None:
+    options = DecodeOptions(color="gray", max_size=64)
+    assert pickle.loads(pickle.dumps(options)) == options
