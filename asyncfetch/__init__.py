@@ -1,0 +1,43 @@
+"""Fetches objects from S3 through a content-addressed disk cache and a decode pool into async iterators.
+
+async with asyncfetch.Fetcher() as fetcher:
+    async for image in fetcher.images(uris):
+        ...
+"""
+
+import sys
+
+if sys.platform not in ("linux", "darwin"):
+    raise ImportError(
+        f"asyncfetch runs on Linux and macOS, not on {sys.platform}: its cache and workers rest on POSIX."
+    )
+
+from asyncfetch.errors import AsyncfetchError
+from asyncfetch.fetcher import Fetcher
+from asyncfetch.objects import Entry, Failure, Image, ObjectStat, Report, Stats, Verdict
+from asyncfetch.settings import Access, CachePolicy, DecodePolicy, NetworkPolicy, Settings
+from asyncfetch.streams import Listing, Stream
+from asyncfetch.uris import Location
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Access",
+    "AsyncfetchError",
+    "CachePolicy",
+    "DecodePolicy",
+    "Entry",
+    "Failure",
+    "Fetcher",
+    "Image",
+    "Listing",
+    "Location",
+    "NetworkPolicy",
+    "ObjectStat",
+    "Report",
+    "Settings",
+    "Stats",
+    "Stream",
+    "Verdict",
+    "__version__",
+]

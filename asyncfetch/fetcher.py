@@ -1,0 +1,456 @@
+"""The one object a user opens."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+import anyio
+
+from asyncfetch.cache import Cache, digest_file
+from asyncfetch.decode import DecodeOptions, DecodePool
+from asyncfetch.engine import Engine, Pages, RangeCall, StatCall, decode, judge, land, read_blob
+from asyncfetch.errors import FetcherClosed, ForeignUse, UsageError
+from asyncfetch.objects import Entry, Image, Stats
+from asyncfetch.origins import ByteRange, open_origins
+from asyncfetch.settings import Settings, parse_size
+from asyncfetch.streams import EntryRun, ImageRun, Listing, Stream, read_name, split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from anyio.abc import TaskGroup
+
+    from asyncfetch.objects import Failure, Name, ObjectStat, Report, Source, Sources
+    from asyncfetch.settings import Access, CachePolicy, DecodePolicy, NetworkPolicy, Revalidate
+    from asyncfetch.uris import Location
+
+Order = Literal["input", "completion"]
+OnError = Literal["raise", "skip", "yield"]
+Color = Literal["rgb", "bgr", "gray", "unchanged"]
+
+T = TypeVar("T")
+
+
+class Fetcher:
+    """Fetches objects through the cache, and decodes images.
+
+    Everything is said by keywords; the groups `access`, `cache`, `network` and `decode` hold the rest of what can be
+    said, and a keyword that is also given wins over its group. `buckets` gives single buckets an access of their own.
+
+    - `cache_dir`: where blobs are kept; else `ASYNCFETCH_CACHE_DIR`, else the platform's cache directory.
+    - `concurrency`: objects read from origins at once.
+    - `memory_budget`: bytes, or text such as `"512MiB"`, for bodies in flight and pixels not yet let go.
+    - `endpoint_url`, `region`, `profile`, `anonymous`, `requester_pays`: how S3 is reached; else the standard AWS
+      chain.
+    - `revalidate`: when a cached object is checked against its origin: `"once"` a job, `"always"`, `"never"`, or so
+      many seconds after the last check.
+    - `workers`: decode workers; else one a core.
+
+    Opened by `async with`, which may be entered and left in different tasks. Leaving it cancels what is under way and
+    frees every socket, worker, buffer and temporary file; pixels that the user still holds stay valid until they are
+    let go. It belongs to the loop and the process that opened it, and refuses others with `ForeignUse`; `settings`
+    can be pickled and opened anew there. Raises `UsageError` for settings that mean nothing, and on entering
+    `CacheUnusable` when the cache directory cannot serve.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        cache_dir: str | os.PathLike[str] | None = None,
+        concurrency: int | None = None,
+        memory_budget: int | str | None = None,
+        endpoint_url: str | None = None,
+        region: str | None = None,
+        profile: str | None = None,
+        anonymous: bool | None = None,
+        requester_pays: bool | None = None,
+        revalidate: Revalidate | None = None,
+        workers: int | None = None,
+        access: Access | None = None,
+        buckets: Mapping[str, Access] | None = None,
+        cache: CachePolicy | None = None,
+        network: NetworkPolicy | None = None,
+        decode: DecodePolicy | None = None,
+    ) -> None:
+        base = settings or Settings()
+        self.settings = Settings(
+            access=_override(
+                access or base.access,
+                endpoint_url=endpoint_url,
+                region=region,
+                profile=profile,
+                anonymous=anonymous,
+                requester_pays=requester_pays,
+            ),
+            buckets=dict(base.buckets if buckets is None else buckets),
+            cache=_override(cache or base.cache, cache_dir=cache_dir, revalidate=revalidate),
+            network=_override(network or base.network, concurrency=concurrency),
+            decode=_override(decode or base.decode, workers=workers),
+            memory_budget=base.memory_budget
+            if memory_budget is None
+            else parse_size(memory_budget, name="memory_budget"),
+        )
+        self._state: Engine | None = None
+        self._closing: asyncio.Event | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._pid = 0
+
+    # Life
+
+    async def __aenter__(self) -> Self:
+        if self._supervisor is not None:
+            raise UsageError("A fetcher is opened once", remedy="Make another with the same settings.")
+        self._pid = os.getpid()
+        self._closing = asyncio.Event()
+        opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._supervisor = asyncio.create_task(self._supervise(opened), name="asyncfetch supervisor")
+        try:
+            await asyncio.wait([opened, self._supervisor], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await self.aclose()
+            raise
+        if not opened.done():
+            await self._supervisor  # raises why it could not open
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Ends everything under way and frees what is held; cancelled, it does so all the same."""
+        supervisor = self._supervisor
+        if supervisor is None or self._closing is None:
+            return
+        self._check_home()
+        self._closing.set()
+        cancelled: asyncio.CancelledError | None = None
+        while not supervisor.done():
+            try:
+                await asyncio.wait([supervisor])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+        if not supervisor.cancelled():
+            supervisor.result()
+
+    async def _supervise(self, opened: asyncio.Future[None]) -> None:
+        """Hosts the only task group, so that the user's own tasks and exceptions never meet it."""
+        assert self._closing is not None
+        loop = asyncio.get_running_loop()
+        settings = self.settings
+        cache = await _open_cache(settings, loop)
+        origins = open_origins(settings)
+        engine: Engine | None = None
+        try:
+            async with anyio.create_task_group() as group:
+                engine = Engine(
+                    settings,
+                    loop=loop,
+                    cache=cache,
+                    origins=origins,
+                    make_pool=partial(DecodePool, settings.decode),
+                    start=lambda run: _start(group, run),
+                    job_started=time.time(),
+                )
+                self._state = engine
+                self._opened = engine.snapshot()
+                opened.set_result(None)
+                await self._closing.wait()
+                self._state = None
+                engine.close()
+                group.cancel_scope.cancel()
+        finally:
+            self._state = None
+            with anyio.CancelScope(shield=True):
+                if engine is not None:
+                    engine.close()
+                    await engine.pool.aclose()
+                for origin in {id(origin): origin for origin in origins.values()}.values():
+                    await origin.aclose()
+                await cache.aclose()
+
+    def _engine(self) -> Engine:
+        engine = self._state
+        if engine is None:
+            raise FetcherClosed("This fetcher is not open" if self._supervisor is None else "This fetcher is closed")
+        self._check_home()
+        return engine
+
+    def _check_home(self) -> None:
+        if os.getpid() != self._pid:
+            raise ForeignUse(
+                f"This fetcher was opened in process {self._pid} and is used after a fork in {os.getpid()}"
+            )
+        if self._supervisor is not None and asyncio.get_running_loop() is not self._supervisor.get_loop():
+            raise ForeignUse("This fetcher was opened on another event loop")
+
+    # Single objects
+
+    async def fetch(self, source: Source, *, cache: bool = True) -> Entry:
+        """Brings an object to local disk, or finds it there.
+
+        With `cache=False` the cache is neither asked nor filled; the file is the fetcher's own. The entry's path is
+        valid until the fetcher closes. Raises an `OriginError` when the object cannot be had, `StorageFull` or
+        `CacheUnusable` when it cannot be kept. Cancelled, the transfer ends unless somebody else waits for the same
+        object, and leaves nothing.
+        """
+        return await self._fetch(source, cache=cache)
+
+    async def image(
+        self, source: Source, *, color: Color = "rgb", max_size: int | None = None, cache: bool = True
+    ) -> Image:
+        """Fetches an object and decodes it, as `images` does. Raises a `DecodeError` when it is no whole image."""
+        options = DecodeOptions(color=color, max_size=max_size)
+        entry = await self._fetch(source, cache=cache)
+        pixels = await decode(self._engine(), entry.uri, entry.filename, options)
+        return Image(entry.uri, pixels, entry, entry.index, entry.payload)
+
+    async def read_bytes(
+        self, source: Source, start: int | None = None, stop: int | None = None, *, cache: bool = True
+    ) -> bytes:
+        """Reads an object, or its bytes from `start` to before `stop`, into memory.
+
+        The whole object goes through the cache. A range is read from the cache when the object is there and fresh,
+        else it alone is asked of the origin and not kept. A range that ends behind the object is cut; one that begins
+        behind it raises `RangeNotSatisfiable`. The bytes are the caller's and no longer count against the memory
+        budget.
+        """
+        engine = self._engine()
+        name, _ = split(source)
+        named = read_name(name)
+        start = 0 if start is None else start
+        if start < 0 or (stop is not None and stop < start):
+            raise UsageError(f"{named.uri}: bytes {start} to {stop} are no range", remedy="Use 0 <= start <= stop.")
+        if stop == start:
+            return b""
+        whole = start == 0 and stop is None
+        span = None if whole else ByteRange(start, stop)
+        if named.location.scheme == "file" or not cache:
+            return await self._read_range(engine, named.location, span, named.listed)
+        if span is not None:
+            found = await engine.flights.peek(named.location, named.listed)
+            if found is None:
+                return await self._read_range(engine, named.location, span, named.listed)
+            return await read_blob(engine, named.uri, found.path, found.ref.size, span)
+        data = await engine.flights.read_cached(named.location, named.listed)
+        if data is not None:
+            return data
+        entry = await self._fetch(source, cache=True)
+        return await read_blob(engine, entry.uri, entry.filename, entry.size, None)
+
+    async def stat(self, name: Name) -> ObjectStat:
+        """Asks the origin for an object's size, ETag, version and date. Raises an `OriginError`, as `fetch` does."""
+        engine = self._engine()
+        named = read_name(name)
+        stat = await StatCall(engine.origin(named.location), named.location).through(engine.lanes)
+        return replace(stat, uri=named.uri)
+
+    async def digest(self, entry: Entry) -> str:
+        """The digest of an entry's bytes: known for cached objects, read and hashed on a thread for local files."""
+        engine = self._engine()
+        if entry.digest is not None:
+            return entry.digest
+        return await engine.loop.run_in_executor(None, digest_file, entry.filename, self.settings.cache.digest)
+
+    def list(self, prefix: Name, *, recursive: bool = True) -> Listing:
+        """Lists the objects whose keys begin with a prefix, as an async iterator of `ObjectStat`.
+
+        Not recursive, what lies behind the next `/` is one stat whose URI ends with `/` and whose size is 0. A prefix
+        without objects gives nothing. The listing can itself be the sources of a stream, and then spares its objects
+        their revalidation.
+        """
+        engine = self._engine()
+        location = read_name(prefix).location
+        return Listing(engine, Pages(engine.origin(location), location, recursive=recursive))
+
+    # Many objects
+
+    @overload
+    def entries(
+        self,
+        sources: Sources,
+        *,
+        order: Order = ...,
+        on_error: Literal["raise", "skip"] = ...,
+        cache: bool = ...,
+        look_ahead: int | None = ...,
+    ) -> Stream[Entry]: ...
+    @overload
+    def entries(
+        self,
+        sources: Sources,
+        *,
+        order: Order = ...,
+        on_error: Literal["yield"],
+        cache: bool = ...,
+        look_ahead: int | None = ...,
+    ) -> Stream[Entry | Failure]: ...
+    def entries(
+        self,
+        sources: Sources,
+        *,
+        order: Order = "input",
+        on_error: OnError = "raise",
+        cache: bool = True,
+        look_ahead: int | None = None,
+    ) -> Stream[Entry] | Stream[Entry | Failure]:
+        """Streams objects as entries on local disk, prefetching ahead of the consumer.
+
+        `sources` is an iterable or async iterable of URIs, paths, locations or listed objects, alone or as `(name,
+        payload)`; it is read lazily, no further than `look_ahead` items (by default four for each of `concurrency`,
+        and at least 256) beyond the consumer. `order="completion"` yields what is there first. `on_error`: `"raise"`
+        ends the stream with the item's own exception, `"skip"` leaves failures out (the report counts them),
+        `"yield"` puts a `Failure` in the item's place. A path is valid until the stream moves on.
+        """
+        engine, rest = self._plan(order, on_error, cache=cache, look_ahead=look_ahead)
+        return Stream(EntryRun(engine, sources, **rest), raises=on_error == "raise")
+
+    @overload
+    def images(
+        self,
+        sources: Sources,
+        *,
+        color: Color = ...,
+        max_size: int | None = ...,
+        order: Order = ...,
+        on_error: Literal["raise", "skip"] = ...,
+        cache: bool = ...,
+        look_ahead: int | None = ...,
+    ) -> Stream[Image]: ...
+    @overload
+    def images(
+        self,
+        sources: Sources,
+        *,
+        color: Color = ...,
+        max_size: int | None = ...,
+        order: Order = ...,
+        on_error: Literal["yield"],
+        cache: bool = ...,
+        look_ahead: int | None = ...,
+    ) -> Stream[Image | Failure]: ...
+    def images(
+        self,
+        sources: Sources,
+        *,
+        color: Color = "rgb",
+        max_size: int | None = None,
+        order: Order = "input",
+        on_error: OnError = "raise",
+        cache: bool = True,
+        look_ahead: int | None = None,
+    ) -> Stream[Image] | Stream[Image | Failure]:
+        """Streams objects as decoded images; everything `entries` says holds here too.
+
+        Pixels are (H, W, 3) uint8 in RGB, or with `color` BGR, or (H, W) gray; `"unchanged"` gives depth and channels
+        as they are in the file, in OpenCV's order. EXIF orientation is applied, except by `"unchanged"`. `max_size`
+        shrinks an image whose longer side has more pixels. The array is a view of shared memory, whose slot goes back
+        when its last view is gone: a consumer that keeps images keeps their share of the memory budget, and
+        prefetching slows down to one image at a time.
+        """
+        options = DecodeOptions(color=color, max_size=max_size)
+        engine, rest = self._plan(order, on_error, cache=cache, look_ahead=look_ahead)
+        return Stream(ImageRun(engine, sources, options=options, **rest), raises=on_error == "raise")
+
+    async def prefetch(self, sources: Sources) -> Report:
+        """Fills the cache with objects, whatever fails, and reports.
+
+        Cancelled, what is in the cache stays there, and calling it again goes on from there.
+        """
+        async with self.entries(sources, order="completion", on_error="yield") as stream:
+            async for _ in stream:
+                pass
+        return stream.report()
+
+    def stats(self) -> Stats:
+        """Counts and levels since the fetcher was opened."""
+        engine = self._engine()
+        meter, pool, cache = engine.meter, engine.pool.statistics(), engine.cache.statistics()
+        return Stats(
+            objects=meter.objects,
+            bytes=meter.bytes,
+            hits=meter.hits,
+            revalidated=meter.revalidated,
+            downloaded=meter.downloaded,
+            downloaded_bytes=meter.downloaded_bytes,
+            shared=meter.shared,
+            retries=meter.retries,
+            failures=dict(meter.failures),
+            first_byte=meter.first_byte.percentiles(),
+            whole_body=meter.whole.percentiles(),
+            lanes=engine.lanes.concurrency,
+            lanes_busy=meter.lanes.level,
+            waiting=engine.lanes.waiting,
+            memory=engine.credits.held,
+            memory_peak=engine.credits.peak,
+            memory_budget=engine.credits.total,
+            workers=pool.workers,
+            decoded=pool.decoded,
+            decode_seconds=pool.busy_seconds,
+            cache_seconds=cache.busy_seconds,
+            verdict=judge(self._opened, engine.snapshot()),
+        )
+
+    def _plan(
+        self, order: Order, on_error: OnError, *, cache: bool, look_ahead: int | None
+    ) -> tuple[Engine, dict[str, Any]]:
+        engine = self._engine()
+        if order not in ("input", "completion"):
+            raise UsageError(f"order must be 'input' or 'completion', not {order!r}")
+        if on_error not in ("raise", "skip", "yield"):
+            raise UsageError(f"on_error must be 'raise', 'skip' or 'yield', not {on_error!r}")
+        if look_ahead is None:
+            look_ahead = max(256, 4 * self.settings.network.concurrency)
+        elif isinstance(look_ahead, bool) or not isinstance(look_ahead, int) or look_ahead < 1:
+            raise UsageError(f"look_ahead must be a whole number of items, at least 1, not {look_ahead!r}")
+        return engine, {
+            "in_order": order == "input",
+            "skip": on_error == "skip",
+            "private": not cache,
+            "window": look_ahead,
+        }
+
+    async def _fetch(self, source: Source, *, cache: bool) -> Entry:
+        engine = self._engine()
+        name, payload = split(source)
+        uri, location, listed = read_name(name)
+        landed = await land(engine, uri, location, listed, private=not cache and location.scheme != "file")
+        return Entry(uri, landed.path, landed.size, landed.digest, landed.etag, landed.from_cache, 0, payload)
+
+    async def _read_range(
+        self, engine: Engine, location: Location, span: ByteRange | None, listed: ObjectStat | None
+    ) -> bytes:
+        return await RangeCall(engine.origin(location), location, span, listed).through(engine.lanes)
+
+
+async def _open_cache(settings: Settings, loop: asyncio.AbstractEventLoop) -> Cache:
+    opening = loop.run_in_executor(None, partial(Cache.open, settings.cache, loop=loop))  # no task: nobody cancels it
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        # The thread goes on, and what it opens must be closed.
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([opening])
+            if opening.exception() is None:
+                await opening.result().aclose()
+        raise
+
+
+def _start(group: TaskGroup, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    group.start_soon(run)
+
+
+def _override(group: T, **keywords: Any) -> T:
+    given = {name: value for name, value in keywords.items() if value is not None}
+    return replace(group, **given) if given else group  # type: ignore[type-var]

@@ -1,0 +1,67 @@
+"""A listing as an async iterator, one page read ahead."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from asyncfetch.engine import Engine, ListCall, Pages
+    from asyncfetch.objects import ObjectStat
+
+
+class Listing:
+    """An async iterator over the objects under a prefix, made by a fetcher.
+
+    The next page is asked for while this one is consumed. It can be handed to the fetcher's streams as their sources:
+    what a listing says of an object spares the request that would revalidate it. A cancelled step has taken nothing.
+    """
+
+    def __init__(self, engine: Engine, pages: Pages) -> None:
+        self._engine = engine
+        self._pages = pages
+        self._page: deque[ObjectStat] = deque()
+        self._call: ListCall | None = None
+        self._closed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ObjectStat:
+        """The next object. Raises what the origin answered, after its retries, and `FetcherClosed`."""
+        while not self._page:
+            if self._closed or (self._pages.ended and self._call is None):
+                raise StopAsyncIteration
+            if self._call is None:
+                self._call = self._pages.next().begin(self._engine.lanes)
+            try:
+                page = await self._call.wait()
+            except Exception:
+                self._closed = True
+                raise
+            self._page.extend(page)
+            self._call = None if self._pages.ended else self._pages.next().begin(self._engine.lanes)
+        return self._page.popleft()
+
+    async def aclose(self) -> None:
+        """Ends the listing, a request under way included."""
+        self._closed = True
+        self._page.clear()
+        call, self._call = self._call, None
+        if call is not None:
+            flying = call.lane is not None
+            call.give_up(self._engine.lanes)
+            if flying:  # the generator ends by the cancellation
+                return
+        await self._pages.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,312 @@
+"""The producing side of a stream: sources in, settled items out, and never more under way than the window allows.
+
+A run holds everything a stream needs, and no run knows its stream, so that a stream which is dropped can end its run.
+All of it happens on the loop's thread, in callbacks.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter, deque
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from asyncfetch.engine import Ticket, judge
+from asyncfetch.errors import AsyncfetchError, FetcherClosed, ObjectError
+from asyncfetch.objects import Entry, Failure, Report
+from asyncfetch.streams.feed import BATCH, Feed
+from asyncfetch.streams.sources import read_name, split, text_of
+from asyncfetch.uris import Location
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from asyncfetch.engine import Crash, Engine, Landed
+    from asyncfetch.objects import ObjectStat, Sources
+
+T = TypeVar("T")
+
+KEPT_FAILURES = 1000  # failures that a report holds whole; the others are counted
+
+_NOWHERE = Location("", "", "")
+
+
+class Slot(Ticket, Generic[T]):
+    """The place of one source in its stream."""
+
+    __slots__ = ("index", "landed", "payload", "result", "run", "taken")
+
+    def __init__(
+        self,
+        run: Run[T],
+        index: int,
+        payload: Any,
+        uri: str,
+        location: Location = _NOWHERE,
+        listed: ObjectStat | None = None,
+    ) -> None:
+        super().__init__(uri, location, listed, private=run.private)
+        self.run = run
+        self.index = index
+        self.payload = payload
+        self.landed: Landed | None = None
+        self.result: T | Failure | None = None
+        self.taken = False
+
+    def land(self, landed: Landed) -> None:
+        self.landed = landed
+        self.run.make(self, landed)
+
+    def crash(self, crash: Crash) -> None:
+        self.fail(*crash)
+
+    def fail(self, stage: str, error: Exception) -> None:
+        """Puts the failure in the place of the item."""
+        attempts = error.attempts if isinstance(error, ObjectError) else 0
+        self.run.settle(self, Failure(self.uri, self.index, self.payload, stage, attempts, error))
+
+    def entry(self, landed: Landed) -> Entry:
+        """The entry this slot's object has become."""
+        return Entry(
+            self.uri, landed.path, landed.size, landed.digest, landed.etag, landed.from_cache, self.index, self.payload
+        )
+
+
+class Run(ABC, Generic[T]):
+    """One pass over sources."""
+
+    def __init__(
+        self, engine: Engine, sources: Sources, *, in_order: bool, skip: bool, private: bool, window: int
+    ) -> None:
+        self.private = private
+        self.closed = False
+        self.engine = engine
+        self.feed = Feed(engine, sources, room=self._room, deliver=self._deliver, ended=self._wake)
+        self._in_order = in_order
+        self._skip = skip
+        self._window = window
+        self._line: deque[Slot[T]] = deque()  # slots in the order of the plan, until they are taken
+        self._ready: deque[Slot[T]] = deque()  # settled slots in the order of completion, where that is asked for
+        self._outstanding = 0
+        self._index = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self.awaited: Slot[T] | None = None  # the slot that the consumer waits for, while it does
+        self._held: Slot[T] | None = None  # what the consumer has now; its private file goes when it comes again
+        self._tally = Tally(engine)
+        engine.runs.add(self)
+
+    # For the stream
+
+    def take(self) -> T | Failure | None:
+        """The next item, or None while it is not there."""
+        self._let_go()
+        while (slot := self._next_settled()) is not None:
+            result, slot.result = slot.result, None
+            assert result is not None
+            self._outstanding -= 1
+            self._held = slot
+            self.taken(slot)
+            if isinstance(result, Failure):
+                self._tally.failure(result)
+                if self._skip:
+                    continue
+            else:
+                self._tally.entry(self.entry_of(result))
+            self._read_on()
+            return result
+        return None
+
+    def consumed(self, seconds: float) -> None:
+        """Counts time the consumer spent on an item."""
+        self._tally.consumer_seconds += seconds
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every source has been read and every item taken."""
+        return self.feed.over and not self._outstanding
+
+    async def wait(self) -> None:
+        """Returns when `take` is worth another try. Cancelled, nothing has changed."""
+        waiter = self._waiter = self.engine.loop.create_future()
+        self._read_on()
+        self._urge()
+        try:
+            await waiter
+        finally:
+            self._waiter = self.awaited = None
+
+    def close(self) -> None:
+        """Lets go of everything under way. May be called again."""
+        if self.closed:
+            return
+        self.closed = True
+        self.feed.close()
+        self._tally.finish()
+        self._let_go()
+        for slot in self._line:
+            if not slot.taken:
+                self.engine.flights.abandon(slot)
+                self.dropped(slot)
+                if slot.landed is not None:
+                    self.engine.discard(slot.landed)
+                slot.result = None
+        self._line.clear()
+        self._ready.clear()
+        self._outstanding = 0
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(FetcherClosed("The stream was closed while an item was awaited"))
+
+    def report(self) -> Report:
+        """What has been taken so far."""
+        return self._tally.report(self.feed.seconds)
+
+    # For slots and for kinds of runs
+
+    def settle(self, slot: Slot[T], result: T | Failure) -> None:
+        """Takes an item or failure that is ready."""
+        slot.result = result
+        if not self._in_order:
+            self._ready.append(slot)
+            self._wake()
+        elif self._line[0] is slot:
+            self._wake()
+
+    @abstractmethod
+    def make(self, slot: Slot[T], landed: Landed) -> None:
+        """Makes the item of an object on disk, at once or later, and settles its slot."""
+
+    @abstractmethod
+    def entry_of(self, item: T) -> Entry:
+        """The entry of an item."""
+
+    def slot(self, index: int, payload: Any, uri: str, location: Location, listed: ObjectStat | None) -> Slot[T]:
+        """Makes a slot of the kind this run has."""
+        return Slot(self, index, payload, uri, location, listed)
+
+    def taken(self, slot: Slot[T]) -> None:
+        """Hears of a slot that the consumer takes."""
+
+    def dropped(self, slot: Slot[T]) -> None:
+        """Hears of a slot that nobody will take."""
+
+    def urged(self, slot: Slot[T]) -> None:
+        """Hears of the slot that the consumer waits for."""
+
+    def _next_settled(self) -> Slot[T] | None:
+        if self._in_order:
+            return self._line.popleft() if self._line and self._line[0].result is not None else None
+        if not self._ready:
+            return None
+        slot = self._ready.popleft()
+        slot.taken = True
+        while self._line and self._line[0].taken:
+            self._line.popleft()
+        return slot
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _urge(self) -> None:
+        """Lets the first slot that is not settled go before all others, and overdraw the byte budget if it must."""
+        for slot in self._line:
+            if not slot.taken and slot.result is None:
+                self.awaited = slot
+                self.engine.flights.urge(slot)
+                self.urged(slot)
+                return
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, None
+        if held is not None and held.landed is not None:
+            self.engine.discard(held.landed)
+
+    def _room(self) -> int:
+        return 0 if self.closed else self._window - self._outstanding
+
+    def _read_on(self) -> None:
+        """Reads on when there is room for a batch: look-ups in batches are what makes a warm pass cheap."""
+        if not self.feed.over and self._room() >= min(BATCH, self._window // 2 or 1):
+            self.feed.more()
+
+    def _deliver(self, sources: list[Any]) -> None:
+        slots = [self._admit(source) for source in sources]
+        self.engine.request([slot for slot in slots if slot.result is None])
+        if self._waiter is not None and self.awaited is None:
+            self._urge()
+
+    def _admit(self, source: Any) -> Slot[T]:
+        index, self._index = self._index, self._index + 1
+        self._outstanding += 1
+        payload = None
+        try:
+            name, payload = split(source)
+            named = read_name(name)
+            self.engine.origin(named.location)
+        except AsyncfetchError as error:
+            slot = self.slot(index, payload, text_of(source), _NOWHERE, None)
+            self._line.append(slot)
+            slot.fail("source", error)
+        else:
+            slot = self.slot(index, payload, *named)
+            self._line.append(slot)
+        return slot
+
+
+class EntryRun(Run[Entry]):
+    """A run whose items are objects on disk."""
+
+    def make(self, slot: Slot[Entry], landed: Landed) -> None:
+        self.settle(slot, slot.entry(landed))
+
+    def entry_of(self, item: Entry) -> Entry:
+        return item
+
+
+class Tally:
+    """What a run's report says."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.consumer_seconds = 0.0
+        self._engine = engine
+        self._before = engine.snapshot()
+        self._seconds: float | None = None
+        self._objects = self._bytes = self._downloaded = self._downloaded_bytes = self._failed = 0
+        self._failures: list[Failure] = []
+        self._kinds: Counter[str] = Counter()
+
+    def entry(self, entry: Entry) -> None:
+        """Counts an object."""
+        self._objects += 1
+        self._bytes += entry.size
+        if not entry.from_cache:
+            self._downloaded += 1
+            self._downloaded_bytes += entry.size
+
+    def failure(self, failure: Failure) -> None:
+        """Counts a failure."""
+        self._failed += 1
+        self._kinds[type(failure.exception).__name__] += 1
+        if len(self._failures) < KEPT_FAILURES:
+            self._failures.append(failure)
+
+    def finish(self) -> None:
+        """Stops the clock."""
+        if self._seconds is None:
+            self._seconds = perf_counter() - self._before.at
+
+    def report(self, source_seconds: float) -> Report:
+        """Sums up."""
+        after = self._engine.snapshot()
+        verdict = judge(self._before, after, consumer=self.consumer_seconds, source=source_seconds)
+        return Report(
+            objects=self._objects,
+            bytes=self._bytes,
+            downloaded=self._downloaded,
+            downloaded_bytes=self._downloaded_bytes,
+            failed=self._failed,
+            failures=tuple(self._failures),
+            failures_by_kind=dict(self._kinds),
+            seconds=self._seconds if self._seconds is not None else after.at - self._before.at,
+            verdict=verdict,
+        )

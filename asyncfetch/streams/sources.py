@@ -1,0 +1,54 @@
+"""What a user hands in, read once: text, location, what a listing said of it, and the payload."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+from asyncfetch.errors import UsageError
+from asyncfetch.objects import Name, ObjectStat, Source
+from asyncfetch.uris import Location, parse
+
+
+class Named(NamedTuple):
+    """One source, read."""
+
+    uri: str
+    location: Location
+    listed: ObjectStat | None
+
+
+def read_name(name: Name) -> Named:
+    """Reads what names an object. Raises `InvalidURI` for a text that cannot, `UsageError` for what is no name."""
+    if type(name) is str:
+        return Named(name, parse(name), None)
+    if isinstance(name, ObjectStat):
+        return Named(name.uri, parse(name.uri), name)
+    if isinstance(name, Location):
+        return Named(str(name), name, None)
+    if isinstance(name, str | os.PathLike):
+        return Named(os.fspath(name), parse(name), None)
+    raise UsageError(
+        f"{_brief(name)} names no object",
+        remedy="Sources are URIs, paths, locations or listed objects, alone or as (name, payload).",
+    )
+
+
+def split(source: Source) -> tuple[Name, Any]:
+    """Splits a source into name and payload."""
+    if isinstance(source, tuple) and not isinstance(source, Location):
+        if len(source) != 2:
+            raise UsageError(f"{_brief(source)} is not (name, payload)")
+        return source
+    return source, None
+
+
+def text_of(source: object) -> str:
+    """What a failure calls a source that could not be read."""
+    name = source[0] if type(source) is tuple and len(source) == 2 else source
+    return name if isinstance(name, str) else _brief(name)
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else text[:199] + "…"
