@@ -1,0 +1,158 @@
+"""What commands share: the options of access and output, the fetcher made of them, and how a run shows itself."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import anyio
+import typer
+
+from asyncfetch.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from asyncfetch.fetcher import Fetcher
+    from asyncfetch.objects import Failure
+
+T = TypeVar("T")
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+
+class Interrupted(BaseException):
+    """Raised in the place of KeyboardInterrupt, which typer would turn into an exit code and a word of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options that every command takes."""
+
+    endpoint_url: str | None
+    region: str | None
+    profile: str | None
+    anonymous: bool
+    requester_pays: bool
+    cache_dir: str | None
+    concurrency: int | None
+    memory_budget: str | None
+    revalidate: str | None
+    json: bool
+    quiet: bool
+    debug: bool
+
+    def fetcher(self) -> Fetcher:
+        """A fetcher as the options say. Raises `UsageError` for what means nothing."""
+        from asyncfetch.fetcher import Fetcher
+
+        return Fetcher(
+            endpoint_url=self.endpoint_url,
+            region=self.region,
+            profile=self.profile,
+            anonymous=self.anonymous,
+            requester_pays=self.requester_pays,
+            cache_dir=self.cache_dir,
+            concurrency=self.concurrency,
+            memory_budget=self.memory_budget,
+            revalidate=_revalidate(self.revalidate),
+        )
+
+    def say(self, text: str) -> None:
+        """A line for people, on standard error, where it disturbs no output."""
+        if not self.quiet and not self.json:
+            print(text, file=sys.stderr)
+
+    def out(self, value: dict[str, Any]) -> None:
+        """A line for programs."""
+        print(json.dumps(value, default=str))
+
+
+def _revalidate(text: str | None) -> Any:
+    if text is None or text in ("once", "always", "never"):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--revalidate must be once, always, never or seconds, not {text!r}") from None
+
+
+def _option(kind: Any, *names: str, help: str, panel: str) -> Any:
+    return Annotated[kind, typer.Option(*names, help=help, rich_help_panel=panel)]
+
+
+_ACCESS, _ENGINE, _OUTPUT = "Access", "Engine", "Output"
+_SHARED: dict[str, tuple[Any, Any]] = {
+    "endpoint_url": (_option(str | None, "--endpoint-url", help="An S3 other than AWS's.", panel=_ACCESS), None),
+    "region": (_option(str | None, "--region", help="The bucket's region.", panel=_ACCESS), None),
+    "profile": (_option(str | None, "--profile", help="A profile of the AWS configuration.", panel=_ACCESS), None),
+    "anonymous": (_option(bool, "--anonymous", help="Sign nothing: public buckets.", panel=_ACCESS), False),
+    "requester_pays": (_option(bool, "--requester-pays", help="Accept the charges.", panel=_ACCESS), False),
+    "cache_dir": (_option(str | None, "--cache-dir", help="Where the cache is.", panel=_ENGINE), None),
+    "concurrency": (_option(int | None, "--concurrency", help="Objects read at once.", panel=_ENGINE), None),
+    "memory_budget": (_option(str | None, "--memory-budget", help="Such as 512MiB.", panel=_ENGINE), None),
+    "revalidate": (_option(str | None, "--revalidate", help="once, always, never or seconds.", panel=_ENGINE), None),
+    "json": (_option(bool, "--json", help="Results as JSON on standard output.", panel=_OUTPUT), False),
+    "quiet": (_option(bool, "--quiet", "-q", help="Say nothing but errors.", panel=_OUTPUT), False),
+    "debug": (_option(bool, "--debug", help="Show tracebacks.", panel=_OUTPUT), False),
+}
+
+
+def command(function: Callable[..., int | None]) -> Callable[..., None]:
+    """Gives a command the shared options, as its first argument `options`, and makes its result the exit code."""
+    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in _SHARED.items()
+    ]
+
+    @wraps(function)
+    def run(**values: Any) -> None:
+        options = Options(**{name: values.pop(name) for name in _SHARED})
+        try:
+            code = function(options, **values)
+        except KeyboardInterrupt:
+            raise Interrupted from None
+        if code:
+            raise typer.Exit(code)
+
+    run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
+    del run.__wrapped__  # typer would look behind the signature
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *shared]}
+    return run
+
+
+def on_loop(main: Callable[[], Awaitable[T]]) -> T:
+    """Runs a coroutine function on uvloop."""
+    return anyio.run(main, backend_options={"use_uvloop": True})
+
+
+def describe(failure: Failure) -> dict[str, Any]:
+    """A failure as a line for programs."""
+    return {
+        "uri": failure.uri,
+        "index": failure.index,
+        "stage": failure.stage,
+        "attempts": failure.attempts,
+        "error": type(failure.exception).__name__,
+        "message": str(failure.exception),
+    }
+
+
+def human(count: float) -> str:
+    """Bytes for people, in units of 1,000 as disks and networks are sold."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 999.5:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def ensure_text(path: Path | str) -> str:
+    """A path as text that can be printed, whatever bytes it has."""
+    return str(path).encode(errors="surrogateescape").decode(errors="replace")

@@ -1,0 +1,101 @@
+"""How a long run shows itself: a bar on a terminal, a plain line now and then in a pipe, nothing when quiet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from asyncfetch.cli.common import human
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class Progress:
+    """Counts objects and bytes of a run, and shows them on standard error.
+
+    The total may be unknown (None) and may grow: a listing is shown while it is still being read.
+    """
+
+    def __init__(self, title: str, *, total: int | None = None, quiet: bool = False) -> None:
+        self.total = total
+        self.objects = self.bytes = self.failed = 0
+        self._title = title
+        self._quiet = quiet
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+        self._started = self._said = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if not self._quiet and sys.stderr.isatty():
+            self._bar = _bar()
+            self._bar.start()
+            self._task = self._bar.add_task(self._title, total=self.total, rate="", failed="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._show()
+            self._bar.stop()
+
+    def add(self, size: int | None) -> None:
+        """Counts an object of so many bytes, or a failure (None)."""
+        if size is None:
+            self.failed += 1
+        else:
+            self.objects += 1
+            self.bytes += size
+        if (self.objects + self.failed) % 16 == 0:
+            self._show()
+
+    def _show(self) -> None:
+        if self._quiet:
+            return
+        now = time.monotonic()
+        rate = self.objects / max(now - self._started, 1e-9)
+        speed = self.bytes / max(now - self._started, 1e-9)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(
+                self._task,
+                completed=self.objects + self.failed,
+                total=self.total,
+                rate=f"{rate:,.0f}/s {human(speed)}/s",
+                failed=f"[red]{self.failed} failed[/]" if self.failed else "",
+            )
+        elif now - self._said >= SECONDS_BETWEEN_LINES:
+            self._said = now
+            done = f"{self.objects + self.failed:,}" + (f" of {self.total:,}" if self.total else "")
+            failed = f", {self.failed} failed" if self.failed else ""
+            left = ""
+            if self.total and rate > 0:
+                left = f", {max(0, self.total - self.objects - self.failed) / rate:.0f} s left"
+            print(
+                f"{self._title}: {done} objects, {human(self.bytes)}, {rate:,.0f}/s, {human(speed)}/s{failed}{left}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def _bar() -> Bar:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    return Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]}"),
+        console=Console(stderr=True),
+    )

@@ -1,0 +1,217 @@
+"""The command line: what it prints, where, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.cli.terminal import COMMAND, asyncfetch, environment, on_a_terminal
+from tests.objects import Bucket
+
+
+@pytest.fixture
+def bucket(empty_bucket: Bucket, monkeypatch: pytest.MonkeyPatch, cache_dir: Path) -> Bucket:
+    monkeypatch.setenv("ASYNCFETCH_CACHE_DIR", str(cache_dir))
+    for index in range(5):
+        empty_bucket.put(f"dir/{index}.txt", b"x" * 1000 * (index + 1))
+    empty_bucket.put("top.txt", b"hello\n")
+    empty_bucket.server.reset_counts()
+    return empty_bucket
+
+
+def test_get_prints_the_path_in_the_cache(bucket: Bucket, cache_dir: Path) -> None:
+    done = asyncfetch("get", bucket.uri("top.txt"))
+    assert (done.code, done.err) == (0, "")
+    path = Path(done.out.decode().rstrip("\n"))
+    assert path.read_bytes() == b"hello\n"
+    assert cache_dir in path.parents
+
+
+def test_get_to_a_file_a_directory_and_standard_output(bucket: Bucket, tmp_path: Path) -> None:
+    assert asyncfetch("get", bucket.uri("top.txt"), "-o", "-").out == b"hello\n"
+    assert asyncfetch("get", bucket.uri("top.txt"), "-o", tmp_path / "here.txt").code == 0
+    assert (tmp_path / "here.txt").read_bytes() == b"hello\n"
+    (tmp_path / "dir").mkdir()
+    done = asyncfetch("get", bucket.uri("top.txt"), "-o", tmp_path / "dir")
+    assert (tmp_path / "dir" / "top.txt").read_bytes() == b"hello\n"
+    assert "from the cache" in done.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "dir", "here.txt"], "and nothing half-made"
+    assert bucket.requests() == 3, "one body and two revalidations"
+    assert bucket.bodies() == 1
+
+
+def test_get_with_json(bucket: Bucket) -> None:
+    told = json.loads(asyncfetch("get", bucket.uri("top.txt"), "--json").out)
+    assert told["uri"] == bucket.uri("top.txt")
+    assert told["size"] == 6
+    assert told["digest"].startswith("blake3:")
+    assert told["from_cache"] is False
+
+
+def test_an_output_that_cannot_be_written_is_one_line(bucket: Bucket, tmp_path: Path) -> None:
+    done = asyncfetch("get", bucket.uri("top.txt"), "-o", tmp_path / "no" / "such" / "file")
+    assert done.code == 1
+    assert done.err.count("\n") == 1
+    assert "no/such" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["get", "s3://{bucket}/missing"], 1, "s3://{bucket}/missing"),
+        (["get", "s3://no-such-bucket-here/k"], 1, "no-such-bucket-here"),
+        (["get", "ftp://host/file"], 2, "ftp"),
+        (["get", "s3://"], 2, "s3://bucket/key"),
+        (["get", "/no/such/file"], 1, "/no/such/file"),
+        (["get", "s3://{bucket}/top.txt", "--concurrency", "0"], 2, "concurrency"),
+        (["get", "s3://{bucket}/top.txt", "--memory-budget", "much"], 2, "memory_budget"),
+        (["get", "s3://{bucket}/top.txt", "--revalidate", "weekly"], 2, "--revalidate"),
+        (["get", "s3://{bucket}/top.txt", "--profile", "nobody"], 1, "nobody"),
+        (["get", "s3://{bucket}/top.txt", "--endpoint-url", "http://127.0.0.1:9"], 1, "127.0.0.1:9"),
+        (["ls", "s3://no-such-bucket-here/"], 1, "no-such-bucket-here"),
+        (["prefetch"], 2, "--from"),
+        (["prefetch", "--from", "/no/such/list"], 1, "/no/such/list"),
+        (["prefetch", "s3://{bucket}/", "--from", "-"], 2, "--from"),
+        (["get", "s3://{bucket}/top.txt", "--cache-dir", "/etc/hostname"], 1, "/etc/hostname"),
+    ],
+)
+def test_what_goes_wrong_is_one_line_that_names_it(bucket: Bucket, arguments: list[str], code: int, told: str) -> None:
+    done = asyncfetch(*[argument.format(bucket=bucket.name) for argument in arguments])
+    assert done.code == code, done.err
+    assert done.err.count("\n") == 1
+    assert done.err.startswith("asyncfetch: ")
+    assert told.format(bucket=bucket.name) in done.err
+    assert done.out == b""
+
+
+def test_debug_shows_the_traceback_too(bucket: Bucket) -> None:
+    done = asyncfetch("get", bucket.uri("missing"), "--debug")
+    assert "Traceback" in done.err
+    assert done.err.splitlines()[-1].startswith("asyncfetch: ")
+
+
+def test_an_unknown_command_is_wrong_use() -> None:
+    assert asyncfetch("fetch-everything").code == 2
+
+
+def test_ls_flat_recursive_human_and_json(bucket: Bucket) -> None:
+    flat = asyncfetch("ls", bucket.uri()).out.decode().splitlines()
+    assert [line.split()[-1] for line in flat] == [bucket.uri("dir/"), bucket.uri("top.txt")]
+    deep = asyncfetch("ls", bucket.uri(), "--recursive", "--human").out.decode().splitlines()
+    assert len(deep) == 6
+    assert deep[1].split()[2:4] == ["2", "kB"]
+    told = [json.loads(line) for line in asyncfetch("ls", bucket.uri("dir/"), "--json").out.splitlines()]
+    assert [item["size"] for item in told] == [1000, 2000, 3000, 4000, 5000]
+    nothing = asyncfetch("ls", bucket.uri("nothing/"))
+    assert (nothing.code, nothing.out) == (0, b"")
+    assert "nothing" in nothing.err
+
+
+def test_ls_into_a_pipe_that_closes_is_no_error(bucket: Bucket) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "ls", "/usr", "--recursive"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+def test_prefetch_of_a_prefix_then_again(bucket: Bucket) -> None:
+    first = asyncfetch("prefetch", bucket.uri("dir/"))
+    assert first.code == 0
+    assert "5 objects" in first.err
+    assert first.out == b""
+    second = json.loads(asyncfetch("prefetch", bucket.uri("dir/"), "--json").out)
+    assert (second["objects"], second["downloaded"], second["hit_rate"], second["failures"]) == (5, 0, 1.0, [])
+    assert second["verdict"]["sentence"]
+    assert bucket.bodies() == 5
+    assert asyncfetch("prefetch", bucket.uri("dir/"), "--quiet").err == ""
+
+
+@pytest.mark.parametrize("how", ["file", "stdin"])
+def test_prefetch_of_a_list_with_bad_lines(bucket: Bucket, tmp_path: Path, how: str) -> None:
+    lines = [bucket.uri("dir/0.txt"), "", bucket.uri("missing"), "ftp://x/y", bucket.uri("top.txt") + "\r"]
+    text = "\n".join(lines).encode()
+    (tmp_path / "list").write_bytes(text)
+    done = asyncfetch("prefetch", "--from", "-" if how == "stdin" else tmp_path / "list", "--json", given=text)
+    told = json.loads(done.out)
+    assert done.code == 1, "some objects failed"
+    assert (told["objects"], told["failed"]) == (2, 2)
+    assert told["failures_by_kind"] == {"ObjectNotFound": 1, "InvalidURI": 1}
+    assert [failure["uri"] for failure in sorted(told["failures"], key=lambda item: item["index"])] == lines[2:4]
+
+
+def test_prefetch_says_plain_lines_in_a_pipe_and_draws_a_bar_on_a_terminal(bucket: Bucket) -> None:
+    assert "\x1b" not in asyncfetch("prefetch", bucket.uri("dir/")).err
+    drawn = on_a_terminal("prefetch", bucket.uri("dir/"))
+    assert "━" in drawn
+    assert "5/5" in drawn
+
+
+def test_cache_stats_and_clear(bucket: Bucket, cache_dir: Path) -> None:
+    bucket.put("dir/same.txt", b"hello\n")
+    asyncfetch("prefetch", bucket.uri())
+    told = json.loads(asyncfetch("cache", "stats", "--json").out)
+    assert (told["objects"], told["blobs"]) == (7, 6)
+    assert told["object_bytes"] - told["blob_bytes"] == 6
+    assert told["cache_dir"] == str(cache_dir)
+    assert b"7 objects" in asyncfetch("cache", "stats").out
+    assert asyncfetch("cache", "clear").code == 0
+    assert json.loads(asyncfetch("cache", "stats", "--json").out)["blobs"] == 0
+    assert not [path for path in cache_dir.glob("v1/blobs/*/*/*") if path.is_file()]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_it_cleans_up_and_says_so(
+    cache_dir: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    os.mkfifo(tmp_path / "list")  # a list that never ends
+    with subprocess.Popen(
+        [*COMMAND, "prefetch", "--from", str(tmp_path / "list"), "--cache-dir", str(cache_dir)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        assert process.stderr is not None
+        with (tmp_path / "list").open("w") as writing:
+            writing.write("/etc/hostname\n" * 10)
+            writing.flush()
+            deadline = time.monotonic() + 20
+            while not list(cache_dir.glob("v1/tmp/*/lock")) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            process.send_signal(number)
+            writing.close()
+            assert process.wait(20) == code
+        assert process.stderr.read().splitlines()[-1] == "asyncfetch: interrupted"
+    assert not list(cache_dir.glob("v1/tmp/*/*"))
+
+
+def test_demo_shows_three_passes_and_leaves_nothing(tmp_path: Path) -> None:
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    done = asyncfetch("demo", "--objects", "40", "--json", TMPDIR=str(tmp_path))
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert list(told) == ["cold", "warm", "warm, decoded"]
+    assert (told["cold"]["objects"], told["cold"]["downloaded"], told["cold"]["failed"]) == (42, 42, 0)
+    assert (told["warm"]["objects"], told["warm"]["downloaded"]) == (42, 0)
+    assert told["warm, decoded"]["objects"] == 40
+    assert told["warm, decoded"]["failures_by_kind"] == {"EmptyObject": 1, "UnsupportedFormat": 1}
+    assert list(tmp_path.iterdir()) == []
+    assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+
+
+def test_demo_draws_bars_and_a_table_on_a_terminal_and_can_keep_the_cache(tmp_path: Path) -> None:
+    drawn = on_a_terminal("demo", "--objects", "20", "--keep", "--cache-dir", tmp_path / "kept")
+    for expected in ("One bucket, three passes", "warm, decoded", "hit rate", "EmptyObject", "22/22", "━"):
+        assert expected in drawn
+    assert "asyncfetch cache stats --cache-dir" in drawn
+    assert list((tmp_path / "kept").glob("v1/blobs/*/*/*"))

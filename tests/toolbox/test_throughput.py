@@ -1,0 +1,92 @@
+"""The survey of a bucket: what it reads, what it tells, what it leaves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from asyncfetch import Fetcher
+from asyncfetch.errors import UsageError
+from asyncfetch.testing import demo_objects
+from asyncfetch.toolbox import measure
+from tests.cli.terminal import asyncfetch
+from tests.leaks import temporary_files
+from tests.objects import Bucket
+
+
+@pytest.fixture
+def bucket(empty_bucket: Bucket) -> Bucket:
+    for key, body in demo_objects(18):
+        empty_bucket.put(f"photos/{key}", body)
+    empty_bucket.server.reset_counts()
+    return empty_bucket
+
+
+async def test_each_step_reads_the_sample_once_and_nothing_is_written(bucket: Bucket, cache_dir: Path) -> None:
+    async with Fetcher(cache_dir=cache_dir) as fetcher:
+        sample = [stat async for stat in fetcher.list(bucket.uri("photos/"))]
+        settings = fetcher.settings
+    survey = await measure(settings, sample, [2, 8], listed_pages=1)
+    assert [(step.concurrency, step.objects, step.failed) for step in survey.steps] == [(2, 20, 0), (8, 20, 0)]
+    for step in survey.steps:
+        assert step.bytes == sum(stat.size for stat in sample)
+        assert 0 < step.first_byte.p50 <= step.first_byte.p99
+        assert step.first_byte.p50 <= step.whole_body.p50
+        assert step.cpu_seconds > 0
+    assert bucket.bodies() == 40
+    assert {seen.method for seen in bucket.server.requests()} == {"GET", "HEAD"}
+    assert survey.best in survey.steps
+    assert survey.verdict.sentence
+    assert survey.dollars == pytest.approx(42 * 0.0004 / 1000 + 0.005 / 1000)
+    assert [moment.seconds for moment in survey.curve] == sorted(moment.seconds for moment in survey.curve)
+    assert survey.curve[-1].objects == 40
+    assert not temporary_files(cache_dir)
+    assert not list(cache_dir.glob("v1/blobs/*/*/*"))
+
+
+async def test_decoding_takes_part_when_asked(bucket: Bucket, cache_dir: Path) -> None:
+    async with Fetcher(cache_dir=cache_dir, workers=1) as fetcher:
+        sample = [stat async for stat in fetcher.list(bucket.uri("photos/"))]
+        settings = fetcher.settings
+    (step,) = (await measure(settings, sample, [4], decode=True)).steps
+    assert (step.objects, step.failed) == (18, 2)
+
+
+async def test_nothing_to_measure_is_said(cache_dir: Path) -> None:
+    with pytest.raises(UsageError):
+        await measure(Fetcher(cache_dir=cache_dir).settings, [], [4])
+
+
+def test_the_command_tells_and_draws(bucket: Bucket, tmp_path: Path) -> None:
+    done = asyncfetch(
+        *(
+            "bench",
+            bucket.uri("photos/"),
+            "--objects",
+            "10",
+            "--steps",
+            "2,4",
+            "--plot",
+            tmp_path / "curve.png",
+            "--json",
+        ),
+        TMPDIR=str(tmp_path),
+    )
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert [step["concurrency"] for step in told["steps"]] == [2, 4]
+    assert told["enough"] in (2, 4)
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.png"], "and nothing is left"
+    shown = asyncfetch("bench", bucket.uri("photos/"), "-n", "5", "--steps", "2")
+    assert b"list price" in shown.out
+    assert b"network" in shown.out
+
+
+@pytest.mark.parametrize("steps", ["", "0", "four", "4;8"])
+def test_steps_that_are_none_are_refused(bucket: Bucket, steps: str) -> None:
+    done = asyncfetch("bench", bucket.uri("photos/"), "--steps", steps)
+    assert done.code == 2
+    assert "--steps" in done.err
