@@ -1,0 +1,26 @@
+# docker build -t asyncfetch .
+# docker run --rm -t asyncfetch demo
+# docker run --rm -e AWS_ACCESS_KEY_ID -e AWS_SECRET_ACCESS_KEY -v images:/cache asyncfetch prefetch s3://bucket/prefix/
+
+ARG PYTHON=3.11
+
+FROM python:${PYTHON}-slim AS build
+# The demo's server and photographs are half of the image; --build-arg EXTRAS= leaves them out.
+ARG EXTRAS=[demo]
+RUN python -m venv /opt/asyncfetch
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE ./
+COPY asyncfetch asyncfetch
+RUN /opt/asyncfetch/bin/pip install --no-cache-dir ".${EXTRAS}"
+
+FROM python:${PYTHON}-slim
+# The cache is created with the owner and mode that a new volume then takes over.
+RUN useradd --create-home --uid 10001 asyncfetch \
+    && install --directory --owner=asyncfetch --group=asyncfetch --mode=0700 /cache
+COPY --from=build /opt/asyncfetch /opt/asyncfetch
+ENV PATH=/opt/asyncfetch/bin:$PATH ASYNCFETCH_CACHE_DIR=/cache
+USER asyncfetch
+WORKDIR /home/asyncfetch
+VOLUME ["/cache"]
+ENTRYPOINT ["asyncfetch"]
+CMD ["--help"]
