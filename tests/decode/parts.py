@@ -200,6 +200,11 @@ def has_ended(process: psutil.Process) -> bool:
         return True
 
 
+def environment() -> dict[str, str]:
+    """An environment in which programs find this package and its tests, and nothing in their current directory."""
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
 def pids(pool: DecodePool) -> list[int]:
     """The process ids of the workers."""
     return [worker.pid for worker in pool._workers]

@@ -22,6 +22,7 @@ from tests.decode.parts import (
     decode,
     descriptors,
     encode,
+    environment,
     expected,
     has_ended,
     make_pool,
@@ -339,7 +340,7 @@ async def test_a_parent_that_is_killed_leaves_no_worker(tmp_path: Path, endless:
             await asyncio.Event().wait()
         asyncio.run(main())
     """)
-    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment())
     with parent:
         assert parent.stdout is not None
         worker = psutil.Process(int(parent.stdout.readline()))

@@ -28,6 +28,7 @@ from tests.decode.parts import (
     Outcome,
     decode,
     encode,
+    environment,
     expected,
     make_pool,
     photograph,
@@ -313,5 +314,5 @@ async def main():
 asyncio.run(main())
 assert "numpy" in sys.modules and "cv2" not in sys.modules
 """)
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, env=environment())
     assert (done.stdout, done.stderr) == ("(240, 320, 3)\n", "")

@@ -13,14 +13,13 @@ import psutil
 import pytest
 
 from asyncfetch.decode.process import _BOOTSTRAP
-from tests.decode.parts import has_ended, photographs, until
+from tests.decode.parts import environment, has_ended, photographs, until
 
 ROOT = Path(__file__).parents[2]
 
 # No main guard: a worker that imported this again would print a second line, or start workers of its own.
 PROGRAM = """
-import asyncio, sys
-sys.path.insert(0, {root!r})
+import asyncio
 print("begins")
 from pathlib import Path
 from tests.decode.parts import decode, make_pool
@@ -38,11 +37,11 @@ async def main():
 
 def program(tmp_path: Path, *, run: str = "asyncio.run(main())", closing: str = "await pool.aclose()") -> str:
     paths = [str(path) for path in photographs(tmp_path, 20)]
-    return PROGRAM.format(root=str(ROOT), paths=paths, run=run, closing=closing)
+    return PROGRAM.format(paths=paths, run=run, closing=closing)
 
 
 def output(command: list[str], text: str | None = None) -> tuple[str, str]:
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=True, cwd="/", timeout=50)
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=True, cwd="/", env=environment())
     return done.stdout, done.stderr
 
 
@@ -123,7 +122,7 @@ def test_a_name_of_ours_in_the_current_directory_is_not_taken_for_a_module(tmp_p
     (tmp_path / "json.py").write_text("raise SystemExit('the wrong json')")
     code = program(tmp_path)
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, timeout=50
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment()
     )
     assert (done.stdout, done.stderr) == EXPECTED
 
@@ -136,6 +135,7 @@ async def test_ctrl_c_at_a_terminal_reaches_the_program_and_leaves_no_worker(tmp
         stderr=subprocess.PIPE,
         text=True,
         process_group=0,
+        env=environment(),
     )
     with running:
         assert running.stdout is not None
