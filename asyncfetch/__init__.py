@@ -18,8 +18,7 @@ from asyncfetch.objects import Entry, Failure, Image, ObjectStat, Report, Stats,
 from asyncfetch.settings import Access, CachePolicy, DecodePolicy, NetworkPolicy, Settings
 from asyncfetch.streams import Listing, Stream
 from asyncfetch.uris import Location
-
-__version__ = "0.1.0"
+from asyncfetch.version import __version__
 
 __all__ = [
     "Access",

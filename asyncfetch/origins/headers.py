@@ -8,9 +8,12 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncfetch.errors import RangeNotSatisfiable, UsageError
+from asyncfetch.version import __version__
 
 if TYPE_CHECKING:
     from asyncfetch.origins.base import ByteRange
+
+USER_AGENT = f"asyncfetch/{__version__}"
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)\Z", re.IGNORECASE)
 

@@ -25,7 +25,7 @@ from asyncfetch.errors import (
 )
 from asyncfetch.objects import NotModified, ObjectStat
 from asyncfetch.origins.answers import FIRST_BYTE, Reading, ask, collect, look_at_head, misfit, read_date, told_size
-from asyncfetch.origins.headers import read_etag, read_retry_after
+from asyncfetch.origins.headers import USER_AGENT, read_etag, read_retry_after
 from asyncfetch.origins.proxies import configured_proxy
 from asyncfetch.origins.urls import UnfitURL, find_page, follow
 
@@ -72,8 +72,6 @@ class HTTPOrigin:
 
     def __init__(self, settings: Settings) -> None:
         # The package's root imports all rooms, so its version can be had once it is whole.
-        from asyncfetch import __version__
-
         network = settings.network
         self._client = http.Client(
             connect_timeout=network.connect_timeout,
@@ -84,7 +82,7 @@ class HTTPOrigin:
         self._always: Headers = [
             ("accept", "*/*"),
             ("accept-encoding", "identity"),
-            ("user-agent", f"asyncfetch/{__version__}"),
+            ("user-agent", USER_AGENT),
         ]
         self._direct: set[Endpoint] = set()  # those that no proxy stands before
         self._closed = False

@@ -22,7 +22,7 @@ from asyncfetch.objects import NotModified, ObjectStat
 from asyncfetch.origins.answers import FIRST_BYTE, Reading, ask, collect, look_at_head, misfit, read_date, told_size
 from asyncfetch.origins.credentials import CredentialSource
 from asyncfetch.origins.endpoints import NotNative, Reached, environment_region, resolve
-from asyncfetch.origins.headers import read_etag
+from asyncfetch.origins.headers import USER_AGENT, read_etag
 from asyncfetch.origins.listing import MAX_PAGE_BYTES, MalformedPage, in_order, parse_error, parse_page
 from asyncfetch.origins.refusals import Answer, refusal
 from asyncfetch.origins.signing import Signer
@@ -63,7 +63,7 @@ class _Bucket:
     def go_to(self, reached: Reached) -> None:
         """Takes up, or changes, the place it is reached at."""
         self.endpoint: Endpoint = reached.endpoint
-        self.signer = Signer(reached.target, requester_pays=self.access.requester_pays)
+        self.signer = Signer(reached.target, requester_pays=self.access.requester_pays, user_agent=USER_AGENT)
 
 
 class _Signed(NamedTuple):

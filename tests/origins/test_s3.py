@@ -25,6 +25,7 @@ from asyncfetch.errors import (
 )
 from asyncfetch.objects import NotModified, ObjectStat
 from asyncfetch.origins import ByteRange
+from asyncfetch.origins.headers import USER_AGENT
 from asyncfetch.settings import NetworkPolicy
 from asyncfetch.testing import Ending, Hold, ScriptedServer, answer
 from asyncfetch.uris import s3
@@ -57,7 +58,9 @@ async def test_a_bucket_stands_in_the_path_and_only_what_is_needed_is_sent(nativ
         request = server.requests[0]
         assert request.target == "/bucket/a%20b?versionId=v1"
         names = [line.partition(b":")[0] for line in request.head.split(b"\r\n")[1:-2]]
-        assert sorted(names) == [b"authorization", b"host", b"range", b"x-amz-content-sha256", b"x-amz-date"]
+        expected = [b"authorization", b"host", b"range", b"user-agent", b"x-amz-content-sha256", b"x-amz-date"]
+        assert sorted(names) == expected
+        assert request.header("user-agent") == USER_AGENT
         assert request.header("host") == f"127.0.0.1:{server.port}"
         assert f"Credential={KEY_ID}/" in (request.header("authorization") or "")
 
