@@ -221,8 +221,8 @@ def test_loop_that_is_closed_first_ends_the_thread_too(tmp_path: Path) -> None:
     loop = asyncio.new_event_loop()
     before = threading.active_count()
     cache = Cache.open(CachePolicy(cache_dir=tmp_path), loop=loop)
-    cache.look_up([key("a")], print)
     loop.close()
+    cache.look_up([key("a")], print)  # whose answer nobody can be told
     for thread in threading.enumerate():
         if thread.name == "asyncfetch-cache":
             thread.join()
