@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asyncfetch.cli import bench, cache, demo, get, ls, prefetch
-from asyncfetch.cli.common import FAILED, INTERRUPTED, USAGE, Interrupted
+from asyncfetch.cli.common import FAILED, INTERRUPTED, USAGE, Interrupted, ReaderGone
 from asyncfetch.errors import AsyncfetchError, UsageError
 
 if TYPE_CHECKING:
@@ -54,8 +54,9 @@ app.add_typer(cache.app, name="cache")
 def main() -> None:
     """Runs the command line and ends the process with its exit code.
 
-    0: all well; 1: some objects failed; 2: wrong use; 130: interrupted, 143 by SIGTERM. A failure is one line on
-    standard error that says what happened, to which URI, and what to do; with `--debug` its traceback comes first.
+    0: all well; 1: some objects failed; 2: wrong use; 130: interrupted, 143 by SIGTERM; 141: who read the output has
+    gone. A failure is one line on standard error that says what happened, to which URI, and what to do; with `--debug`
+    its traceback comes first.
     """
     debug = "--debug" in sys.argv
     terminated = False
@@ -71,7 +72,7 @@ def main() -> None:
     except (Interrupted, KeyboardInterrupt):
         print("asyncfetch: interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGTERM if terminated else INTERRUPTED)
-    except BrokenPipeError:
+    except ReaderGone:
         # Whoever read our output has had enough. Python flushes stdout at exit, and must not fail over it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)

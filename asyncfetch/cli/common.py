@@ -16,7 +16,6 @@ from asyncfetch.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from asyncfetch.fetcher import Fetcher
     from asyncfetch.objects import Failure
@@ -28,6 +27,10 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 class Interrupted(BaseException):
     """Raised in the place of KeyboardInterrupt, which typer would turn into an exit code and a word of its own."""
+
+
+class ReaderGone(BaseException):
+    """Raised in the place of BrokenPipeError, which typer would turn into the exit code of failures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +119,11 @@ def command(function: Callable[..., int | None]) -> Callable[..., None]:
         options = Options(**{name: values.pop(name) for name in _SHARED})
         try:
             code = function(options, **values)
+            sys.stdout.flush()
         except KeyboardInterrupt:
             raise Interrupted from None
+        except BrokenPipeError:
+            raise ReaderGone from None
         if code:
             raise typer.Exit(code)
 
@@ -151,8 +157,3 @@ def human(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
-
-
-def ensure_text(path: Path | str) -> str:
-    """A path as text that can be printed, whatever bytes it has."""
-    return str(path).encode(errors="surrogateescape").decode(errors="replace")

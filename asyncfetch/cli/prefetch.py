@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import asyncio
+import contextlib
+import os
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
-import aiofiles
 import typer
 
 from asyncfetch.cli.common import FAILED, Options, command, describe, human, on_loop
@@ -13,12 +17,14 @@ from asyncfetch.errors import UsageError
 from asyncfetch.objects import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from asyncfetch.fetcher import Fetcher
     from asyncfetch.objects import ObjectStat, Report
 
-LINES = 1 << 16  # bytes of lines read in one hop to a thread
+T = TypeVar("T")
+
+PIECE = 1 << 16  # bytes of lines read in one hop to a thread: what a pipe of Linux holds
 
 
 @command
@@ -84,13 +90,46 @@ async def _listed(fetcher: Fetcher, prefix: str, progress: Progress) -> AsyncIte
 
 
 async def _lines(path: str, progress: Progress) -> AsyncIterator[str]:
-    file = aiofiles.stdin if path == "-" else await aiofiles.open(path, encoding="utf-8")
-    try:
-        while lines := await file.readlines(LINES):
-            for line in lines:
-                if line := line.rstrip("\r\n"):
-                    progress.total = (progress.total or 0) + 1
-                    yield line
-    finally:
-        if path != "-":
-            await file.close()
+    # Left open: when the run is interrupted a thread may still read it, and the process ends soon.
+    descriptor = 0 if path == "-" else await _on_loose_thread(partial(os.open, path, os.O_RDONLY | os.O_CLOEXEC))
+    rest = b""
+    while piece := await _on_loose_thread(partial(os.read, descriptor, PIECE)):
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            if name := _name(line):
+                progress.total = (progress.total or 0) + 1
+                yield name
+    if name := _name(rest):
+        progress.total = (progress.total or 0) + 1
+        yield name
+
+
+def _name(line: bytes) -> str:
+    # What is not UTF-8 can be the name of a file, and no other; whichever it is, it is this line's affair alone.
+    return line.rstrip(b"\r").decode(errors="surrogateescape")
+
+
+async def _on_loose_thread(function: Callable[[], T]) -> T:
+    """Calls it on a thread that nobody waits for: a pipe may stay silent for ever, and Ctrl-C must end that too."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[T] = loop.create_future()
+
+    def settle(outcome: T | OSError) -> None:
+        if result.done():
+            return
+        if isinstance(outcome, OSError):
+            result.set_exception(outcome)
+        else:
+            result.set_result(outcome)
+
+    def work() -> None:
+        outcome: T | OSError
+        try:
+            outcome = function()
+        except OSError as error:
+            outcome = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the command was interrupted
+            loop.call_soon_threadsafe(settle, outcome)
+
+    threading.Thread(target=work, name="asyncfetch-list", daemon=True).start()
+    return await result

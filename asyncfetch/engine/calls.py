@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from asyncfetch.cache import BODY_MEMORY, MemorySink
 from asyncfetch.engine.lanes import Errand
+from asyncfetch.errors import FetcherClosed
 from asyncfetch.objects import ObjectStat
 from asyncfetch.uris import parse
 
@@ -75,9 +76,9 @@ class Call(Errand, Generic[T]):
             raise
 
     def give_up(self, lanes: Lanes) -> None:
-        """Ends it; nobody will ask for the result."""
+        """Ends it. Who waits for the result all the same gets `FetcherClosed`."""
         lanes.give_up(self)
-        self._result.cancel()
+        self.fail(FetcherClosed("It was closed while its result was awaited"))
 
 
 def _seen(result: asyncio.Future[T]) -> None:

@@ -80,8 +80,11 @@ class Credits:
         if self._held + amount > self.total:
             self._reclaim(self._held + amount - self.total)
         if self._held + amount > self.total and not (alone and self._lone is None):
+            # Said before the last look: what another thread gives back after that look wakes.
             self._refused = True
-            return None
+            self._collect()
+            if self._held + amount > self.total and not (alone and self._lone is None):
+                return None
         grant = Grant(self, amount)
         if self._held + amount > self.total:
             self._lone = grant

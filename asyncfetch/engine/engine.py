@@ -57,6 +57,7 @@ class Engine:
         self.credits.reclaim_from(self.pool.reclaim)
         self.credits.subscribe(self.pool.pump)
         self.runs: weakref.WeakSet[Closable] = weakref.WeakSet()
+        self.closed = False
         self._origins = origins
 
     def origin(self, location: Location) -> Origin:
@@ -96,6 +97,7 @@ class Engine:
 
     def close(self) -> None:
         """Ends every stream, and settles whatever is still out with `FetcherClosed`."""
+        self.closed = True
         for run in list(self.runs):
             run.close()
         self.lanes.close()

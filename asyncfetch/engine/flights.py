@@ -16,19 +16,19 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from asyncfetch.cache import BODY_MEMORY, Freshness, RefKey, decide
-from asyncfetch.engine.lanes import Errand, Progress
-from asyncfetch.engine.parts import STALE, Enough, Parts, Unranged, in_parts
-from asyncfetch.errors import FetcherClosed, ObjectNotFound
-from asyncfetch.objects import NotModified, ObjectStat
+from asyncfetch.engine.flight import Flight
+from asyncfetch.engine.lanes import Progress
+from asyncfetch.engine.parts import STALE, Parts, Unranged, in_parts
+from asyncfetch.errors import FetcherClosed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from asyncfetch.cache import Body, Cache, Found, Published, Ref
+    from asyncfetch.cache import Cache, Found, Published, Ref
     from asyncfetch.engine.lanes import Lanes
     from asyncfetch.engine.meter import Meter
-    from asyncfetch.engine.parts import Outcome
-    from asyncfetch.origins import Origin, Sink
+    from asyncfetch.objects import ObjectStat
+    from asyncfetch.origins import Origin
     from asyncfetch.settings import Settings
     from asyncfetch.uris import Location
 
@@ -291,6 +291,24 @@ class Flights:
             ticket.crash(Crash(stage, error))
             error = copy.copy(error)
 
+    def confirmed(self, flight: Flight) -> None:
+        """Takes the origin's word that what the cache has is still the object."""
+        found = flight.found
+        assert found is not None, "an origin said NotModified to an unconditional read"
+        self.cache.validate(self.key_of(flight.location), found.ref, flight.asked)
+        self.meter.revalidated += 1
+        self.land(flight, _from_cache(found))
+
+    def published(self, flight: Flight, stat: ObjectStat, outcome: Published | Exception) -> None:
+        """Takes what became of a body at the cache."""
+        if isinstance(outcome, Exception):
+            self.crash(flight, "cache", outcome)
+            return
+        self.meter.downloaded += 1
+        self.meter.downloaded_bytes += outcome.size
+        landed = Landed(outcome.path, outcome.size, outcome.digest, stat.etag, from_cache=False, private=flight.private)
+        self.land(flight, landed)
+
     def _give_up(self, flight: Flight) -> None:
         self._lanes.give_up(flight)
         if flight.parts is not None:
@@ -308,152 +326,3 @@ def _resolve(future: asyncio.Future[T], result: T) -> None:
 
 def _from_cache(found: Found) -> Landed:
     return Landed(found.path, found.ref.size, found.ref.digest, found.ref.etag, from_cache=True)
-
-
-class Flight(Errand):
-    """The way of one object from its origin to local disk."""
-
-    __slots__ = (
-        "asked",
-        "began",
-        "found",
-        "listed",
-        "location",
-        "parts",
-        "private",
-        "table",
-        "tickets",
-        "uri",
-        "whole",
-    )
-
-    def __init__(self, table: Flights, ticket: Ticket, *, whole: bool = False) -> None:
-        """`whole` ones do not go on in parts, however large the object is."""
-        super().__init__(urgent=ticket.urgent)
-        self.table = table
-        self.uri = ticket.uri
-        self.location = ticket.location
-        self.listed = ticket.listed
-        self.private = ticket.private
-        self.tickets = [ticket]
-        self.found: Found | None = None
-        self.whole = whole
-        self.parts: Parts | None = None
-        self.began = 0.0
-        self.asked = 0.0  # in seconds since 1970; what the origin answers was so at some moment after this one
-
-    @property
-    def need(self) -> int:
-        """The body's memory: its size where that is known, at most what large ones hold on their way to the disk."""
-        if self.listed is not None:
-            return min(self.listed.size, BODY_MEMORY)
-        return min(self.found.ref.size, BODY_MEMORY) if self.found else BODY_MEMORY
-
-    async def fly(self) -> None:
-        """Asks the origin and hands what came to the cache; the lane is free before it lies on the disk."""
-        if self.parts is None:
-            await self._begin()
-        if self.parts is not None:
-            await self.parts.resume_first()
-            self.release()
-            await self.parts.end_first()
-
-    async def _begin(self) -> None:
-        """The first read, and all there is where that takes the object whole."""
-        table = self.table
-        self.began = time.perf_counter()
-        self.asked = time.time()
-        sink = table.cache.sink(on_length=self._learned, on_head=self._go_on_in_parts)
-        try:
-            etag = self.found.ref.etag if self.found else None
-            answer = await table.origins[self.location.scheme].read(self.location, sink, if_none_match=etag)
-            body = None
-            if self.parts is None and not isinstance(answer, NotModified):
-                table.meter.whole.add(time.perf_counter() - self.began)
-                body = await sink.finish()
-        except Enough:
-            body = None
-        except ObjectNotFound:
-            sink.abort()
-            table.cache.forget(table.key_of(self.location))
-            raise
-        except Exception:
-            sink.abort()
-            if self.parts is not None:
-                await self.parts.flush_first()
-            raise
-        except BaseException:
-            sink.abort()
-            if self.parts is not None:
-                self.parts.close_first()
-            raise
-        if self.parts is not None:
-            await self.parts.flush_first()
-        elif body is None or isinstance(answer, NotModified):
-            sink.abort()
-            self.release()
-            assert self.found is not None, "an origin said NotModified to an unconditional read"
-            table.cache.validate(table.key_of(self.location), self.found.ref, self.asked)
-            table.meter.revalidated += 1
-            table.land(self, _from_cache(self.found))
-        else:
-            self._hand_over(body, answer)
-
-    def fail(self, error: Exception) -> None:
-        """Takes the error that stands."""
-        if self.parts is not None:
-            self.parts.fail(error)
-        else:
-            self.table.crash(self, "fetch", error)
-
-    def parts_ended(self, outcome: Outcome) -> None:
-        """Takes what became of the parts."""
-        assert self.parts is not None
-        if outcome.body is not None:
-            self.table.meter.whole.add(time.perf_counter() - self.began)
-            self._hand_over(outcome.body, self.parts.stat)
-        else:
-            assert outcome.error is not None
-            self.table.parts_failed(self, outcome.error)
-
-    def _go_on_in_parts(self, stat: ObjectStat, start: int) -> Sink | None:
-        """The head of the answer says what comes."""
-        self.parts = self.table.begin_parts(self, stat)
-        if self.parts is None:
-            return None
-        self._learned(stat.size)
-        return self.parts.first_sink()
-
-    def _hand_over(self, body: Body, stat: ObjectStat) -> None:
-        """Gives a whole body to the cache."""
-        table = self.table
-        if self.private:
-            table.cache.keep_private(body, partial(self._published, stat))
-        else:
-            table.cache.publish(
-                body,
-                table.key_of(self.location),
-                partial(self._published, stat),
-                etag=stat.etag,
-                last_modified=stat.last_modified.timestamp() if stat.last_modified else None,
-                validated=self.asked,
-            )
-
-    def _learned(self, length: int) -> None:
-        """The head of the answer is there."""
-        self.table.meter.first_byte.add(time.perf_counter() - self.began)
-        if self.grant is not None:
-            self.grant.correct(length)
-
-    def _published(self, stat: ObjectStat, outcome: Published | Exception) -> None:
-        self.release()
-        table = self.table
-        if isinstance(outcome, Exception):
-            table.crash(self, "cache", outcome)
-        else:
-            table.meter.downloaded += 1
-            table.meter.downloaded_bytes += outcome.size
-            table.land(
-                self,
-                Landed(outcome.path, outcome.size, outcome.digest, stat.etag, from_cache=False, private=self.private),
-            )

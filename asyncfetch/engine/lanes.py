@@ -95,6 +95,8 @@ class Lanes:
         self._urgent: deque[Errand] = deque()
         self._idle: list[asyncio.Future[Errand]] = []
         self._live: set[Errand] = set()
+        self._tidying = False
+        self._closed = False
         credits.subscribe(self.pump)
 
     @property
@@ -116,7 +118,9 @@ class Lanes:
         return free and self._credits.held + need <= self._credits.total
 
     def add(self, errand: Errand) -> None:
-        """Puts an errand in line. Call `pump` when the last of a batch is in."""
+        """Puts an errand in line. Call `pump` when the last of a batch is in. Raises `FetcherClosed` after `close`."""
+        if self._closed:
+            raise FetcherClosed("The fetcher was closed before this was done")
         errand.progress = Progress.QUEUED
         self._live.add(errand)
         (self._urgent if errand.urgent else self._queue).append(errand)
@@ -133,13 +137,18 @@ class Lanes:
         """Ends an errand that nobody waits for: its place in line, its pause or its try."""
         before, errand.progress = errand.progress, Progress.OVER
         self._live.discard(errand)
-        if before is Progress.PAUSING and errand.timer is not None:
+        if before is Progress.QUEUED and not self._tidying:
+            # It may be the one that the others wait behind; but they may be about to be given up as well.
+            self._tidying = True
+            self._loop.call_soon(self._tidy)
+        elif before is Progress.PAUSING and errand.timer is not None:
             errand.timer.cancel()
         elif before is Progress.FLYING and errand.lane is not None:
             errand.lane.cancel()
 
     def close(self) -> None:
         """Fails every errand that is not over. The lanes themselves end with the task group they run in."""
+        self._closed = True
         for errand in list(self._live):
             self._live.discard(errand)
             errand.progress = Progress.OVER
@@ -160,6 +169,11 @@ class Lanes:
                 self.started += 1
                 self._start(partial(self._lane, errand))
 
+    def _tidy(self) -> None:
+        self._tidying = False
+        if not self._closed:
+            self.pump()
+
     def _next(self) -> Errand | None:
         """The next errand with its credits, or None while there is none that may go."""
         for line in (self._urgent, self._queue):
@@ -176,6 +190,7 @@ class Lanes:
                 line.popleft()
                 errand.grant, errand.progress = grant, Progress.FLYING
                 return errand
+        self._meter.budget.set(False)
         return None
 
     async def _lane(self, errand: Errand | None) -> None:

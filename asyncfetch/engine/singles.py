@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from asyncfetch.decode import DecodeJob
 from asyncfetch.engine.flights import Ticket
-from asyncfetch.errors import RangeNotSatisfiable
+from asyncfetch.errors import FetcherClosed, RangeNotSatisfiable
 from asyncfetch.origins import ByteRange
 
 if TYPE_CHECKING:
@@ -48,10 +48,13 @@ async def land(
     wish = _Wish(uri, location, listed, private=private)
     engine.request([wish])
     try:
-        return await wish.result
+        landed = await wish.result
     except asyncio.CancelledError:
         engine.flights.abandon(wish)
         raise
+    if landed.private and engine.closed:
+        raise FetcherClosed("The fetcher was closed, and with it the object's file went")
+    return landed
 
 
 async def decode(engine: Engine, uri: str, path: str, options: DecodeOptions) -> npt.NDArray[np.uint8]:

@@ -132,9 +132,6 @@ class Feed:
                 self._deliver(full)
 
         while True:
-            if not batch:
-                # Runs when the iterator makes us wait: what there is does not wait with us.
-                self._engine.loop.call_soon(flush)
             asked = perf_counter()
             try:
                 batch.append(await anext(iterator))
@@ -146,6 +143,9 @@ class Feed:
                 raise
             finally:
                 self.seconds += perf_counter() - asked
+            if len(batch) == 1:
+                # Runs when the iterator makes us wait: what there is does not wait with us.
+                self._engine.loop.call_soon(flush)
             if len(batch) >= min(BATCH, self._room()):
                 flush()
                 while self._room() <= 0:

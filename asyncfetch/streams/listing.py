@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from asyncfetch.errors import UsageError
+
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
@@ -18,6 +20,7 @@ class Listing:
 
     The next page is asked for while this one is consumed. It can be handed to the fetcher's streams as their sources:
     what a listing says of an object spares the request that would revalidate it. A cancelled step has taken nothing.
+    One task at a time may take objects.
     """
 
     def __init__(self, engine: Engine, pages: Pages) -> None:
@@ -25,6 +28,7 @@ class Listing:
         self._pages = pages
         self._page: deque[ObjectStat] = deque()
         self._call: ListCall | None = None
+        self._waiting = False
         self._closed = False
 
     def __aiter__(self) -> Self:
@@ -32,16 +36,21 @@ class Listing:
 
     async def __anext__(self) -> ObjectStat:
         """The next object. Raises what the origin answered, after its retries, and `FetcherClosed`."""
+        if self._waiting:
+            raise UsageError("A listing has one consumer at a time", remedy="Make a listing for each task.")
         while not self._page:
             if self._closed or (self._pages.ended and self._call is None):
                 raise StopAsyncIteration
             if self._call is None:
                 self._call = self._pages.next().begin(self._engine.lanes)
+            self._waiting = True
             try:
                 page = await self._call.wait()
             except Exception:
                 self._closed = True
                 raise
+            finally:
+                self._waiting = False
             self._page.extend(page)
             self._call = None if self._pages.ended else self._pages.next().begin(self._engine.lanes)
         return self._page.popleft()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from asyncfetch.engine import Ticket, judge
@@ -21,7 +20,7 @@ from asyncfetch.uris import Location
 if TYPE_CHECKING:
     import asyncio
 
-    from asyncfetch.engine import Crash, Engine, Landed
+    from asyncfetch.engine import Crash, Engine, Landed, Snapshot
     from asyncfetch.objects import ObjectStat, Sources
 
 T = TypeVar("T")
@@ -54,11 +53,13 @@ class Slot(Ticket, Generic[T]):
         self.taken = False
 
     def land(self, landed: Landed) -> None:
-        self.landed = landed
-        self.run.make(self, landed)
+        if not self.run.closed:  # a look at local files that is under way cannot be taken back
+            self.landed = landed
+            self.run.make(self, landed)
 
     def crash(self, crash: Crash) -> None:
-        self.fail(*crash)
+        if not self.run.closed:
+            self.fail(*crash)
 
     def fail(self, stage: str, error: Exception) -> None:
         """Puts the failure in the place of the item."""
@@ -109,6 +110,7 @@ class Run(ABC, Generic[T]):
             if isinstance(result, Failure):
                 self._tally.failure(result)
                 if self._skip:
+                    self._let_go()
                     continue
             else:
                 self._tally.entry(self.entry_of(result))
@@ -270,7 +272,7 @@ class Tally:
         self.consumer_seconds = 0.0
         self._engine = engine
         self._before = engine.snapshot()
-        self._seconds: float | None = None
+        self._after: Snapshot | None = None  # at the end, once that is there
         self._objects = self._bytes = self._downloaded = self._downloaded_bytes = self._failed = 0
         self._failures: list[Failure] = []
         self._kinds: Counter[str] = Counter()
@@ -291,13 +293,13 @@ class Tally:
             self._failures.append(failure)
 
     def finish(self) -> None:
-        """Stops the clock."""
-        if self._seconds is None:
-            self._seconds = perf_counter() - self._before.at
+        """Stops the clocks."""
+        if self._after is None:
+            self._after = self._engine.snapshot()
 
     def report(self, source_seconds: float) -> Report:
         """Sums up."""
-        after = self._engine.snapshot()
+        after = self._after or self._engine.snapshot()
         verdict = judge(self._before, after, consumer=self.consumer_seconds, source=source_seconds)
         return Report(
             objects=self._objects,
@@ -307,6 +309,6 @@ class Tally:
             failed=self._failed,
             failures=tuple(self._failures),
             failures_by_kind=dict(self._kinds),
-            seconds=self._seconds if self._seconds is not None else after.at - self._before.at,
+            seconds=after.at - self._before.at,
             verdict=verdict,
         )

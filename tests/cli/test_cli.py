@@ -150,6 +150,48 @@ def test_prefetch_of_a_list_with_bad_lines(bucket: Bucket, tmp_path: Path, how: 
     assert [failure["uri"] for failure in sorted(told["failures"], key=lambda item: item["index"])] == lines[2:4]
 
 
+@pytest.mark.parametrize("how", ["file", "stdin"])
+def test_a_line_that_is_not_utf_8_fails_alone(bucket: Bucket, tmp_path: Path, how: str) -> None:
+    text = b"\n".join([bucket.uri("dir/0.txt").encode(), b"s3://bucket/\xff", bucket.uri("top.txt").encode()])
+    (tmp_path / "list").write_bytes(text)
+    done = asyncfetch("prefetch", "--from", "-" if how == "stdin" else tmp_path / "list", "--json", given=text)
+    assert done.code == 1, done.err
+    told = json.loads(done.out)
+    assert (told["objects"], told["failures_by_kind"]) == (2, {"InvalidURI": 1})
+
+
+def test_a_list_is_fetched_as_its_lines_come(bucket: Bucket, cache_dir: Path) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "prefetch", "--from", "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(bucket.uri("top.txt").encode() + b"\n")
+        process.stdin.flush()
+        deadline = time.monotonic() + 20
+        while not list(cache_dir.glob("v1/blobs/*/*/*")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert list(cache_dir.glob("v1/blobs/*/*/*")), "the list has not ended yet"
+        process.stdin.close()
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("arguments", [["get", "s3://{bucket}/large", "-o", "-"], ["ls", "s3://{bucket}/"]])
+def test_a_reader_that_has_gone_is_told_like_by_other_commands(bucket: Bucket, arguments: list[str]) -> None:
+    bucket.put("large", b"x" * (1 << 20))
+    reading, writing = os.pipe()
+    os.close(reading)
+    with subprocess.Popen(
+        [*COMMAND, *[argument.format(bucket=bucket.name) for argument in arguments]],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    ) as process:
+        os.close(writing)
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+        assert process.wait(20) == 128 + signal.SIGPIPE
+
+
 def test_prefetch_says_plain_lines_in_a_pipe_and_draws_a_bar_on_a_terminal(bucket: Bucket) -> None:
     assert "\x1b" not in asyncfetch("prefetch", bucket.uri("dir/")).err
     drawn = on_a_terminal("prefetch", bucket.uri("dir/"))
@@ -189,8 +231,7 @@ def test_interrupted_it_cleans_up_and_says_so(
             while not list(cache_dir.glob("v1/tmp/*/lock")) and time.monotonic() < deadline:
                 time.sleep(0.01)
             process.send_signal(number)
-            writing.close()
-            assert process.wait(20) == code
+            assert process.wait(20) == code, "though whoever writes the list has not ended it"
         assert process.stderr.read().splitlines()[-1] == "asyncfetch: interrupted"
     assert not list(cache_dir.glob("v1/tmp/*/*"))
 

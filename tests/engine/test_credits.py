@@ -6,6 +6,7 @@ import gc
 import threading
 from collections.abc import Callable
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -116,6 +117,30 @@ def test_a_grant_released_by_a_finalizer_in_the_middle_of_a_take_is_counted() ->
     credits.reclaim_from(collected)
     assert credits.take(10) is not None
     assert credits.held == 10
+
+
+@pytest.mark.parametrize("moment", [1, 2, 3])
+def test_a_grant_that_comes_back_while_another_is_refused_is_never_overlooked(moment: int) -> None:
+    soon: list[Callable[[], None]] = []
+    credits = Credits(10, soon.append)
+    grant = credits.take(10)
+    looks = 0
+
+    class Sum(int):
+        def __gt__(self, total: int) -> bool:
+            nonlocal looks
+            looks += 1
+            if looks == moment and grant is not None:  # what was read is old when it is acted upon
+                thread = threading.Thread(target=grant.release)
+                thread.start()
+                thread.join()
+            return int(self) > total
+
+    class Wanted(int):
+        def __radd__(self, held: int) -> Sum:
+            return Sum(held + int(self))
+
+    assert credits.take(Wanted(10)) is not None or soon, "it is lent, or the asker is woken"
 
 
 def test_a_closed_loop_is_no_reason_to_fail_in_a_finalizer() -> None:

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncfetch import Access, CachePolicy, Fetcher
-from asyncfetch.engine.parts import MOST_PARTS, Plan, in_parts
+from asyncfetch.cache.sinks import PIECE
+from asyncfetch.engine.parts import MOST_PARTS, STREAMS, Plan, in_parts
 from asyncfetch.errors import AccessDenied, ObjectNotFound, TransferInterrupted, UsageError
 from asyncfetch.objects import ObjectStat
 from asyncfetch.settings import MIB, NetworkPolicy
@@ -203,6 +204,26 @@ async def test_ranges_run_while_the_first_answer_hangs_and_the_first_stream_goes
         assert (await fetching).path.read_bytes() == shop.body
         await settled(fetcher, cache_dir)
     assert min(span for span in shop.seen if span is not None)[0] == PART
+
+
+async def test_helpers_join_only_while_few_lanes_are_at_work(cache_dir: Path) -> None:
+    shop, go_on = Shop(NOISE[:LARGE]), asyncio.Event()
+
+    def hold(request: RawRequest) -> Answer:
+        whole = shop.answer(request)
+        return [Hold(go_on), whole] if span_of(request) else [whole[:1000], Hold(go_on), whole[1000:]]
+
+    shop.before = hold
+    async with (
+        ScriptedServer(shop) as server,
+        opened(server, cache_dir, network=policy(concurrency=64)) as fetcher,
+    ):
+        fetching = asyncio.create_task(fetcher.fetch(URI))
+        await server.until(lambda: len(shop.seen) == STREAMS)
+        assert fetcher.stats().lanes_busy == STREAMS, "and no more are on their way"
+        go_on.set()
+        assert (await fetching).path.read_bytes() == shop.body
+        assert len(shop.seen) == 1 + LARGE // PART
 
 
 async def test_a_lone_lane_takes_it_all_with_one_request(cache_dir: Path) -> None:
@@ -416,17 +437,22 @@ async def test_what_broke_is_taken_up_where_it_broke(cache_dir: Path, breaks: st
 
 
 async def test_an_error_that_stands_is_raised_and_ends_every_stream(cache_dir: Path) -> None:
-    shop, never = Shop(NOISE[:LARGE]), asyncio.Event()
+    shop, refused, never = Shop(NOISE[:LARGE]), asyncio.Event(), asyncio.Event()
 
     def refuse_one(request: RawRequest) -> Answer | None:
         if span_of(request) == (3 * PART, 4 * PART):
-            return b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
-        return [shop.answer(request)[:40_000], Hold(never)]
+            return [Hold(refused), b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"]
+        return [shop.answer(request)[:1000], Hold(never)]
 
     shop.before = refuse_one
     async with ScriptedServer(shop) as server, opened(server, cache_dir) as fetcher:
+        fetching = asyncio.create_task(fetcher.fetch(URI))
+        while fetcher._engine().cache.statistics().buffer_bytes < 7 * PIECE:
+            await asyncio.sleep(0)
+        assert len(shop.seen) == 8, "all but one hang in the middle of their parts"
+        refused.set()
         with pytest.raises(AccessDenied):
-            await fetcher.fetch(URI)
+            await fetching
         await settled(fetcher, cache_dir)
         await server.until(lambda: server.open <= 1)
 
