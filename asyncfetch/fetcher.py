@@ -14,7 +14,7 @@ import anyio
 from asyncfetch.cache import Cache, digest_file
 from asyncfetch.decode import DecodeOptions, DecodePool
 from asyncfetch.engine import Engine, Pages, RangeCall, StatCall, decode, judge, land, read_blob
-from asyncfetch.errors import FetcherClosed, ForeignUse, UsageError
+from asyncfetch.errors import FetcherClosed, ForeignUse, ObjectNotFound, UsageError
 from asyncfetch.objects import Entry, Image, Stats
 from asyncfetch.origins import ByteRange, open_origins
 from asyncfetch.settings import Settings, parse_size
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from asyncfetch.engine import Snapshot
     from asyncfetch.objects import Failure, Name, ObjectStat, Report, Source, Sources
     from asyncfetch.settings import Access, CachePolicy, DecodePolicy, NetworkPolicy, Revalidate
     from asyncfetch.uris import Location
@@ -102,6 +103,7 @@ class Fetcher:
         self._closing: asyncio.Event | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._pid = 0
+        self._opened: Snapshot | None = None
 
     # Life
 
@@ -149,8 +151,8 @@ class Fetcher:
         assert self._closing is not None
         loop = asyncio.get_running_loop()
         settings = self.settings
-        cache = await _open_cache(settings, loop)
         origins = open_origins(settings)
+        cache = await _open_cache(settings, loop)
         engine: Engine | None = None
         try:
             async with anyio.create_task_group() as group:
@@ -213,7 +215,11 @@ class Fetcher:
         """Fetches an object and decodes it, as `images` does. Raises a `DecodeError` when it is no whole image."""
         options = DecodeOptions(color=color, max_size=max_size)
         entry = await self._fetch(source, cache=cache)
-        pixels = await decode(self._engine(), entry.uri, entry.filename, options)
+        try:
+            pixels = await decode(self._engine(), entry.uri, entry.filename, options)
+        except ObjectNotFound:  # its blob was cleared by another process meanwhile
+            entry = await self._fetch(source, cache=cache)
+            pixels = await decode(self._engine(), entry.uri, entry.filename, options)
         return Image(entry.uri, pixels, entry, entry.index, entry.payload)
 
     async def read_bytes(
@@ -242,12 +248,18 @@ class Fetcher:
             found = await engine.flights.peek(named.location, named.listed)
             if found is None:
                 return await self._read_range(engine, named.location, span, named.listed)
-            return await read_blob(engine, named.uri, found.path, found.ref.size, span)
+            try:
+                return await read_blob(engine, named.uri, found.path, found.ref.size, span)
+            except FileNotFoundError:  # cleared by another process meanwhile
+                return await self._read_range(engine, named.location, span, named.listed)
         data = await engine.flights.read_cached(named.location, named.listed)
         if data is not None:
             return data
         entry = await self._fetch(source, cache=True)
-        return await read_blob(engine, entry.uri, entry.filename, entry.size, None)
+        try:
+            return await read_blob(engine, entry.uri, entry.filename, entry.size, None)
+        except FileNotFoundError:  # cleared by another process meanwhile
+            return await self._read_range(engine, named.location, None, named.listed)
 
     async def stat(self, name: Name) -> ObjectStat:
         """Asks the origin for an object's size, ETag, version and date. Raises an `OriginError`, as `fetch` does."""
@@ -399,7 +411,7 @@ class Fetcher:
             decoded=pool.decoded,
             decode_seconds=pool.busy_seconds,
             cache_seconds=cache.busy_seconds,
-            verdict=judge(self._opened, engine.snapshot()),
+            verdict=judge(self._opened or engine.snapshot(), engine.snapshot()),
         )
 
     def _plan(

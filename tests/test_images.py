@@ -231,3 +231,35 @@ asyncio.run(main())
     )
     assert done.stderr == ""
     assert int(done.stdout) == sum(expected(data).shape[0] for data in list(files.values())[:6])
+
+
+@pytest.mark.parametrize("how", ["image", "images", "bytes"])
+async def test_a_blob_cleared_behind_the_index_is_fetched_once_more(
+    empty_bucket: Bucket, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Another process may clear the cache between a look-up and the reading of what it found."""
+    data = next(body for key, body in photographs(1))
+    uri = empty_bucket.put("photo.jpg", data)
+    async with Fetcher(cache_dir=cache_dir, workers=1) as fetcher:
+        blob = (await fetcher.fetch(uri)).path
+        engine = fetcher._engine()
+        looked_up = engine.flights.land
+
+        def cleared(flight: Any, landed: Any) -> None:
+            monkeypatch.undo()
+            blob.unlink()
+            looked_up(flight, landed)
+
+        monkeypatch.setattr(engine.flights, "land", cleared)
+        if how == "bytes":
+            monkeypatch.setattr(engine.flights, "read_cached", _nothing)
+            assert await fetcher.read_bytes(uri) == data
+        elif how == "image":
+            np.testing.assert_array_equal((await fetcher.image(uri)).pixels, expected(data))
+        else:
+            (image,) = [image async for image in fetcher.images([uri])]
+            np.testing.assert_array_equal(image.pixels, expected(data))
+
+
+async def _nothing(*_: object) -> None:
+    return None

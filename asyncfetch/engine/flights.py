@@ -122,7 +122,7 @@ class Flights:
                     boarding.append(flight)
             ticket.flight = flight
             if ticket.urgent:
-                self._lanes.urge(flight)
+                self.urge(ticket)
         if boarding:
             keys = [self.key_of(flight.location) for flight in boarding]
             self.cache.look_up(keys, lambda found: self._looked_up(boarding, found))
@@ -289,7 +289,7 @@ class Flights:
             ticket.flight = None
             self.meter.failures[type(error).__name__] += 1
             ticket.crash(Crash(stage, error))
-            error = copy.copy(error)
+            error = _another(error)
 
     def confirmed(self, flight: Flight) -> None:
         """Takes the origin's word that what the cache has is still the object."""
@@ -317,6 +317,16 @@ class Flights:
     def _forget(self, flight: Flight) -> None:
         if self._flights.get(flight.location) is flight:
             del self._flights[flight.location]
+
+
+def _another(error: Exception) -> Exception:
+    """The same error for the next who waited, without the traceback of the first; itself where it cannot be copied."""
+    try:
+        copied = copy.copy(error)
+    except Exception:
+        return error
+    copied.__cause__ = error.__cause__
+    return copied
 
 
 def _resolve(future: asyncio.Future[T], result: T) -> None:

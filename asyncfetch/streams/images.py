@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from asyncfetch.decode import DecodeJob, DecodeOptions
+from asyncfetch.errors import ObjectNotFound
 from asyncfetch.objects import Image
 from asyncfetch.streams.run import Run, Slot
 
@@ -26,11 +27,12 @@ AHEAD = 32
 class ImageSlot(Slot[Image]):
     """A slot that knows its decode job."""
 
-    __slots__ = ("job",)
+    __slots__ = ("again", "job")
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.job: DecodeJob | None = None
+        self.again = False  # its blob was gone when it was to be read, and it is fetched once more
 
     def __lt__(self, other: ImageSlot) -> bool:
         return self.index < other.index
@@ -100,7 +102,15 @@ class ImageRun(Run[Image]):
 
     def _decoded(self, slot: ImageSlot, outcome: npt.NDArray[np.uint8] | Exception) -> None:
         assert slot.landed is not None
-        if isinstance(outcome, Exception):
+        if isinstance(outcome, ObjectNotFound) and slot.location.scheme != "file" and not slot.again:
+            # Another process cleared the cache between the look-up and now.
+            slot.again, slot.job, slot.landed = True, None, None
+            self._ahead -= 1
+            self.engine.request([slot])
+            if slot is self.awaited:
+                self.engine.flights.urge(slot)
+            self._decode()
+        elif isinstance(outcome, Exception):
             self.engine.meter.failures[type(outcome).__name__] += 1
             slot.fail("decode", outcome)
         else:
