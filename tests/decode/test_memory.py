@@ -131,7 +131,7 @@ async def test_free_memory_goes_back_to_who_needs_it_and_the_worker_unmaps_it(
     assert budget.held == 0
     assert pool.statistics().slots == 0
     if sys.platform == "linux":  # which says what a process has mapped
-        await until(lambda: sum("asyncfetch" in region.path for region in worker.memory_maps(grouped=False)) == 1)
+        await until(lambda: sum("memfd:asyncfetch" in region.path for region in worker.memory_maps(grouped=False)) == 1)
     assert (await decode(pool, paths[0])).shape == (240, 320, 3)
 
 
