@@ -183,7 +183,7 @@ def shared_mappings() -> int:
     """How many slots and status pages this process has mapped; 0 where the system does not say."""
     gc.collect()
     maps = Path("/proc/self/maps")
-    return sum("asyncfetch" in line for line in maps.read_text().splitlines()) if maps.exists() else 0
+    return sum("memfd:asyncfetch" in line for line in maps.read_text().splitlines()) if maps.exists() else 0
 
 
 def descriptors() -> int:
