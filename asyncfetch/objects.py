@@ -158,7 +158,7 @@ class Stats(NamedTuple):
     retries: int
     failures: Mapping[str, int]  # by name of the exception
     first_byte: Percentiles  # from a request to the head of its answer, of reads that transferred a body
-    whole_body: Percentiles  # from a request to the last byte
+    whole_body: Percentiles  # from a request to the body whole and hashed
     lanes: int  # objects that may be read at once
     lanes_busy: int
     waiting: int  # in line for a lane

@@ -79,8 +79,8 @@ class Flight(Errand):
             answer = await table.origins[self.location.scheme].read(self.location, sink, if_none_match=etag)
             body = None
             if self.parts is None and not isinstance(answer, NotModified):
+                body = await sink.finish()  # an empty body is heard of only now
                 table.meter.whole.add(time.perf_counter() - self.began)
-                body = await sink.finish()
         except Enough:
             body = None
         except ObjectNotFound:

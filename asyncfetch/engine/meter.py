@@ -81,7 +81,7 @@ class Meter:
         self.shared = 0  # requests that joined another's flight
         self.retries = 0
         self.first_byte = Latencies()  # from the request to the head of the answer
-        self.whole = Latencies()  # from the request to the last byte
+        self.whole = Latencies()  # from the request to the body whole and hashed
         self.failures: Counter[str] = Counter()
 
 
