@@ -103,15 +103,16 @@ class BodySink:
         return self if self._on_head is None else self._on_head(stat, start) or self
 
     def get_buffer(self, hint: int) -> memoryview:
-        """Room for the next bytes, never empty, nor longer than a `hint` above 0. Dead after the next call."""
+        """Room for the next bytes, never empty. It may be longer than `hint`. Dead after the next call."""
         buffer = self._buffer
         if buffer is None:
-            buffer = self._first(hint)
-        elif self._filled == len(buffer):
+            return self._first(hint)
+        filled = self._filled
+        if filled == len(buffer):
             self._hand_on(buffer)
             buffer = self._buffer = self._parts.pool.take(PIECE)
-        filled = self._filled
-        return buffer[filled : filled + hint] if hint > 0 else buffer[filled:]
+            return buffer
+        return buffer[filled:]
 
     def advance(self, count: int) -> None:
         """Takes the first `count` bytes of the room given last as written. Raises `ValueError` for more."""
@@ -166,8 +167,9 @@ class BodySink:
         if hint >= 0 and self._on_length is not None:
             told, self._on_length = self._on_length, None
             told(hint)
-        self._buffer = self._parts.pool.take(hint if 0 <= hint <= SMALL else PIECE)
-        return self._buffer
+        # One byte more than is to come tells a body that ends there from one that goes on, without another look.
+        buffer = self._buffer = self._parts.pool.take(hint + 1 if 0 <= hint <= SMALL else PIECE)
+        return buffer
 
     def _hand_on(self, buffer: memoryview) -> None:
         if self._spill is None:

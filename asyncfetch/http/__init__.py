@@ -1,6 +1,7 @@
 """An HTTP/1.1 client on asyncio that receives bodies straight into the caller's buffers. It knows nothing of S3."""
 
 from asyncfetch.http.client import Client, Statistics
+from asyncfetch.http.connection import Exchange
 from asyncfetch.http.dial import Endpoint
 from asyncfetch.http.errors import (
     ClientClosed,
@@ -24,6 +25,7 @@ __all__ = [
     "ConnectTimeout",
     "ConnectionLost",
     "Endpoint",
+    "Exchange",
     "HTTPError",
     "ProtocolError",
     "ReadTimeout",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from asyncfetch.http.connection import Exchange
 from asyncfetch.http.dial import Shared
 from asyncfetch.http.errors import ClientClosed
 from asyncfetch.http.host import Counters, Host, Limits
@@ -15,11 +14,10 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
+    from asyncfetch.http.connection import Exchange
     from asyncfetch.http.dial import Endpoint
-    from asyncfetch.http.head import ResponseHead
-    from asyncfetch.http.parser import Response, Sink
+    from asyncfetch.http.parser import Response
 
-MAX_BODY: Final = 1 << 20  # an error document has a few KiB; who expects more than a usual page of keys says so
 # nginx and AWS's load balancers hang up after 60-75 s: better to be first than to find out by a request lost.
 IDLE_TIMEOUT: Final = 50.0
 LIFETIME: Final = 300.0  # a long job follows what DNS says of its servers
@@ -83,20 +81,12 @@ class Client:
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
-    async def request(
-        self,
-        endpoint: Endpoint,
-        method: str,
-        build: Callable[[], bytes],
-        on_head: Callable[[ResponseHead], Sink | None],
-        *,
-        max_body: int = MAX_BODY,
-    ) -> Response:
-        """Sends a request and returns its whole response.
+    async def request(self, endpoint: Endpoint, exchange: Exchange) -> Response:
+        """Sends a request and returns its whole response. An exchange may be sent again when it has ended.
 
-        `build` gives the request's bytes. It is called when they are sent, and once more for a repeat, so that a
-        signature is fresh. `on_head` is called with the final head; it gives the sink that takes the body, or None to
-        have it in `Response.body` if it has no more than `max_body` bytes. Without a body the sink is not touched;
+        Its `build` gives the request's bytes. It is called when they are sent, and once more for a repeat, so that a
+        signature is fresh. Its `on_head` is called with the final head, and gives the sink that takes the body, or None
+        to have it in `Response.body` if it has no more than `max_body` bytes. Without a body the sink is not touched;
         what a sink took of a body stays there when the request fails.
 
         A request on a connection that had been used before, and which is lost before any byte of the answer, is
@@ -111,16 +101,18 @@ class Client:
         if self._closed:
             raise ClientClosed
         host = self._hosts.get(endpoint) or self._meet(endpoint)
-        exchange = Exchange(method, build, on_head, max_body, self._loop.create_future())
+        future: asyncio.Future[Response] = self._loop.create_future()
+        exchange.future = future
         try:
             host.submit(exchange)
-            response = await exchange.future
+            response = await future
         except BaseException:
             host.withdraw(exchange)
             raise
         finally:
-            # The traceback of a failure holds this frame, and the exchange the failure: a ring, and the sink in it.
-            del exchange
+            # The traceback of a failure holds this frame, and the future the failure: a ring, and the sink in it.
+            exchange.future = None
+            del exchange, future
         self._counters.bytes_received += response.received
         return response
 

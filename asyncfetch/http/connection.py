@@ -6,6 +6,7 @@ import asyncio
 import logging
 import select
 import ssl
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from asyncfetch.http.errors import ReadTimeout
@@ -13,41 +14,54 @@ from asyncfetch.http.parser import ResponseParser
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
 
     from asyncfetch.http.head import ResponseHead
     from asyncfetch.http.parser import Response, Sink
 
 logger = logging.getLogger(__name__)
 
+MAX_BODY: Final = 1 << 20  # an error document has a few KiB; who expects more than a usual page of keys says so
+
 # RFC 9110, section 9.2.2: to do these twice is to do them once, so they may be repeated on a fresh connection.
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
 
-class Exchange:
-    """One request on its way: how to make its bytes, where the answer goes, and the future of whoever waits."""
+class Exchange(ABC):
+    """One request on its way. A subclass says what its bytes are, and where the answer goes.
 
-    __slots__ = ("build", "connection", "future", "max_body", "on_head", "repeatable", "to_head")
+    An object and not two functions, for a request under way is looked at by each collection of garbage: closures would
+    more than double what there is to look at.
+    """
 
-    def __init__(
-        self,
-        method: str,
-        build: Callable[[], bytes],
-        on_head: Callable[[ResponseHead], Sink | None],
-        max_body: int,
-        future: asyncio.Future[Response],
-    ) -> None:
-        self.build = build
-        self.on_head = on_head
+    __slots__ = ("connection", "future", "max_body", "method")
+
+    def __init__(self, method: str, *, max_body: int = MAX_BODY) -> None:
+        self.method = method
         self.max_body = max_body
-        self.future = future
-        self.to_head = method == "HEAD"
-        self.repeatable = method in IDEMPOTENT
         self.connection: Connection | None = None
+        self.future: asyncio.Future[Response] | None = None  # of whoever waits, while it does
+
+    @abstractmethod
+    def build(self) -> bytes:
+        """The request's bytes. Called when they are sent, and once more for a repeat."""
+
+    @abstractmethod
+    def on_head(self, head: ResponseHead) -> Sink | None:
+        """Takes the final head. Gives the sink for the body, or None to have it collected, up to `max_body` bytes."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody still waits for it."""
+        return self.future is not None and not self.future.done()
+
+    def end(self, response: Response) -> None:
+        """Tells who waits, unless it no longer does."""
+        if self.future is not None and not self.future.done():
+            self.future.set_result(response)
 
     def fail(self, error: BaseException) -> None:
         """Tells who waits, unless it no longer does."""
-        if not self.future.done():
+        if self.future is not None and not self.future.done():
             self.future.set_exception(error)
 
 
@@ -106,7 +120,7 @@ class Connection(asyncio.BufferedProtocol):
         self.exchange = exchange
         exchange.connection = self
         self._heard = True
-        self._parser.expect(exchange.on_head, answers_head=exchange.to_head, max_body=exchange.max_body)
+        self._parser.expect(exchange, answers_head=exchange.method == "HEAD", max_body=exchange.max_body)
         self._transport.write(data)  # type: ignore[union-attr]  # a connection is started only once connected
         return True
 
@@ -203,8 +217,7 @@ class Connection(asyncio.BufferedProtocol):
             # The TLS layer may hold more bytes than the response has. It has asked the loop to go on with them, so they
             # show before this is called, and this is called before whoever waits for the response goes on.
             asyncio.get_running_loop().call_soon(self._rest)
-        if not exchange.future.done():
-            exchange.future.set_result(response)
+        exchange.end(response)
 
     def _rest(self) -> None:
         if self.usable:
@@ -227,7 +240,7 @@ class Connection(asyncio.BufferedProtocol):
         error.__cause__ = cause
         exchange = self._detach()
         assert exchange is not None
-        if error.stale and not self.fresh and exchange.repeatable and not exchange.future.done():
+        if error.stale and not self.fresh and exchange.method in IDEMPOTENT and exchange.wanted:
             self._leave(exchange)
         else:
             exchange.fail(error)

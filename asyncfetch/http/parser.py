@@ -41,6 +41,14 @@ class Sink(Protocol):
     def advance(self, count: int) -> None: ...
 
 
+class Taker(Protocol):
+    """Who takes the head of a response."""
+
+    def on_head(self, head: ResponseHead) -> Sink | None:
+        """Gives a sink for the body, or None to have it collected."""
+        ...
+
+
 class Response(NamedTuple):
     """A whole response. `body` is empty where a sink took it; `received` is the bytes of the body either way."""
 
@@ -77,7 +85,6 @@ class ResponseParser:
         "_max_body",
         "_max_head",
         "_max_headers",
-        "_on_head",
         "_phase",
         "_received",
         "_room",
@@ -85,6 +92,7 @@ class ResponseParser:
         "_sink",
         "_slack",
         "_start",
+        "_taker",
         "blocked",
         "surplus",
     )
@@ -97,7 +105,7 @@ class ResponseParser:
         self._start = self._filled = 0  # bytes that came and were not consumed lie from the one to the other
         self._scanned = 0  # up to here there is no end of a head
         self._phase = IDLE
-        self._on_head: Callable[[ResponseHead], Sink | None] | None = None
+        self._taker: Taker | None = None
         self._answers_head = False
         self._max_body = 0
         self._interim = 0  # 1xx answers so far
@@ -112,10 +120,10 @@ class ResponseParser:
         self.blocked: asyncio.Future[None] | None = None
         self.surplus = False
 
-    def expect(self, on_head: Callable[[ResponseHead], Sink | None], *, answers_head: bool, max_body: int) -> None:
-        """Begins the next response. `on_head` gets its head and gives a sink for the body, or None to collect it."""
+    def expect(self, taker: Taker, *, answers_head: bool, max_body: int) -> None:
+        """Begins the next response. `taker` gets its head; a body to collect has `max_body` bytes at most."""
         self._phase = HEAD
-        self._on_head = on_head
+        self._taker = taker
         self._answers_head = answers_head
         self._max_body = max_body
         self._interim = 0
@@ -154,13 +162,17 @@ class ResponseParser:
         if not self._direct:
             self._filled += count
             return self._consume() if self.blocked is None else None
-        self._sink.advance(count)
-        self._left -= count
-        if self._left:
+        left = self._left - count
+        if left > 0:
+            self._sink.advance(count)
+            self._left = left
             if self._drain is not None:
                 self._direct = self._ready()
             return None
+        self._sink.advance(self._left)
+        self._left = 0
         self._direct = False
+        self.surplus = left < 0
         return self._consume()
 
     def unblock(self) -> Response | None:
@@ -182,7 +194,7 @@ class ResponseParser:
     def abandon(self) -> None:
         """Lets go of the response under way, and of the caller's objects: the sink is not touched again."""
         self._phase, self._direct = IDLE, False
-        self._sink, self._on_head, self._drain, self._head, self.blocked = _NOWHERE, None, None, None, None
+        self._sink, self._taker, self._drain, self._head, self.blocked = _NOWHERE, None, None, None, None
 
     def _consume(self) -> Response | None:
         while True:
@@ -248,8 +260,8 @@ class ResponseParser:
         self._head = head
         self._received = max(length, 0)
         self._left = 0
-        assert self._on_head is not None
-        sink = self._on_head(head)
+        assert self._taker is not None
+        sink = self._taker.on_head(head)
         if length == 0:
             return False
         if sink is None:
@@ -272,7 +284,7 @@ class ResponseParser:
                 self._direct = True
                 return False
             room = self._sink_room()
-            count = min(len(room), self._filled - self._start)
+            count = min(len(room), self._filled - self._start, self._left)
             room[:count] = self._room[self._start : self._start + count]
             self._sink.advance(count)
             self._start += count
@@ -288,11 +300,15 @@ class ResponseParser:
     def _sink_room(self) -> memoryview:
         left = self._left
         # A chunk's end is not the body's, and MAX_LENGTH stands for an end nobody knows.
-        hint = left if not self._chunked and self._received else -1
-        room = self._sink.get_buffer(hint)
+        if self._chunked or not self._received:
+            room, most = self._sink.get_buffer(-1), left
+        else:
+            # One byte beyond the end, where the sink has it: a room that is filled just so has libuv ask the system
+            # once more, in vain.
+            room, most = self._sink.get_buffer(left), left + 1
         size = len(room)
-        if size > left:
-            return room[:left]
+        if size > most:
+            return room[:most]
         if not size:
             raise ValueError("a sink gave an empty buffer")  # which would hang the loop's TLS layer without a word
         return room
@@ -340,7 +356,7 @@ class ResponseParser:
     def _complete(self) -> Response:
         sink, head = self._sink, self._head
         assert head is not None
-        self.surplus = self._start < self._filled
+        self.surplus |= self._start < self._filled
         self.abandon()
         return Response(head, sink.take() if isinstance(sink, _Collected) else b"", self._received)
 

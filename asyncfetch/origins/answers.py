@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from asyncfetch import http
 from asyncfetch.errors import (
@@ -22,8 +21,9 @@ from asyncfetch.origins.headers import check_range, clip_range, read_content_ran
 from asyncfetch.origins.slices import Discard, Excerpt, Slice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
+    from asyncfetch.errors import AsyncfetchError
     from asyncfetch.http import Client, Endpoint, Response, ResponseHead
     from asyncfetch.objects import ObjectStat
     from asyncfetch.origins.base import ByteRange, Sink
@@ -37,50 +37,86 @@ class Enough(Exception):
     """Raised by what takes an answer's head when that is all it wants: the body is not waited for."""
 
 
-async def ask(
-    client: Client,
-    endpoint: Endpoint,
-    method: str,
-    build: Callable[[], bytes],
-    take: Callable[[ResponseHead, Endpoint], Sink | None],
-    uri: str,
-    *,
-    max_body: int = 0,
-) -> Response:
-    """Sends a request and returns its answer, with errors about `uri`.
+class Order(Protocol):
+    """Writes a request as it is to be sent to its endpoint, as often as it is sent."""
 
-    `take` gets the head of an answer that has the object, 200 or 206, and gives the sink for its body, or None to have
-    up to `max_body` bytes in `Response.body`; it may raise `Enough`. Of any other answer the body's beginning is in
-    `Response.body`. Such an answer counts also where its body breaks off, for its head has said it.
+    def write(self, question: Question) -> bytes:
+        """The request's bytes."""
+        ...
+
+
+class Question(http.Exchange):
+    """A request about one object, and what becomes of its answer.
+
+    The body of an answer that has the object, 200 or 206, goes where `take` says; of any other the beginning is kept.
     """
-    seen: ResponseHead | None = None
-    excerpt: Excerpt | None = None  # of a refusal
 
-    def on_head(head: ResponseHead) -> Sink | None:
-        nonlocal seen, excerpt
-        seen = head
+    __slots__ = ("endpoint", "excerpt", "head", "headers", "order", "uri")
+
+    def __init__(self, uri: str, method: str = "GET", headers: Headers | None = None, *, max_body: int = 0) -> None:
+        super().__init__(method, max_body=max_body)
+        self.uri = uri
+        self.headers = headers
+        self.endpoint: Endpoint | None = None
+        self.order: Order | None = None
+        self.head: ResponseHead | None = None
+        self.excerpt: Excerpt | None = None  # of a refusal
+
+    def build(self) -> bytes:
+        assert self.order is not None
+        return self.order.write(self)
+
+    def on_head(self, head: ResponseHead) -> Sink | None:
+        self.head = head
         if head.status in _WITH_OBJECT:
-            return take(head, endpoint)
-        excerpt = Excerpt()
-        return excerpt
+            return self.take(head)
+        self.excerpt = Excerpt()
+        return self.excerpt
 
+    def take(self, head: ResponseHead) -> Sink | None:
+        """The sink for the body of a 200 or 206, or None to have up to `max_body` bytes of it in `Response.body`."""
+        return None
+
+
+class Glance(Question):
+    """A question whose answer's head says it all. It has `FIRST_BYTE`; where the whole object comes, it is left."""
+
+    __slots__ = ()
+
+    def __init__(self, uri: str, *, whole: bool = False) -> None:
+        super().__init__(uri, headers=None if whole else [FIRST_BYTE], max_body=1)
+
+    def take(self, head: ResponseHead) -> Sink | None:
+        if head.status == 200:
+            raise Enough
+        return None
+
+
+async def ask(client: Client, endpoint: Endpoint, question: Question, order: Order) -> Response:
+    """Sends a request and returns its answer, with errors about its object.
+
+    An answer without the object counts also where its body breaks off, for its head has said it. `take` may raise
+    `Enough`.
+    """
+    question.endpoint, question.order = endpoint, order
+    question.head = question.excerpt = None
     try:
-        with translated(uri):
-            response = await client.request(endpoint, method, build, on_head, max_body=max_body)
+        response = await client.request(endpoint, question)
     except Enough:
-        assert seen is not None
-        return http.Response(seen, b"", 0)
-    except (TransferInterrupted, OriginTimeout):
-        if seen is None or excerpt is None:
-            raise
-        return http.Response(seen, excerpt.data, len(excerpt.data))
-    return response if excerpt is None else response._replace(body=excerpt.data)
+        assert question.head is not None
+        return http.Response(question.head, b"", 0)
+    except http.HTTPError as error:
+        excerpt, told = question.excerpt, _translated(error, question.uri)
+        if question.head is not None and excerpt is not None and isinstance(told, TransferInterrupted | OriginTimeout):
+            return http.Response(question.head, excerpt.data, len(excerpt.data))
+        raise told from (None if isinstance(error, http.ClientClosed) else error)
+    return response if question.excerpt is None else response._replace(body=question.excerpt.data)
 
 
 _WITH_OBJECT = frozenset({200, 206})
 
 
-class Reading:
+class Reading(Question):
     """One reading of an object: what its request says, where the answer's body goes, and whether all of it came.
 
     `etag_of` gives what a head says of the object's version, in the form of `if_match` and `if_none_match`. Both hold,
@@ -98,7 +134,6 @@ class Reading:
         "_sink",
         "_size",
         "_stat",
-        "_uri",
         "unchanged",
     )
 
@@ -112,7 +147,7 @@ class Reading:
         etag_of: Callable[[ResponseHead], str | None],
         make_stat: Callable[[str, ResponseHead, int], ObjectStat],
     ) -> None:
-        self._uri = uri
+        super().__init__(uri)
         self._sink = sink
         self._range = range and check_range(range)
         self._if_match = if_match
@@ -123,8 +158,40 @@ class Reading:
         self._size: int | None = None  # of the whole object
         self._due: int | None = None  # bytes of the body, where only Content-Range says it
         self.unchanged = False  # it came all the same, from a server that does not know If-None-Match
+        if range is not None or if_match is not None or if_none_match is not None:
+            self.headers = self._conditions()
 
-    def headers(self) -> Headers:
+    def take(self, head: ResponseHead) -> Sink | None:
+        """The sink for the body of a 200 or 206. Raises where it is not what was asked for."""
+        if self._if_match is not None or self._if_none_match is not None:
+            etag = self._etag_of(head)
+            if self._if_match is not None and etag != self._if_match:
+                what = "has changed" if etag is not None else "came without the ETag that it was asked for with"
+                raise PreconditionFailed(self.uri, f"the object {what}", status=head.status)
+            if self._if_none_match is not None and etag == self._if_none_match:
+                self.unchanged = True
+                return Discard()
+        length = head.content_length
+        if head.status == 206 or (self._range is not None and head.get("content-range")):  # rclone says 200 with one
+            return self._take_part(head)
+        if length is None and head.get("transfer-encoding") is None and not (self.endpoint and self.endpoint.tls):
+            # A server that dies in mid-body ends its connection in the same way. Only TLS has a farewell, and without
+            # that the client reports the connection as lost.
+            raise TransferInterrupted(self.uri, "the origin did not say how long it is, so its end proves nothing")
+        self._size = length
+        first, last = 0, None
+        if self._range is not None:
+            first, last = self._range if length is None else clip_range(self._range, length, self.uri)
+        sink = self._introduced(head, 0)
+        # The server does not know ranges, as RFC 9110 (section 14.2) lets it: the part is cut out of the whole.
+        return sink if self._range is None else Slice(sink, first, last)
+
+    def stat(self, response: Response) -> ObjectStat:
+        """What the answer, once it is there, said of the object. Raises where the body was not what was announced."""
+        size = self._size_of(response)
+        return self._stat or self._make_stat(self.uri, response.head, size)
+
+    def _conditions(self) -> Headers:
         """The headers that ask for it. A weak ETag pins nothing (RFC 9110, section 13.1.1): it is only compared."""
         headers = []
         if self._range is not None:
@@ -135,48 +202,18 @@ class Reading:
             headers.append(("if-none-match", write_etag(self._if_none_match)))
         return headers
 
-    def take(self, head: ResponseHead, endpoint: Endpoint) -> Sink | None:
-        """The sink for the body of a 200 or 206. Raises where it is not what was asked for."""
-        if self._if_match is not None or self._if_none_match is not None:
-            etag = self._etag_of(head)
-            if self._if_match is not None and etag != self._if_match:
-                what = "has changed" if etag is not None else "came without the ETag that it was asked for with"
-                raise PreconditionFailed(self._uri, f"the object {what}", status=head.status)
-            if self._if_none_match is not None and etag == self._if_none_match:
-                self.unchanged = True
-                return Discard()
-        length = head.content_length
-        if head.status == 206 or (self._range is not None and head.get("content-range")):  # rclone says 200 with one
-            return self._take_part(head)
-        if length is None and head.get("transfer-encoding") is None and not endpoint.tls:
-            # A server that dies in mid-body ends its connection in the same way. Only TLS has a farewell, and without
-            # that the client reports the connection as lost.
-            raise TransferInterrupted(self._uri, "the origin did not say how long it is, so its end proves nothing")
-        self._size = length
-        first, last = 0, None
-        if self._range is not None:
-            first, last = self._range if length is None else clip_range(self._range, length, self._uri)
-        sink = self._introduced(head, 0)
-        # The server does not know ranges, as RFC 9110 (section 14.2) lets it: the part is cut out of the whole.
-        return sink if self._range is None else Slice(sink, first, last)
-
-    def stat(self, response: Response) -> ObjectStat:
-        """What the answer, once it is there, said of the object. Raises where the body was not what was announced."""
-        size = self._size_of(response)
-        return self._stat or self._make_stat(self._uri, response.head, size)
-
     def _introduced(self, head: ResponseHead, start: int) -> Sink:
         if self._size is None or not hasattr(self._sink, "begin"):
             return self._sink
-        self._stat = self._make_stat(self._uri, head, self._size)
+        self._stat = self._make_stat(self.uri, head, self._size)
         return introduce(self._sink, self._stat, start)
 
     def _size_of(self, response: Response) -> int:
         if self._due is not None and response.received != self._due:
-            raise TransferInterrupted(self._uri, f"{self._due} bytes were announced, {response.received} came")
+            raise TransferInterrupted(self.uri, f"{self._due} bytes were announced, {response.received} came")
         if self._size is not None:
             return self._size
-        clip_range(self._range, response.received, self._uri)
+        clip_range(self._range, response.received, self.uri)
         return response.received
 
     def _take_part(self, head: ResponseHead) -> Sink:
@@ -192,17 +229,7 @@ class Reading:
                 self._due = stop - told.start
                 return Slice(sink, 0, self._due)
         other = head.get("content-range")
-        raise TransferInterrupted(self._uri, f"the origin answered with another range ({other})")
-
-
-def collect(head: ResponseHead, endpoint: Endpoint) -> None:
-    """Has the body collected."""
-
-
-def look_at_head(head: ResponseHead, endpoint: Endpoint) -> None:
-    """Takes the answer to a question for `FIRST_BYTE`: that byte, but not the whole object where that comes."""
-    if head.status == 200:
-        raise Enough
+        raise TransferInterrupted(self.uri, f"the origin answered with another range ({other})")
 
 
 def told_size(head: ResponseHead) -> int | None:
@@ -219,19 +246,15 @@ def misfit(uri: str, head: ResponseHead) -> RequestRefused:
     return RequestRefused(uri, detail, remedy="Check the endpoint.", status=head.status)
 
 
-@contextmanager
-def translated(uri: str) -> Iterator[None]:
-    """Raises the HTTP client's errors as the package's, about `uri`."""
-    try:
-        yield
-    except http.ClientClosed:
-        raise FetcherClosed(f"{uri}: the origin was closed under the call") from None
-    except (http.ConnectTimeout, http.ReadTimeout) as error:
-        raise OriginTimeout(uri, str(error)) from error
-    except (http.ConnectFailed, http.TLSFailed) as error:
-        raise EndpointUnreachable(uri, str(error), remedy="Check the network and the endpoint.") from error
-    except http.HTTPError as error:
-        raise TransferInterrupted(uri, str(error)) from error
+def _translated(error: http.HTTPError, uri: str) -> AsyncfetchError:
+    """The HTTP client's error as the package's, about `uri`."""
+    if isinstance(error, http.ClientClosed):
+        return FetcherClosed(f"{uri}: the origin was closed under the call")
+    if isinstance(error, http.ConnectTimeout | http.ReadTimeout):
+        return OriginTimeout(uri, str(error))
+    if isinstance(error, http.ConnectFailed | http.TLSFailed):
+        return EndpointUnreachable(uri, str(error), remedy="Check the network and the endpoint.")
+    return TransferInterrupted(uri, str(error))
 
 
 @lru_cache(maxsize=1024)

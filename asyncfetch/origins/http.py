@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, NamedTuple
 
 from asyncfetch import http
 from asyncfetch.errors import (
@@ -24,17 +23,16 @@ from asyncfetch.errors import (
     UsageError,
 )
 from asyncfetch.objects import NotModified, ObjectStat
-from asyncfetch.origins.answers import FIRST_BYTE, Reading, ask, collect, look_at_head, misfit, read_date, told_size
+from asyncfetch.origins.answers import Glance, Question, Reading, ask, misfit, read_date, told_size
 from asyncfetch.origins.headers import USER_AGENT, read_etag, read_retry_after
 from asyncfetch.origins.proxies import configured_proxy
 from asyncfetch.origins.urls import UnfitURL, find_page, follow
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from asyncfetch.http import Endpoint, Response, ResponseHead
-    from asyncfetch.origins.answers import Headers
     from asyncfetch.origins.base import ByteRange, Sink
     from asyncfetch.origins.urls import Page
     from asyncfetch.settings import Settings
@@ -49,7 +47,30 @@ _SETTLED = 60.0
 _DATED = "lm-"
 _FIXDATE = re.compile(r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT", re.ASCII)  # section 5.6.7
 _FIELD = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, section 5.5
+_ALWAYS = (("accept", "*/*"), ("accept-encoding", "identity"), ("user-agent", USER_AGENT))
 _HOSTS = 4096  # hosts that are remembered as reached without a proxy
+
+
+class _Plain(NamedTuple):
+    """Writes a request for a page."""
+
+    page: Page
+
+    def write(self, question: Question) -> bytes:
+        headers = [*_ALWAYS, *(question.headers or ())]
+        lines = [f"{question.method} {self.page.target} HTTP/1.1", f"host: {self.page.host}"]
+        lines += [f"{name}: {value}" for name, value in headers]
+        return "\r\n".join([*lines, "\r\n"]).encode("latin-1")
+
+
+class _PlainReading(Reading):
+    """A reading that takes no other coding than the plain bytes it asked for."""
+
+    __slots__ = ()
+
+    def take(self, head: ResponseHead) -> Sink | None:
+        _refuse_coded(self.uri, head)
+        return super().take(head)
 
 
 class HTTPOrigin:
@@ -71,7 +92,6 @@ class HTTPOrigin:
     """
 
     def __init__(self, settings: Settings) -> None:
-        # The package's root imports all rooms, so its version can be had once it is whole.
         network = settings.network
         self._client = http.Client(
             connect_timeout=network.connect_timeout,
@@ -79,11 +99,6 @@ class HTTPOrigin:
             max_connections=network.concurrency,
             tls=_trust,
         )
-        self._always: Headers = [
-            ("accept", "*/*"),
-            ("accept-encoding", "identity"),
-            ("user-agent", USER_AGENT),
-        ]
         self._direct: set[Endpoint] = set()  # those that no proxy stands before
         self._closed = False
 
@@ -93,14 +108,15 @@ class HTTPOrigin:
         Raises `RequestRefused` where the server does not say how large the object is.
         """
         uri = str(location)
-        response = await self._ask("HEAD", location, uri, [], collect)
+        response = await self._ask(location, Question(uri, "HEAD"))
         head = response.head
         if head.status in (403, 405, 501) or (head.status == 200 and head.content_length is None):
-            head = (await self._ask("GET", location, uri, [FIRST_BYTE], look_at_head)).head
+            head = (await self._ask(location, Glance(uri))).head
             if head.status == 416:  # an empty object has no first byte
-                head = (await self._ask("GET", location, uri, [], look_at_head)).head
+                head = (await self._ask(location, Glance(uri, whole=True))).head
         if head.status not in (200, 206):
             raise _refusal(uri, head)
+        _refuse_coded(uri, head)
         size = told_size(head)
         if size is None:
             raise RequestRefused(uri, "the origin does not say how large it is", remedy="Reading it will tell.")
@@ -120,9 +136,10 @@ class HTTPOrigin:
         ETags may be those that stand for a date. Conditions and ranges hold also where the server pays them no heed.
         """
         uri = str(location)
-        reading = Reading(uri, sink, range, if_match, if_none_match, _etag, _stat)
-        headers = [_dated(header) for header in reading.headers()]
-        response = await self._ask("GET", location, uri, headers, reading.take)
+        reading = _PlainReading(uri, sink, range, if_match, if_none_match, _etag, _stat)
+        if reading.headers:
+            reading.headers = [_dated(header) for header in reading.headers]
+        response = await self._ask(location, reading)
         head = response.head
         if reading.unchanged or (head.status == 304 and if_none_match is not None):
             return NotModified(uri)
@@ -141,31 +158,14 @@ class HTTPOrigin:
         self._closed = True
         await self._client.aclose()
 
-    async def _ask(
-        self,
-        method: Literal["GET", "HEAD"],
-        location: Location,
-        uri: str,
-        headers: Headers,
-        take: Callable[[ResponseHead, Endpoint], Sink | None],
-    ) -> Response:
+    async def _ask(self, location: Location, question: Question) -> Response:
         """Sends a request, and again where redirects lead; their answers never reach the sink."""
         if self._closed:
             raise FetcherClosed("The origin is closed")
-
-        def take_plain(head: ResponseHead, endpoint: Endpoint) -> Sink | None:
-            coding = head.get("content-encoding")
-            if coding and coding.lower() != "identity":
-                raise RequestRefused(uri, f"it comes in the coding {coding!a}, its plain bytes were asked for")
-            return take(head, endpoint)
-
-        page = _page(location)
+        uri, page = question.uri, _page(location)
         for _ in range(MAX_REDIRECTS + 1):
             await self._check_direct(uri, page)
-            request = _written(method, page, [*self._always, *headers])
-            response = await ask(
-                self._client, page.endpoint, method, partial(bytes, request), take_plain, uri, max_body=1
-            )
+            response = await ask(self._client, page.endpoint, question, _Plain(page))
             if response.head.status not in _REDIRECTS:
                 return response
             page = _redirected(uri, page, response.head)
@@ -207,10 +207,10 @@ def _redirected(uri: str, page: Page, head: ResponseHead) -> Page:
         raise RequestRefused(uri, f"it was redirected, but {error}", status=head.status) from None
 
 
-def _written(method: str, page: Page, headers: Headers) -> bytes:
-    lines = [f"{method} {page.target} HTTP/1.1", f"host: {page.host}"]
-    lines += [f"{name}: {value}" for name, value in headers]
-    return "\r\n".join([*lines, "\r\n"]).encode("latin-1")
+def _refuse_coded(uri: str, head: ResponseHead) -> None:
+    coding = head.get("content-encoding")
+    if coding and coding.lower() != "identity":
+        raise RequestRefused(uri, f"it comes in the coding {coding!a}, its plain bytes were asked for")
 
 
 def _dated(header: tuple[str, str]) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import asyncio
 import copy
 import logging
 import time
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from asyncfetch import http
 from asyncfetch.errors import (
@@ -19,7 +19,7 @@ from asyncfetch.errors import (
     UsageError,
 )
 from asyncfetch.objects import NotModified, ObjectStat
-from asyncfetch.origins.answers import FIRST_BYTE, Reading, ask, collect, look_at_head, misfit, read_date, told_size
+from asyncfetch.origins.answers import Glance, Question, Reading, ask, misfit, read_date, told_size
 from asyncfetch.origins.credentials import CredentialSource
 from asyncfetch.origins.endpoints import NotNative, Reached, environment_region, resolve
 from asyncfetch.origins.headers import USER_AGENT, read_etag
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from asyncfetch.http import Endpoint, Response, ResponseHead
-    from asyncfetch.origins.answers import Headers
     from asyncfetch.origins.base import ByteRange, Sink
     from asyncfetch.origins.boto import BotoOrigin
     from asyncfetch.origins.credentials import Credentials
@@ -67,11 +66,23 @@ class _Bucket:
 
 
 class _Signed(NamedTuple):
-    """What a request was signed with."""
+    """Writes a request for an object, or with an empty key for the bucket, and signs it when it is sent."""
 
     signer: Signer
-    offset: float  # seconds that its time was ahead of this clock
+    offset: float  # seconds that its time is ahead of this clock
     credentials: Credentials | None
+    key: str
+    query: Query
+
+    def write(self, question: Question) -> bytes:
+        return self.signer.head(
+            question.method,
+            self.key,
+            credentials=self.credentials,
+            now=time.time() + self.offset,
+            query=self.query,
+            headers=question.headers or (),
+        )
 
 
 class S3Origin:
@@ -106,12 +117,10 @@ class S3Origin:
         if bucket is None:
             return await self._refer().stat(location)
         uri = _named(location)
-        response = await self._ask(bucket, "HEAD", location.key, uri, _version(location))
+        response = await self._ask(bucket, Question(uri, "HEAD"), location.key, _version(location))
         head = response.head
         if head.status in _UNTOLD and head.get("x-amz-delete-marker") is None:
-            probe = await self._ask(
-                bucket, "GET", location.key, uri, _version(location), [FIRST_BYTE], look_at_head, max_body=1
-            )
+            probe = await self._ask(bucket, Glance(uri), location.key, _version(location))
             # An empty object has no first byte: then the HEAD was refused for a reason of its own.
             response = response if probe.head.status == 416 else probe
             head = response.head
@@ -137,9 +146,7 @@ class S3Origin:
             return await self._refer().read(location, sink, range=range, if_match=if_match, if_none_match=if_none_match)
         uri = _named(location)
         reading = Reading(uri, sink, range, if_match, if_none_match, _etag, _stat)
-        response = await self._ask(
-            bucket, "GET", location.key, uri, _version(location), reading.headers(), reading.take
-        )
+        response = await self._ask(bucket, reading, location.key, _version(location))
         head = response.head
         if reading.unchanged or (head.status == 304 and if_none_match is not None):
             return NotModified(uri)
@@ -169,7 +176,7 @@ class S3Origin:
         uri = str(prefix)
         milestone, pages = "", 0
         while True:
-            response = await self._ask(bucket, "GET", "", uri, tuple(query.items()), max_body=MAX_PAGE_BYTES)
+            response = await self._ask(bucket, Question(uri, max_body=MAX_PAGE_BYTES), "", tuple(query.items()))
             if response.head.status != 200:
                 raise self._refusal(uri, bucket, response, listing=True)
             try:
@@ -202,39 +209,22 @@ class S3Origin:
         if self._reference is not None:
             await self._reference.aclose()
 
-    async def _ask(
-        self,
-        bucket: _Bucket,
-        method: Literal["GET", "HEAD"],
-        key: str,
-        uri: str,
-        query: Query = (),
-        headers: Headers | None = None,
-        take: Callable[[ResponseHead, Endpoint], Sink | None] = collect,
-        *,
-        max_body: int = 0,
-    ) -> Response:
+    async def _ask(self, bucket: _Bucket, question: Question, key: str, query: Query = ()) -> Response:
         """Sends a request, and once more where the answer says how it would have been right.
 
         That is another region, a clock that is off, a token that expired. The body of such an answer never reached
         the sink.
         """
-        corrected: set[str] = set()
+        corrected: set[str] | None = None
         while True:
             credentials: Credentials | None = None
             if bucket.source is not None:
-                credentials = bucket.source.current() or await bucket.source.get(uri)
-            signer, offset = bucket.signer, self._clock_offset
-
-            def build(
-                signer: Signer = signer, offset: float = offset, credentials: Credentials | None = credentials
-            ) -> bytes:
-                now = time.time() + offset
-                return signer.head(method, key, credentials=credentials, now=now, query=query, headers=headers or ())
-
-            response = await ask(self._client, bucket.endpoint, method, build, take, uri, max_body=max_body)
+                credentials = bucket.source.current() or await bucket.source.get(question.uri)
+            order = _Signed(bucket.signer, self._clock_offset, credentials, key, query)
+            response = await ask(self._client, bucket.endpoint, question, order)
             if response.head.status in _CORRECTABLE:
-                mistake = await self._correct(bucket, response, _Signed(signer, offset, credentials), uri)
+                corrected = corrected or set()
+                mistake = await self._correct(bucket, response, order, question.uri)
                 if mistake is not None and mistake not in corrected:
                     corrected.add(mistake)
                     continue

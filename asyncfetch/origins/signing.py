@@ -12,7 +12,7 @@ import re
 import time
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from asyncfetch.errors import UsageError
@@ -166,7 +166,7 @@ class Signer:
 
     def head(
         self,
-        method: Literal["GET", "HEAD"],
+        method: str,
         key: str,
         *,
         credentials: Credentials | None,

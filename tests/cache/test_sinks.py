@@ -70,7 +70,6 @@ def test_any_split_and_any_hint_give_the_same_body(
                 hint = {"rest": left, "none": -1, "zero": 0, "less": left // 2, "more": left * 3}[word]
                 room = sink.get_buffer(hint)
                 assert len(room) > 0
-                assert hint <= 0 or len(room) <= hint
                 # A turn may bring nothing, as a read that was interrupted does; not all of them, or there is no end.
                 count = min(len(room), left, steps[turn % len(steps)] or (turn % 2))
                 room[:count] = data[:count]

@@ -12,16 +12,26 @@ from asyncfetch.http.parser import ResponseParser
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from asyncfetch.http import Response
+    from asyncfetch.http import Response, ResponseHead
 
 MAX_HEAD = 16 << 10
 steady = settings(deadline=None)  # on a busy machine an example may take its time
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
+class Into:
+    """Has a body go into a sink, or collected without one."""
+
+    def __init__(self, sink: Any = None) -> None:
+        self._sink = sink
+
+    def on_head(self, head: ResponseHead) -> Any:
+        return self._sink
+
+
 def new_parser(sink: Any = None, *, to_head: bool = False, max_body: int = 1 << 20) -> ResponseParser:
     parser = ResponseParser(max_head=MAX_HEAD, max_headers=20)
-    parser.expect(lambda head: sink, answers_head=to_head, max_body=max_body)
+    parser.expect(Into(sink), answers_head=to_head, max_body=max_body)
     return parser
 
 

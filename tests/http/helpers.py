@@ -9,7 +9,7 @@ import ssl
 import stat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from asyncfetch.http import Client, Endpoint, Response, ResponseHead
+from asyncfetch.http import Client, Endpoint, Exchange, Response, ResponseHead
 from asyncfetch.testing.scripted import Answer, Ending, Hold, RawRequest, ScriptedServer, answer
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "Asking",
     "Channel",
     "Collect",
     "Ending",
@@ -63,6 +64,27 @@ class Channel(NamedTuple):
     def new_client(self, **options: Any) -> Client:
         context = self.client
         return Client(**options) if context is None else Client(tls=lambda: context, **options)
+
+
+class Asking(Exchange):
+    """An exchange made of two functions."""
+
+    def __init__(
+        self,
+        build: Callable[[], bytes],
+        on_head: Callable[[ResponseHead], Sink | None] = lambda head: None,
+        *,
+        method: str = "GET",
+        **options: Any,
+    ) -> None:
+        super().__init__(method, **options)
+        self._build, self._on_head = build, on_head
+
+    def build(self) -> bytes:
+        return self._build()
+
+    def on_head(self, head: ResponseHead) -> Sink | None:
+        return self._on_head(head)
 
 
 class Collect:
@@ -120,7 +142,7 @@ def get(
     endpoint = Endpoint(server.host, server.port, server.url.startswith("https") if tls is None else tls)
     data = f"{method} {path} HTTP/1.1\r\nHost: {server.host}\r\n\r\n".encode()
     return asyncio.create_task(
-        client.request(endpoint, method, lambda: data, on_head or (lambda head: sink), **options)
+        client.request(endpoint, Asking(lambda: data, on_head or (lambda head: sink), method=method, **options))
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from asyncfetch.http import Endpoint, Response
 from asyncfetch.testing.scripted import ScriptedServer
-from tests.http.helpers import Answer, Channel, Collect, Ending, Hold, RawRequest, answer, get, leaving_nothing
+from tests.http.helpers import Answer, Asking, Channel, Collect, Ending, Hold, RawRequest, answer, get, leaving_nothing
 
 CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"100\r\n%s\r\n" % (b"x" * 256) * 20 + b"0\r\n\r\n"
 
@@ -125,7 +125,7 @@ async def test_a_cancelled_waiter_is_not_sent(plain: Channel) -> None:
 async def test_a_request_closed_as_a_coroutine_gives_its_place_back(plain: Channel) -> None:
     async with plain.talk([[Hold()], answer(b"ab")], max_connections=1) as (server, client):
         endpoint = Endpoint(server.host, server.port, False)
-        request = client.request(endpoint, "GET", lambda: b"GET / HTTP/1.1\r\n\r\n", lambda head: None)
+        request = client.request(endpoint, Asking(lambda: b"GET / HTTP/1.1\r\n\r\n"))
         request.send(None)
         await server.until(lambda: len(server.requests) == 1)
         request.close()

@@ -21,7 +21,7 @@ from asyncfetch.http import (
     ResponseHead,
     ResponseTooLarge,
 )
-from tests.http.helpers import Channel, Collect, Ending, Hold, answer, get, leaving_nothing
+from tests.http.helpers import Asking, Channel, Collect, Ending, Hold, answer, get, leaving_nothing
 
 if TYPE_CHECKING:
     from asyncfetch.testing.scripted import Answer
@@ -159,7 +159,7 @@ class TestTheCallersCode:
             sink = Collect()
             endpoint = Endpoint(server.host, server.port, False)
             with contextlib.suppress(ConnectionLost):
-                await client.request(endpoint, "GET", lambda: b"GET / HTTP/1.1\r\n\r\n", lambda head: sink)
+                await client.request(endpoint, Asking(lambda: b"GET / HTTP/1.1\r\n\r\n", lambda head: sink))
             return weakref.ref(sink)
 
         gc.disable()

@@ -11,7 +11,7 @@ import pytest
 from asyncfetch.http import Client, ConnectFailed, ConnectTimeout, Endpoint, Response
 from asyncfetch.http import dial as dialing
 from asyncfetch.testing.scripted import ScriptedServer, answer
-from tests.http.helpers import leaving_nothing
+from tests.http.helpers import Asking, leaving_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ def silent_port() -> Iterator[int]:
 
 
 async def ask(client: Client, endpoint: Endpoint) -> Response:
-    return await client.request(endpoint, "GET", lambda: b"GET / HTTP/1.1\r\n\r\n", lambda head: None)
+    return await client.request(endpoint, Asking(lambda: b"GET / HTTP/1.1\r\n\r\n"))
 
 
 async def test_a_refusal_is_named() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from asyncfetch.http import Endpoint
 from asyncfetch.testing.scripted import ScriptedServer
-from tests.http.helpers import Channel, Hold, RawRequest, answer, get
+from tests.http.helpers import Asking, Channel, Hold, RawRequest, answer, get
 
 if TYPE_CHECKING:
     from asyncfetch.testing.scripted import Answer
@@ -66,7 +66,7 @@ class TestThePoolAtWork:
         async with plain.talk(lambda request: [Hold(first), answer()], max_connections=1) as (server, client):
             endpoint = Endpoint(server.host, server.port, False)
             under_way = [
-                asyncio.create_task(client.request(endpoint, "GET", lambda n=n: build(n), lambda head: None))  # type: ignore[misc]  # mypy cannot type a default of a lambda
+                asyncio.create_task(client.request(endpoint, Asking(lambda n=n: build(n))))  # type: ignore[misc]  # mypy cannot type a default of a lambda
                 for n in range(3)
             ]
             await server.until(lambda: len(server.requests) == 1)
@@ -82,7 +82,7 @@ class TestThePoolAtWork:
 
         async with channel.talk(lambda request: answer(b"ab"), max_connections=1) as (server, client):
             endpoint = Endpoint(server.host, server.port, server.url.startswith("https"))
-            requests = [client.request(endpoint, "GET", unable, lambda head: None) for _ in range(3)]
+            requests = [client.request(endpoint, Asking(unable)) for _ in range(3)]
             for result in await asyncio.gather(*requests, return_exceptions=True):
                 assert isinstance(result, KeyError)
             assert (await get(client, server)).body == b"ab"

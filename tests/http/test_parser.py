@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from asyncfetch.http import HTTPError, ProtocolError, ResponseTooLarge
 from asyncfetch.http.parser import HEAD_ROOM, MAX_INTERIM, ResponseParser
-from tests.http.feeding import CHUNKED, MAX_HEAD, feed, new_parser, split, steady
+from tests.http.feeding import CHUNKED, MAX_HEAD, Into, feed, new_parser, split, steady
 from tests.http.helpers import Collect, Paced
 
 if TYPE_CHECKING:
@@ -190,16 +190,27 @@ async def test_a_sink_that_pauses_anywhere_gets_the_same(
     assert bytes(sink.data) == message.body
 
 
-def test_the_view_ends_at_the_last_byte_of_the_body() -> None:
+@pytest.mark.parametrize("more", [0, 1])
+def test_the_view_ends_one_byte_behind_the_body(more: int) -> None:
+    """Which shows that the body ended, and is no part of it when something comes there."""
     sink = Collect(1000)
     parser = new_parser(sink)
     feed(parser, [b"HTTP/1.1 200 OK\r\nContent-Length: 1500\r\n\r\n" + b"x" * 200])
     assert len(parser.get_buffer()) == 1000
     parser.received(1000)
-    assert len(parser.get_buffer()) == 300
+    assert len(parser.get_buffer()) == 301
     assert sink.hints == [1500, 1300, 300]
-    assert parser.received(300) is not None
+    response = parser.received(300 + more)
+    assert response is not None
+    assert response.received == len(sink.data) == 1500
+    assert parser.surplus == bool(more)
     assert len(parser.get_buffer()) == HEAD_ROOM
+
+
+def test_the_view_of_a_chunk_ends_with_the_chunk() -> None:
+    parser = new_parser(Collect(1000))
+    feed(parser, [CHUNKED + b"c8\r\n" + b"x" * 100])
+    assert len(parser.get_buffer()) == 100
 
 
 def test_bytes_that_nobody_asked_for_are_an_error() -> None:
@@ -222,7 +233,7 @@ def test_a_whole_head_may_be_as_large_as_allowed_and_no_larger() -> None:
 
 def test_a_head_that_came_whole_may_be_too_large_all_the_same() -> None:
     parser = ResponseParser(max_head=100, max_headers=20)
-    parser.expect(lambda head: None, answers_head=False, max_body=0)
+    parser.expect(Into(), answers_head=False, max_body=0)
     with pytest.raises(ProtocolError, match="more than 100 bytes"):
         feed(parser, [b"HTTP/1.1 204 X\r\nA: " + b"x" * 100 + b"\r\n\r\n"])
 
@@ -269,7 +280,7 @@ def test_a_parser_takes_one_response_after_another() -> None:
         response, _ = feed(parser, [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab"])
         assert response is not None
         assert response.body == b"ab"
-        parser.expect(lambda head: None, answers_head=False, max_body=10)
+        parser.expect(Into(), answers_head=False, max_body=10)
         assert not parser.begun
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from asyncfetch.http import ConnectionLost, Endpoint
-from tests.http.helpers import Channel, Ending, Hold, RawRequest, answer, get
+from tests.http.helpers import Asking, Channel, Ending, Hold, RawRequest, answer, get
 
 if TYPE_CHECKING:
     from asyncfetch.testing.scripted import Answer
@@ -34,7 +34,7 @@ class TestAStaleConnection:
         async with plain.talk([answer(), [Ending.RESET], answer()]) as (server, client):
             endpoint = Endpoint(server.host, server.port, False)
             for _ in range(2):
-                await client.request(endpoint, "GET", build, lambda head: None)
+                await client.request(endpoint, Asking(build))
             assert [request.target for request in server.requests] == ["/0", "/1", "/2"]
 
     async def test_is_replaced_once_only(self, channel: Channel) -> None:

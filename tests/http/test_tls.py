@@ -13,7 +13,7 @@ import trustme
 from asyncfetch.errors import UsageError
 from asyncfetch.http import Client, ConnectTimeout, Endpoint, TLSFailed, client_context
 from asyncfetch.testing.scripted import ScriptedServer
-from tests.http.helpers import Channel, Hold, answer, get, leaving_nothing
+from tests.http.helpers import Asking, Channel, Hold, answer, get, leaving_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,7 +101,7 @@ async def test_the_name_is_sent_for_servers_of_many_names(tls: Channel) -> None:
         async with ScriptedServer([answer()], tls=tls.server) as server:
             client = Client(tls=lambda: client_context(verify=False))
             endpoint = Endpoint("localhost", server.port, True)
-            await client.request(endpoint, "GET", lambda: b"GET / HTTP/1.1\r\n\r\n", lambda head: None)
+            await client.request(endpoint, Asking(lambda: b"GET / HTTP/1.1\r\n\r\n"))
             await client.aclose()
     finally:
         tls.server.sni_callback = None
