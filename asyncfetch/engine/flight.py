@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 from asyncfetch.cache import BODY_MEMORY
 from asyncfetch.engine.lanes import Errand
 from asyncfetch.engine.parts import Enough
 from asyncfetch.errors import ObjectNotFound
-from asyncfetch.objects import NotModified
+from asyncfetch.objects import NotModified, ObjectStat
 
 if TYPE_CHECKING:
     from asyncfetch.cache import Body, Found, Published
     from asyncfetch.engine.flights import Flights, Ticket
     from asyncfetch.engine.parts import Outcome, Parts
-    from asyncfetch.objects import ObjectStat
     from asyncfetch.origins import Sink
 
 
@@ -27,10 +25,12 @@ class Flight(Errand):
         "asked",
         "began",
         "found",
+        "key",
         "listed",
         "location",
         "parts",
         "private",
+        "stat",
         "table",
         "tickets",
         "uri",
@@ -43,6 +43,7 @@ class Flight(Errand):
         self.table = table
         self.uri = ticket.uri
         self.location = ticket.location
+        self.key = table.key_of(ticket.location)
         self.listed = ticket.listed
         self.private = ticket.private
         self.tickets = [ticket]
@@ -50,6 +51,7 @@ class Flight(Errand):
         self.whole = whole
         self.parts: Parts | None = None
         self.began = 0.0
+        self.stat: ObjectStat | None = None  # what the origin said of the body that was handed to the cache
         self.asked = 0.0  # in seconds since 1970; what the origin answers was so at some moment after this one
 
     @property
@@ -62,49 +64,47 @@ class Flight(Errand):
     async def fly(self) -> None:
         """Asks the origin and hands what came to the cache; the lane is free before it lies on the disk."""
         if self.parts is None:
-            await self._begin()
-        if self.parts is not None:
-            await self.parts.resume_first()
-            self.release()
-            await self.parts.end_first()
-
-    async def _begin(self) -> None:
-        """The first read, and all there is where that takes the object whole."""
-        table = self.table
-        self.began = time.perf_counter()
-        self.asked = time.time()
-        sink = table.cache.sink(on_length=self._learned, on_head=self._go_on_in_parts)
-        try:
-            etag = self.found.ref.etag if self.found else None
-            answer = await table.origins[self.location.scheme].read(self.location, sink, if_none_match=etag)
-            body = None
-            if self.parts is None and not isinstance(answer, NotModified):
-                body = await sink.finish()  # an empty body is heard of only now
-                table.meter.whole.add(time.perf_counter() - self.began)
-        except Enough:
-            body = None
-        except ObjectNotFound:
-            sink.abort()
-            table.cache.forget(table.key_of(self.location))
-            raise
-        except Exception:
-            sink.abort()
-            if self.parts is not None:
-                await self.parts.flush_first()
-            raise
-        except BaseException:
-            sink.abort()
-            if self.parts is not None:
-                self.parts.close_first()
-            raise
-        if self.parts is not None:
+            table = self.table
+            self.began = time.perf_counter()
+            self.asked = time.time()
+            sink = table.cache.sink(on_length=self._learned, on_head=self._go_on_in_parts)
+            body: Body | None = None
+            answer: ObjectStat | NotModified | None = None
+            try:
+                etag = self.found.ref.etag if self.found else None
+                answer = await table.origins[self.location.scheme].read(self.location, sink, if_none_match=etag)
+                if self.parts is None and not isinstance(answer, NotModified):
+                    body = await sink.finish()  # an empty body is heard of only now
+                    table.meter.whole.add(time.perf_counter() - self.began)
+            except Enough:
+                pass
+            except ObjectNotFound:
+                sink.abort()
+                table.cache.forget(self.key)
+                raise
+            except Exception:
+                sink.abort()
+                if self.parts is not None:
+                    await self.parts.flush_first()
+                raise
+            except BaseException:
+                sink.abort()
+                if self.parts is not None:
+                    self.parts.close_first()
+                raise
+            if body is not None:
+                assert isinstance(answer, ObjectStat)
+                self._hand_over(body, answer)
+                return
+            if self.parts is None:
+                sink.abort()
+                self.release()
+                table.confirmed(self)
+                return
             await self.parts.flush_first()
-        elif body is None or isinstance(answer, NotModified):
-            sink.abort()
-            self.release()
-            table.confirmed(self)
-        else:
-            self._hand_over(body, answer)
+        await self.parts.resume_first()
+        self.release()
+        await self.parts.end_first()
 
     def fail(self, error: Exception) -> None:
         """Takes the error that stands."""
@@ -134,13 +134,14 @@ class Flight(Errand):
     def _hand_over(self, body: Body, stat: ObjectStat) -> None:
         """Gives a whole body to the cache."""
         table = self.table
+        self.stat = stat
         if self.private:
-            table.cache.keep_private(body, partial(self._published, stat))
+            table.cache.keep_private(body, self._published)
         else:
             table.cache.publish(
                 body,
-                table.key_of(self.location),
-                partial(self._published, stat),
+                self.key,
+                self._published,
                 etag=stat.etag,
                 last_modified=stat.last_modified.timestamp() if stat.last_modified else None,
                 validated=self.asked,
@@ -152,6 +153,6 @@ class Flight(Errand):
         if self.grant is not None:
             self.grant.correct(length)
 
-    def _published(self, stat: ObjectStat, outcome: Published | Exception) -> None:
+    def _published(self, outcome: Published | Exception) -> None:
         self.release()
-        self.table.published(self, stat, outcome)
+        self.table.published(self, outcome)

@@ -124,7 +124,7 @@ class Flights:
             if ticket.urgent:
                 self.urge(ticket)
         if boarding:
-            keys = [self.key_of(flight.location) for flight in boarding]
+            keys = [flight.key for flight in boarding]
             self.cache.look_up(keys, lambda found: self._looked_up(boarding, found))
         self._lanes.pump()
 
@@ -248,7 +248,7 @@ class Flights:
                 if freshness is Freshness.VALIDATED:
                     assert flight.listed is not None
                     assert flight.listed.as_of is not None
-                    self.cache.validate(self.key_of(flight.location), found.ref, flight.listed.as_of)
+                    self.cache.validate(flight.key, found.ref, flight.listed.as_of)
                     self.meter.revalidated += 1
                 else:
                     self.meter.hits += 1
@@ -295,18 +295,19 @@ class Flights:
         """Takes the origin's word that what the cache has is still the object."""
         found = flight.found
         assert found is not None, "an origin said NotModified to an unconditional read"
-        self.cache.validate(self.key_of(flight.location), found.ref, flight.asked)
+        self.cache.validate(flight.key, found.ref, flight.asked)
         self.meter.revalidated += 1
         self.land(flight, _from_cache(found))
 
-    def published(self, flight: Flight, stat: ObjectStat, outcome: Published | Exception) -> None:
+    def published(self, flight: Flight, outcome: Published | Exception) -> None:
         """Takes what became of a body at the cache."""
         if isinstance(outcome, Exception):
             self.crash(flight, "cache", outcome)
             return
         self.meter.downloaded += 1
         self.meter.downloaded_bytes += outcome.size
-        landed = Landed(outcome.path, outcome.size, outcome.digest, stat.etag, from_cache=False, private=flight.private)
+        etag = None if flight.stat is None else flight.stat.etag
+        landed = Landed(outcome.path, outcome.size, outcome.digest, etag, from_cache=False, private=flight.private)
         self.land(flight, landed)
 
     def _give_up(self, flight: Flight) -> None:
