@@ -96,6 +96,8 @@ class Connection(asyncio.BufferedProtocol):
         self._tls: ssl.SSLObject | None = None
         self._poll = select.poll()
         self._blocked: asyncio.Future[None] | None = None  # reading is paused until it is done
+        self._loop = asyncio.get_running_loop()
+        self._done_at = -1.0  # the loop's time when the last response was whole
         self._heard = False  # something happened since the last look at the clock
         self._quiet_since = 0.0
         self._ended = self._lost = False  # by the server in good order; otherwise
@@ -106,9 +108,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def start(self, exchange: Exchange) -> bool:
         """Sends a request. False when it could not be built: its future knows, and nothing was sent."""
-        if not self.fresh and self._poll.poll(0):
+        if not self.fresh and self._loop.time() != self._done_at and self._poll.poll(0):
             # The server has hung up, or sent bytes that would pass for this request's answer, and the loop did not tell
             # yet: asyncio reads but once a turn, and its TLS layer forgets an end that comes while reading is paused.
+            # Not asked in the turn of the answer's last byte (uvloop's clock stands still within one): what comes so
+            # late comes too late for a look as well, and the look lets go of the interpreter, for others to take it.
             self._leave(exchange)
             self.close()
             return True
@@ -163,7 +167,7 @@ class Connection(asyncio.BufferedProtocol):
                 exchange.fail(error)
             self._leave(None)
             # Not now: a transport of uvloop that is closed in here takes the process with it.
-            asyncio.get_running_loop().call_soon(self.close)
+            self._loop.call_soon(self.close)
             return self._parser.get_buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -209,6 +213,7 @@ class Connection(asyncio.BufferedProtocol):
         assert exchange is not None
         self.exchange = exchange.connection = None
         self.fresh = False
+        self._done_at = self._loop.time()
         if not response.head.persistent or self._ended or self._lost or self._parser.surplus or self.retiring:
             self.close()
         elif self._tls is None:
@@ -216,7 +221,7 @@ class Connection(asyncio.BufferedProtocol):
         else:
             # The TLS layer may hold more bytes than the response has. It has asked the loop to go on with them, so they
             # show before this is called, and this is called before whoever waits for the response goes on.
-            asyncio.get_running_loop().call_soon(self._rest)
+            self._loop.call_soon(self._rest)
         exchange.end(response)
 
     def _rest(self) -> None:
