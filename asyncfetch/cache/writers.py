@@ -18,7 +18,7 @@ MOST_THREADS = min(4, max(2, os.cpu_count() or 1))
 class Writers:
     """A pool of threads for work that raises nothing and reports by itself.
 
-    Not concurrent.futures: its Future and Condition cost more than handing over a piece of 256 KiB does. The threads
+    Not concurrent.futures: its Future and Condition cost more than handing over a piece of 512 KiB does. The threads
     are daemons, so that a program that never closes its cache can end; the cache bears being ended anywhere.
     """
 
