@@ -14,15 +14,24 @@ _VERSION = "?versionId="
 _VERSION_ID = re.compile(r"[^?&#/\s\ud800-\udfff]*\Z")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _BUCKET = re.compile(r"[^\s/?#\x00-\x1f\x7f\ud800-\udfff]+\Z")
+# The ARNs that stand for a bucket in requests, as botocore takes them: access points of one region or several, of
+# Object Lambda, and of Outposts. Each has a slash or a colon of its own in the place of the first after a bucket.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/access-points-naming.html
+_ARN = re.compile(
+    r"arn:aws[a-z-]*:(?:"
+    r"(?:s3|s3-object-lambda):[a-z0-9-]*:[0-9]{12}:accesspoint[/:][A-Za-z0-9.-]{1,63}"
+    r"|s3-outposts:[a-z0-9-]+:[0-9]{12}:outpost[/:][A-Za-z0-9-]{1,63}[/:]accesspoint[/:][A-Za-z0-9-]{1,63}"
+    r")(?=/|\Z)"
+)
 _UNSENDABLE = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]")  # what would break a request line, or cannot be sent at all
 
 
 class Location(NamedTuple):
     """Where one object is: the parsed form of a URI, and the way to name what a URI cannot.
 
-    `scheme` is `"s3"`, `"file"`, `"http"` or `"https"`. For S3, `container` is the bucket and `key` the raw key, never
-    percent-decoded. For a file, `container` is empty and `key` is the path. For the web, `container` is the host with
-    its port, and `key` the rest as it was written.
+    `scheme` is `"s3"`, `"file"`, `"http"` or `"https"`. For S3, `container` is the bucket, or the ARN of an access
+    point, and `key` the raw key, never percent-decoded. For a file, `container` is empty and `key` is the path. For the
+    web, `container` is the host with its port, and `key` the rest as it was written.
     """
 
     scheme: str
@@ -46,7 +55,8 @@ class Location(NamedTuple):
 def s3(bucket: str, key: str, version: str | None = None) -> Location:
     """Names an S3 object by its parts, for keys that a URI would misread (`photo?versionId=1` can be a key).
 
-    Raises `InvalidURI` where `parse` would: a bucket or key that S3 cannot have.
+    `bucket` is its name, or the ARN of an access point. Raises `InvalidURI` where `parse` would: a bucket or key that
+    S3 cannot have.
     """
     location = Location("s3", bucket, key, version or None)
     _check_s3(location, str(location))
@@ -57,7 +67,8 @@ def parse(uri: str | os.PathLike[str]) -> Location:
     """Reads a URI, or a path when there is no scheme.
 
     - `s3://bucket/key`, with `?versionId=...` at its very end as the version. Keys are raw: `%20` is three characters,
-      and `..`, `//`, a leading or a trailing slash are kept as they are. An empty version means no version.
+      and `..`, `//`, a leading or a trailing slash are kept as they are. An empty version means no version. The bucket
+      can be the ARN of an access point: `s3://arn:aws:s3:us-west-2:123456789012:accesspoint/name/key`.
     - `file:///path`, percent-decoded (RFC 8089), and plain paths, which are not. Relative paths are resolved against
       the current directory now, so a later `chdir` changes nothing.
     - `https://…` and `http://…`, without the fragment.
@@ -101,7 +112,11 @@ def parse(uri: str | os.PathLike[str]) -> Location:
 
 
 def _parse_s3(text: str) -> Location:
-    bucket, _, key = text[5:].partition("/")
+    rest = text[5:]
+    if rest.startswith("arn:") and (arn := _ARN.match(rest)) is not None:
+        bucket, key = arn[0], rest[arn.end() + 1 :]
+    else:
+        bucket, _, key = rest.partition("/")
     key, version = _split_version(key)
     location = Location("s3", bucket, key, version or None)
     _check_s3(location, text)
@@ -119,7 +134,9 @@ def _split_version(key: str) -> tuple[str, str]:
 def _check_s3(location: Location, text: str) -> None:
     if not location.container:
         raise InvalidURI(text, "it names no bucket", remedy="Write s3://bucket/key.")
-    if not _BUCKET.match(location.container):
+    if location.container.startswith("arn:"):
+        _check_arn(location.container, text)
+    elif not _BUCKET.match(location.container):
         raise InvalidURI(ascii(text), f"{location.container!r} cannot be a bucket's name")
     if location.version is not None and not _VERSION_ID.match(location.version):
         raise InvalidURI(text, f"{location.version!r} cannot be a version id")
@@ -129,6 +146,20 @@ def _check_s3(location: Location, text: str) -> None:
         raise InvalidURI(ascii(text), "the key is not valid Unicode", remedy="Keys of S3 are UTF-8.") from None
     if len(encoded) > MAX_KEY_BYTES:
         raise InvalidURI(text, f"the key has {len(encoded)} bytes; S3 allows {MAX_KEY_BYTES}")
+
+
+def _check_arn(arn: str, text: str) -> None:
+    found = _ARN.match(arn)
+    if found is not None and found.end() == len(arn):
+        return
+    if re.match(r"arn:aws[a-z-]*:s3:::", arn):
+        raise InvalidURI(ascii(text), "a bucket goes by its name, not by its ARN", remedy="Write s3://bucket/key.")
+    raise InvalidURI(
+        ascii(text),
+        "its ARN is not that of an access point",
+        remedy="Such are arn:aws:s3:us-west-2:123456789012:accesspoint/name and "
+        "arn:aws:s3::123456789012:accesspoint/alias.mrap.",
+    )
 
 
 def _file(path: str, text: str) -> Location:

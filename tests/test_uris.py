@@ -31,6 +31,30 @@ def test_an_s3_location_survives_being_written_and_read(key: str, version: str |
     assert parse(str(location)) == location
 
 
+POINT = "arn:aws:s3:us-west-2:123456789012:accesspoint/mine"
+ARNS = [
+    POINT,
+    "arn:aws:s3:us-west-2:123456789012:accesspoint:mine",
+    "arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap",
+    "arn:aws-cn:s3:cn-north-1:123456789012:accesspoint/mine",
+    "arn:aws-us-gov:s3:us-gov-west-1:123456789012:accesspoint/mine",
+    "arn:aws:s3-object-lambda:us-west-2:123456789012:accesspoint/mine",
+    "arn:aws:s3-outposts:us-west-2:123456789012:outpost/op-01ac5d28a6a232904/accesspoint/mine",
+    "arn:aws:s3-outposts:us-west-2:123456789012:outpost:op-01ac5d28a6a232904:accesspoint:mine",
+]
+
+
+@pytest.mark.parametrize("arn", ARNS)
+@given(keys | awkward_keys, versions)
+@example("", None)
+@example("/leading", None)
+@example("accesspoint/other/key", None)
+def test_the_slash_of_an_arn_is_not_the_one_before_the_key(arn: str, key: str, version: str | None) -> None:
+    location = s3(arn, key, version)
+    assert parse(str(location)) == location == Location("s3", arn, key, version)
+    assert parse(f"s3://{arn}") == Location("s3", arn, "")
+
+
 @given(keys)
 @example("a/../b")
 @example("/leading")
@@ -105,6 +129,17 @@ def test_what_a_uri_means(uri: str, location: Location) -> None:
         ("s3://buck et/key", "bucket's name"),
         ("s3://buck\net/key", "bucket's name"),
         ("s3://bucket/" + "é" * 513, "1026 bytes"),
+        ("s3://arn:aws:s3:::bucket/key", "by its name, not by its ARN"),
+        ("s3://arn:aws:s3:us-west-2:123456789012:bucket/key", "not that of an access point"),
+        ("s3://arn:aws:s3:us-west-2:1234:accesspoint/mine/key", "not that of an access point"),
+        ("s3://arn:aws:s3:us-west-2:123456789012:accesspoint", "not that of an access point"),
+        ("s3://arn:aws:s3:us-west-2:123456789012:accesspoint/", "not that of an access point"),
+        ("s3://arn:aws:s3:us-west-2:123456789012:accesspoint/my_point/key", "not that of an access point"),
+        ("s3://arn:aws:s3:us west-2:123456789012:accesspoint/mine/key", "not that of an access point"),
+        ("s3://arn:aws:s3-outposts::123456789012:outpost/op-1/accesspoint/mine/key", "not that of an access point"),
+        ("s3://arn:aws:s3-outposts:us-west-2:123456789012:outpost/op-1/mine/key", "not that of an access point"),
+        ("s3://arn:aws:sqs:us-west-2:123456789012:queue/key", "not that of an access point"),
+        ("s3://arn:/key", "not that of an access point"),
         ("http:///x", "no host"),
         ("https://host/a b", "character"),
         ("https://host/a\r\nX: y", "character"),
@@ -131,7 +166,8 @@ def test_a_path_object_is_never_taken_for_a_uri() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bucket", "version"), [("", None), ("a/b", None), ("\ud800", None), ("b", "x y"), ("b", "\udcff")]
+    ("bucket", "version"),
+    [("", None), ("a/b", None), ("\ud800", None), (f"{POINT}/more", None), ("b", "x y"), ("b", "\udcff")],
 )
 def test_parts_are_checked_like_uris(bucket: str, version: str | None) -> None:
     with pytest.raises(InvalidURI):
