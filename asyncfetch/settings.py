@@ -48,7 +48,8 @@ class Access:
     """How a bucket is reached. What is None is left to the standard AWS variables and profile.
 
     `addressing` is `"virtual"` (bucket in the host name), `"path"`, or `"auto"`: path for a custom endpoint or a bucket
-    name with dots, else virtual.
+    name with dots, else virtual. `dual_stack` (IPv4 and IPv6), `fips` and `accelerate` choose among AWS's own
+    endpoints; None leaves it to `AWS_USE_DUALSTACK_ENDPOINT`, `AWS_USE_FIPS_ENDPOINT` and the profile.
     """
 
     endpoint_url: str | None = None
@@ -57,6 +58,9 @@ class Access:
     anonymous: bool = False
     requester_pays: bool = False
     addressing: Addressing = "auto"
+    dual_stack: bool | None = None
+    fips: bool | None = None
+    accelerate: bool | None = None
     origin: Literal["native", "boto"] = "native"
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ from asyncfetch.errors import FetcherClosed, InvalidURI, PreconditionFailed, Tra
 from asyncfetch.objects import NotModified, ObjectStat
 from asyncfetch.origins.base import ByteRange, Sink, deliver, introduce
 from asyncfetch.origins.boto_errors import answer_of, translated
+from asyncfetch.origins.endpoints import rule_options
 from asyncfetch.origins.headers import check_range, clip_range, read_content_range, read_etag, write_etag
 from asyncfetch.uris import Location
 
@@ -211,7 +212,7 @@ def _load(access: Access, settings: Settings) -> tuple[Any, dict[str, Any]]:
         models.load_data(name)
     for name in ("service-2", "endpoint-rule-set-1"):
         models.load_service_model("s3", name)
-    options: dict[str, Any] = {
+    options = rule_options(access) | {
         "connect_timeout": settings.network.connect_timeout,
         "read_timeout": settings.network.read_timeout,
         "max_pool_connections": settings.network.concurrency,
@@ -223,8 +224,6 @@ def _load(access: Access, settings: Settings) -> tuple[Any, dict[str, Any]]:
     }
     if access.anonymous:
         options["signature_version"] = UNSIGNED
-    if access.addressing != "auto":  # which botocore understands as `Access` does, or as the profile says
-        options["s3"] = {"addressing_style": access.addressing}
     return session, {"region_name": access.region, "endpoint_url": access.endpoint, "config": AioConfig(**options)}
 
 

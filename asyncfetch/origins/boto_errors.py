@@ -15,6 +15,7 @@ from asyncfetch.errors import (
     AsyncfetchError,
     EndpointUnreachable,
     ExpiredCredentials,
+    ExtraMissing,
     InvalidCredentials,
     InvalidURI,
     NoCredentials,
@@ -144,7 +145,18 @@ def _not_asked(uri: str, error: Any) -> AsyncfetchError:
             return NoCredentials(uri, "the credentials could not be had")
         case boto.ConfigParseError() | boto.ConfigNotFound() | boto.InvalidConfigError():
             return UsageError(f"the AWS configuration cannot be used: {error}")
-        case boto.InvalidRegionError() | boto.EndpointProviderError() | boto.BaseEndpointResolverError():
+        case boto.MissingDependencyException():
+            return ExtraMissing(
+                f"{uri}: its signature needs awscrt, which is not installed", remedy="pip install 'asyncfetch[crt]'"
+            )
+        case (
+            boto.InvalidRegionError()
+            | boto.EndpointProviderError()
+            | boto.BaseEndpointResolverError()
+            | boto.UnsupportedS3ConfigurationError()
+            | boto.UnsupportedS3ArnError()
+            | boto.UnsupportedS3AccesspointConfigurationError()
+        ):
             return UsageError(f"{uri}: {error}", remedy="Check the region and the endpoint.")
     return RequestRefused(uri, f"it was not asked for ({type(error).__name__})")
 

@@ -43,13 +43,18 @@ def resolve(bucket: str, access: Access, region: str | None) -> Reached | NotNat
 
     Raises `UsageError` for an endpoint, region or bucket that no request can be written for.
     """
+    endpoint_url = access.endpoint
+    if endpoint_url is not None and (access.dual_stack or access.fips or access.accelerate):
+        raise UsageError(
+            "dual-stack, FIPS and accelerated endpoints are AWS's own, and endpoint_url names another",
+            remedy="Leave out either.",
+        )
     if access.origin == "boto":
         return NotNative("the reference origin was asked for")
     if bucket.endswith(_EXPRESS):
         return NotNative("it is a directory bucket, which needs a session of its own")
     target: Target | NotNative
-    endpoint_url = access.endpoint
-    if endpoint_url is not None:
+    if endpoint_url is not None and not bucket.startswith("arn:"):
         virtual = access.addressing == "virtual"
         target = Target.for_bucket(bucket, endpoint_url=endpoint_url, region=region or "us-east-1", virtual=virtual)
     else:
@@ -68,6 +73,23 @@ def _endpoint(target: Target) -> Endpoint:
     return Endpoint(parts.hostname, parts.port or (443 if tls else 80), tls)
 
 
+def rule_options(access: Access) -> dict[str, Any]:
+    """What botocore's `Config` is to hold so that its endpoint rules choose as an access says."""
+    options: dict[str, Any] = {}
+    if access.dual_stack is not None:
+        options["use_dualstack_endpoint"] = access.dual_stack
+    if access.fips is not None:
+        options["use_fips_endpoint"] = access.fips
+    s3: dict[str, Any] = {}
+    if access.addressing != "auto":  # which botocore understands as `Access` does, or as the profile says
+        s3["addressing_style"] = access.addressing
+    if access.accelerate is not None:
+        s3["use_accelerate_endpoint"] = access.accelerate
+    if s3:
+        options["s3"] = s3
+    return options
+
+
 def _by_the_rules(bucket: str, access: Access, region: str | None) -> Target | NotNative:
     import botocore.session
     from botocore.config import Config
@@ -77,10 +99,12 @@ def _by_the_rules(bucket: str, access: Access, region: str | None) -> Target | N
         session = botocore.session.Session(profile=access.profile)
         client = session.create_client(
             "s3",
-            region_name=region or access.region,
+            # Only a client in the partition of an access point (China, GovCloud) may go to it.
+            region_name=_region_of(bucket) or region or access.region,
+            endpoint_url=access.endpoint,
             aws_access_key_id="probe",
             aws_secret_access_key="probe",  # noqa: S106 - what it signs is not sent
-            config=Config(s3={"addressing_style": access.addressing}),
+            config=Config(**rule_options(access)),
         )
         # A URL that is presigned would not do: those of S3 have the global endpoint, wherever the bucket is.
         client.meta.events.register("before-send.s3.GetObject", _show)
@@ -95,6 +119,12 @@ def _by_the_rules(bucket: str, access: Access, region: str | None) -> Target | N
     if signed is None:
         return NotNative("it is not signed for by Signature Version 4")
     return Target.from_url(url.removesuffix(_PROBE), region=signed[1], service=signed[2])
+
+
+def _region_of(bucket: str) -> str | None:
+    """The region that an ARN names; a bucket's name and a multi-region access point name none."""
+    parts = bucket.split(":", 4)
+    return parts[3] or None if len(parts) == 5 else None
 
 
 _SIGNED = re.compile(r"AWS4-HMAC-SHA256 Credential=probe/[0-9]+/([^/]+)/([^/]+)/aws4_request,")

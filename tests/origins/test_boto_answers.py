@@ -5,18 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from botocore.exceptions import (
+    MissingDependencyException,
+    UnsupportedS3AccesspointConfigurationError,
+    UnsupportedS3ConfigurationError,
+)
 
 from asyncfetch.errors import (
     AccessDenied,
     AsyncfetchError,
+    ExtraMissing,
     RangeNotSatisfiable,
     ServerError,
     Throttled,
     TransferInterrupted,
+    UsageError,
 )
 from asyncfetch.objects import NotModified, ObjectStat
 from asyncfetch.origins import ByteRange
 from asyncfetch.origins.boto import BotoOrigin
+from asyncfetch.origins.boto_errors import translated
 from asyncfetch.testing import Ending, ScriptedServer, answer
 from asyncfetch.uris import s3
 from tests.origins.scripts import OBJECT, read, refusing
@@ -53,6 +61,21 @@ async def test_what_goes_wrong_is_told_at_once_and_never_tried_again(
         assert len(server.requests) == 1
         assert getattr(caught.value, "retry_after", None) == (7.0 if kind is Throttled else None)
         assert getattr(caught.value, "request_id", None) == ("REQ1" if kind in (Throttled, ServerError) else None)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (MissingDependencyException(msg="crt"), ExtraMissing, r"s3://bucket/key: .*asyncfetch\[crt\]"),
+        (UnsupportedS3ConfigurationError(msg="no FIPS in China"), UsageError, "no FIPS in China"),
+        (UnsupportedS3AccesspointConfigurationError(msg="another partition"), UsageError, "another partition"),
+    ],
+)
+def test_what_botocore_cannot_do_as_it_is_set_up_is_an_error_of_use(
+    error: Exception, kind: type[AsyncfetchError], said: str
+) -> None:
+    with pytest.raises(kind, match=said), translated("s3://bucket/key"):
+        raise error
 
 
 @pytest.mark.parametrize("ending", [Ending.CLOSE, Ending.RESET])

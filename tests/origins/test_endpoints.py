@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.auth import AUTH_TYPE_MAPS
+from botocore.endpoint_provider import EndpointProvider
+from botocore.exceptions import EndpointProviderError
+from botocore.loaders import create_loader
 
 from asyncfetch.errors import UsageError
 from asyncfetch.http import Endpoint
 from asyncfetch.origins.endpoints import NotNative, Reached, resolve
 from asyncfetch.origins.signing import Target
 from asyncfetch.settings import Access
+from tests.test_uris import ARNS
 
 CHINA = "s3.cn-north-1.amazonaws.com.cn"
 POINT = "arn:aws:s3:eu-west-1:123456789012:accesspoint/mine"
@@ -51,6 +58,82 @@ def test_dual_stack_and_fips_by_the_environment(
     reached = resolve("bucket", Access(), "us-west-2")
     assert isinstance(reached, Reached)
     assert reached.target.host == host
+
+
+BUCKETS = ["bucket", "dotted.bucket", "Upper_Case", "name-abcdefghijklmnopqrstuvwxyz01234-s3alias", *ARNS]
+CHOICES = ["dual_stack", "fips", "accelerate"]
+
+
+@pytest.fixture(scope="module")
+def rules() -> EndpointProvider:
+    """botocore's endpoint rules for S3, by themselves."""
+    loader = create_loader()
+    return EndpointProvider(loader.load_service_model("s3", "endpoint-rule-set-1"), loader.load_data("partitions"))
+
+
+@pytest.mark.parametrize(
+    ("bucket", "region"),
+    [*product(BUCKETS, ["eu-west-1"]), ("bucket", "us-east-1"), ("bucket", "cn-north-1"), ("bucket", "us-gov-west-1")],
+)
+def test_every_choice_leads_where_the_rules_of_botocore_lead(bucket: str, region: str, rules: EndpointProvider) -> None:
+    for chosen in product([False, True], repeat=len(CHOICES)):
+        options: dict[str, Any] = dict(zip(CHOICES, chosen, strict=True))
+        signing_region = bucket.split(":")[3] or region if bucket.startswith("arn:") else region
+        expected = None
+        try:
+            endpoint = rules.resolve_endpoint(
+                Bucket=bucket,
+                Region=signing_region,
+                UseDualStack=options["dual_stack"],
+                UseFIPS=options["fips"],
+                Accelerate=options["accelerate"],
+                UseGlobalEndpoint=region == "us-east-1",  # botocore: "legacy" is the default
+                UseArnRegion=True,
+            )
+        except EndpointProviderError:
+            pass
+        else:
+            # With awscrt, botocore knows more algorithms.
+            schemes = endpoint.properties["authSchemes"]
+            scheme = next((scheme for scheme in schemes if scheme["name"].removeprefix("sig") in AUTH_TYPE_MAPS), {})
+            if scheme.get("name") == "sigv4":
+                expected = endpoint.url, scheme["signingRegion"], scheme["signingName"]
+        reached = resolve(bucket, Access(**options), region)
+        if isinstance(reached, NotNative):
+            found = None
+        else:
+            target = reached.target
+            found = f"{target.scheme}://{target.host}{target.path.rstrip('/')}", target.region, target.service
+        assert found == expected, options
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_choice_among_the_endpoints_of_aws_does_not_go_with_another_endpoint(choice: str) -> None:
+    chosen: dict[str, Any] = {choice: True}
+    with pytest.raises(UsageError, match="endpoint_url names another"):
+        resolve("bucket", Access(endpoint_url="https://s3.example", **chosen), "us-east-1")
+
+
+def test_what_is_said_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_USE_DUALSTACK_ENDPOINT", "true")
+    reached = resolve("bucket", Access(dual_stack=False), "us-west-2")
+    assert isinstance(reached, Reached)
+    assert reached.target.host == "bucket.s3.us-west-2.amazonaws.com"
+
+
+def test_a_profile_can_choose_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "config"
+    config.write_text("[profile mine]\nuse_dualstack_endpoint = true\ns3 =\n  use_accelerate_endpoint = true\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    reached = resolve("bucket", Access(profile="mine"), "eu-west-1")
+    assert isinstance(reached, Reached)
+    assert (reached.target.host, reached.target.region) == ("bucket.s3-accelerate.dualstack.amazonaws.com", "eu-west-1")
+
+
+def test_an_access_point_of_an_endpoint_of_ones_own_is_in_its_host() -> None:
+    reached = resolve(POINT, Access(endpoint_url="https://s3.example"), None)
+    assert isinstance(reached, Reached)
+    assert reached.target == Target("https", "mine-123456789012.s3.example", "/", "eu-west-1")
 
 
 def test_path_style_can_be_asked_of_aws() -> None:

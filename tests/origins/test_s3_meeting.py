@@ -75,6 +75,27 @@ async def test_a_host_that_needs_no_proxy_is_reached_directly(
 
 
 @pytest.mark.usefixtures("signed")
+async def test_a_directory_bucket_is_read_with_a_session_of_its_own(native: Callable[..., S3Origin]) -> None:
+    session = answer(
+        b"<CreateSessionResult><Credentials><SessionToken>of-the-session</SessionToken><SecretAccessKey>hush"
+        b"</SecretAccessKey><AccessKeyId>AKIDSESSION</AccessKeyId><Expiration>2099-01-01T00:00:00Z</Expiration>"
+        b"</Credentials></CreateSessionResult>"
+    )
+    async with ScriptedServer([session, answer(BODY), answer(BODY)]) as server:
+        origin = native(server.url)
+        for _ in range(2):
+            sink = Collector()
+            await origin.read(s3("logs--use1-az4--x-s3", "key"), sink)
+            assert sink.data == BODY
+        asked, *reads = server.requests
+        assert asked.target == "/logs--use1-az4--x-s3?session"
+        for request in reads:
+            assert request.target == "/logs--use1-az4--x-s3/key"
+            assert request.header("x-amz-s3session-token") == "of-the-session"
+            assert "Credential=AKIDSESSION/" in (request.header("authorization") or "")
+
+
+@pytest.mark.usefixtures("signed")
 async def test_the_reference_serves_where_it_is_asked_for(
     native: Callable[..., S3Origin], caplog: pytest.LogCaptureFixture
 ) -> None:
