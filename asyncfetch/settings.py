@@ -50,6 +50,10 @@ class Access:
     `addressing` is `"virtual"` (bucket in the host name), `"path"`, or `"auto"`: path for a custom endpoint or a bucket
     name with dots, else virtual. `dual_stack` (IPv4 and IPv6), `fips` and `accelerate` choose among AWS's own
     endpoints; None leaves it to `AWS_USE_DUALSTACK_ENDPOINT`, `AWS_USE_FIPS_ENDPOINT` and the profile.
+
+    `customer_key` is the key of objects that S3 encrypted with one of the customer's own (SSE-C), in 32 bytes. It goes
+    with every read, over TLS or to this machine only, and no `repr` shows it; a pickle of the settings holds it, and
+    the cache keeps what it opened.
     """
 
     endpoint_url: str | None = None
@@ -61,6 +65,7 @@ class Access:
     dual_stack: bool | None = None
     fips: bool | None = None
     accelerate: bool | None = None
+    customer_key: bytes | None = field(default=None, repr=False)
     origin: Literal["native", "boto"] = "native"
 
     def __post_init__(self) -> None:
@@ -71,6 +76,8 @@ class Access:
             )
         if self.origin not in ("native", "boto"):
             raise UsageError(f"origin must be 'native' or 'boto', not {self.origin!r}")
+        if self.customer_key is not None and (type(self.customer_key) is not bytes or len(self.customer_key) != 32):
+            raise UsageError("customer_key must be 32 bytes, the length of a key for AES-256")
         if self.addressing not in ("auto", "path", "virtual"):
             raise UsageError(f"addressing must be 'auto', 'path' or 'virtual', not {self.addressing!r}")
 

@@ -12,7 +12,7 @@ from asyncfetch.errors import FetcherClosed, InvalidURI, PreconditionFailed, Tra
 from asyncfetch.objects import NotModified, ObjectStat
 from asyncfetch.origins.base import ByteRange, Sink, deliver, introduce
 from asyncfetch.origins.boto_errors import answer_of, translated
-from asyncfetch.origins.endpoints import rule_options
+from asyncfetch.origins.endpoints import check_private, endpoint_of, rule_options
 from asyncfetch.origins.headers import check_range, clip_range, read_content_range, read_etag, write_etag
 from asyncfetch.uris import Location
 
@@ -175,7 +175,11 @@ class BotoOrigin:
     async def _make_client(self, access: Access) -> Any:
         # Importing aioboto3 and reading its models blocks for 0.3 s.
         session, options = await asyncio.to_thread(_load, access, self._settings)
-        client = await self._open.enter_async_context(session.client("s3", **options))
+        async with AsyncExitStack() as made:
+            client = await made.enter_async_context(session.client("s3", **options))
+            if access.customer_key is not None:
+                await asyncio.to_thread(check_private, endpoint_of(client.meta.endpoint_url))
+            self._open.push_async_exit(made.pop_all())
         # To learn a region botocore asks for the bucket, and where that is redirected too it would ask again for ever.
         client.meta.events.register("before-call.s3.HeadBucket", _redirect_no_more)
         return client
@@ -192,6 +196,9 @@ class BotoOrigin:
         request = self._common(location) | {"Key": location.key}
         if location.version is not None:
             request["VersionId"] = location.version
+        key = self._settings.access_for(location.container).customer_key
+        if key is not None:
+            request |= {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": key}
         return request
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -61,16 +62,29 @@ def resolve(bucket: str, access: Access, region: str | None) -> Reached | NotNat
         target = _by_the_rules(bucket, access, region)
     if isinstance(target, NotNative):
         return target
-    endpoint = _endpoint(target)
+    endpoint = endpoint_of(f"{target.scheme}://{target.host}")
     proxy = configured_proxy(endpoint)
+    if access.customer_key is not None:
+        check_private(endpoint)
     return NotNative(f"{proxy} is set in the environment", worth_a_word=True) if proxy else Reached(target, endpoint)
 
 
-def _endpoint(target: Target) -> Endpoint:
-    parts = urlsplit(f"{target.scheme}://{target.host}")
-    tls = target.scheme == "https"
-    assert parts.hostname is not None, "a target has a host"
-    return Endpoint(parts.hostname, parts.port or (443 if tls else 80), tls)
+def endpoint_of(url: str) -> Endpoint:
+    """What is connected to for a URL of http or https, which has a host."""
+    parts = urlsplit(url)
+    tls = parts.scheme == "https"
+    return Endpoint(parts.hostname or "", parts.port or (443 if tls else 80), tls)
+
+
+def check_private(endpoint: Endpoint) -> None:
+    """Raises `UsageError` where a secret on its way to an endpoint could be read: neither over TLS nor on this machine.
+
+    Looks at the proxies: for a thread.
+    """
+    if not endpoint.tls and not (_is_here(endpoint.host) and configured_proxy(endpoint) is None):
+        raise UsageError(
+            f"customer_key would go to {endpoint} for everybody to read", remedy="Reach the endpoint by https."
+        )
 
 
 def rule_options(access: Access) -> dict[str, Any]:
@@ -88,6 +102,13 @@ def rule_options(access: Access) -> dict[str, Any]:
     if s3:
         options["s3"] = s3
     return options
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _by_the_rules(bucket: str, access: Access, region: str | None) -> Target | NotNative:

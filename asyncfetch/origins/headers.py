@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from base64 import b64encode
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -71,6 +73,17 @@ def read_etag(value: str | None) -> str | None:
 def write_etag(etag: str) -> str:
     """An ETag as If-Match and If-None-Match want it, from the form that `read_etag` gives."""
     return f'W/"{etag[2:]}"' if etag.startswith("W/") else f'"{etag}"'
+
+
+def customer_key_headers(key: bytes) -> list[tuple[str, str]]:
+    """What opens an object that is encrypted with a key of the customer's (AWS: ServerSideEncryptionCustomerKeys)."""
+    prefix = "x-amz-server-side-encryption-customer-"
+    digest = hashlib.md5(key, usedforsecurity=False).digest()  # against errors of transmission
+    return [
+        (f"{prefix}algorithm", "AES256"),
+        (f"{prefix}key", b64encode(key).decode("ascii")),
+        (f"{prefix}key-md5", b64encode(digest).decode("ascii")),
+    ]
 
 
 def read_retry_after(value: str | None) -> float | None:

@@ -22,7 +22,7 @@ from asyncfetch.objects import NotModified, ObjectStat
 from asyncfetch.origins.answers import Glance, Question, Reading, ask, misfit, read_date, told_size
 from asyncfetch.origins.credentials import CredentialSource
 from asyncfetch.origins.endpoints import NotNative, Reached, environment_region, resolve
-from asyncfetch.origins.headers import USER_AGENT, read_etag
+from asyncfetch.origins.headers import USER_AGENT, customer_key_headers, read_etag
 from asyncfetch.origins.listing import MAX_PAGE_BYTES, MalformedPage, in_order, parse_error, parse_page
 from asyncfetch.origins.refusals import Answer, refusal
 from asyncfetch.origins.signing import Signer
@@ -49,12 +49,13 @@ _SKEW = 4.0 * 60  # S3 refuses from 15 minutes on, so a difference below this is
 class _Bucket:
     """What is known of one bucket: where it is, who signs, and what it said of region and clock."""
 
-    __slots__ = ("access", "endpoint", "moving", "name", "region_known", "signer", "source")
+    __slots__ = ("access", "endpoint", "key_headers", "moving", "name", "region_known", "signer", "source")
 
     def __init__(self, name: str, access: Access, source: CredentialSource | None, reached: Reached) -> None:
         self.name = name
         self.access = access
         self.source = source  # None: nothing is signed
+        self.key_headers = customer_key_headers(access.customer_key) if access.customer_key is not None else None
         self.region_known = False  # the server itself has said so
         self.moving = asyncio.Lock()  # many may hear at once that it is elsewhere
         self.go_to(reached)
@@ -215,6 +216,8 @@ class S3Origin:
         That is another region, a clock that is off, a token that expired. The body of such an answer never reached
         the sink.
         """
+        if bucket.key_headers is not None and key:
+            question.headers = [*(question.headers or ()), *bucket.key_headers]
         corrected: set[str] | None = None
         while True:
             credentials: Credentials | None = None

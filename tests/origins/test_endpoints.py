@@ -95,7 +95,9 @@ def test_every_choice_leads_where_the_rules_of_botocore_lead(bucket: str, region
         else:
             # With awscrt, botocore knows more algorithms.
             schemes = endpoint.properties["authSchemes"]
-            scheme = next((scheme for scheme in schemes if scheme["name"].removeprefix("sig") in AUTH_TYPE_MAPS), {})
+            scheme: dict[str, Any] = next(
+                (one for one in schemes if one["name"].removeprefix("sig") in AUTH_TYPE_MAPS), {}
+            )
             if scheme.get("name") == "sigv4":
                 expected = endpoint.url, scheme["signingRegion"], scheme["signingName"]
         reached = resolve(bucket, Access(**options), region)
