@@ -126,6 +126,10 @@ class AccessDenied(OriginError, PermissionError):
     """Raised when the origin refuses access. Without List permission S3 says so of a missing key too."""
 
 
+class EncryptionKeyDenied(AccessDenied):
+    """Raised when the object's KMS key may not be used by this identity, or is disabled or gone."""
+
+
 class CredentialsError(OriginError, PermissionError):
     """Base of errors of the identity itself, which no other object will fare better with."""
 
@@ -146,6 +150,15 @@ class ExpiredCredentials(CredentialsError):
 
 class InvalidCredentials(CredentialsError):
     """Raised when the access key is unknown to the origin or the signature does not match."""
+
+
+class ClockSkewed(InvalidCredentials):
+    """Raised when this machine's clock is too far off for its signatures to be accepted, and could not be allowed for.
+
+    S3 refuses from 15 minutes on.
+    """
+
+    hint = "Set the clock."
 
 
 class WrongRegion(OriginError):
@@ -171,9 +184,29 @@ class RequestRefused(OriginError):
 
 
 class EndpointUnreachable(OriginError, ConnectionError):
-    """Raised when no connection could be made: name resolution, refusal, TLS."""
+    """Raised when no connection could be made."""
 
+    hint = "Check the network and the endpoint."
     retryable = True
+
+
+class NameNotResolved(EndpointUnreachable):
+    """Raised when DNS has no address for the endpoint's host, which may have the bucket in its name."""
+
+    hint = "Check the endpoint, the region and the bucket's name, and that DNS works here."
+
+
+class TLSFailed(EndpointUnreachable):
+    """Raised when the endpoint was reached and no TLS connection came of it."""
+
+    hint = "Check that the endpoint speaks TLS: https:// and port."
+
+
+class CertificateUntrusted(TLSFailed):
+    """Raised when the endpoint's certificate is not one that is trusted for its name. Another try would not help."""
+
+    hint = "Check the endpoint and this machine's date; AWS_CA_BUNDLE names the certificates to trust."
+    retryable = False
 
 
 class TransferInterrupted(OriginError, ConnectionError):

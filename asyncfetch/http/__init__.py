@@ -4,11 +4,13 @@ from asyncfetch.http.client import Client, Statistics
 from asyncfetch.http.connection import Exchange
 from asyncfetch.http.dial import Endpoint
 from asyncfetch.http.errors import (
+    CertificateRefused,
     ClientClosed,
     ConnectFailed,
     ConnectionLost,
     ConnectTimeout,
     HTTPError,
+    NameFailed,
     ProtocolError,
     ReadTimeout,
     ResponseTooLarge,
@@ -19,6 +21,7 @@ from asyncfetch.http.parser import Response, Sink
 from asyncfetch.http.tls import client_context
 
 __all__ = [
+    "CertificateRefused",
     "Client",
     "ClientClosed",
     "ConnectFailed",
@@ -27,6 +30,7 @@ __all__ = [
     "Endpoint",
     "Exchange",
     "HTTPError",
+    "NameFailed",
     "ProtocolError",
     "ReadTimeout",
     "Response",

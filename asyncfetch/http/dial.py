@@ -8,7 +8,7 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
-from asyncfetch.http.errors import ConnectFailed, ConnectTimeout, TLSFailed
+from asyncfetch.http.errors import CertificateRefused, ConnectFailed, ConnectTimeout, NameFailed, TLSFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -46,8 +46,8 @@ class Dialer:
     async def dial(self, protocol: asyncio.BaseProtocol) -> socket.socket:
         """Connects a protocol, over TLS with its handshake done, and gives the socket, which belongs to the transport.
 
-        Raises `ConnectFailed`, `TLSFailed`, `ConnectTimeout`, and what the making of the TLS context raised. Cancelled,
-        it leaves no socket.
+        Raises `ConnectFailed` or `NameFailed`, `TLSFailed` or `CertificateRefused`, `ConnectTimeout`, and what the
+        making of the TLS context raised. Cancelled, it leaves no socket.
         """
         context = await self._context.get() if self._endpoint.tls else None
         where, phase = str(self._endpoint), "looking up the name"
@@ -72,10 +72,12 @@ class Dialer:
                 return made
         except TimeoutError as error:
             raise ConnectTimeout(where, self._timeout, phase) from error
+        except ssl.SSLCertVerificationError as error:
+            raise CertificateRefused(where, f"the certificate is not trusted ({error.verify_message})") from error
         except ssl.SSLError as error:
             raise TLSFailed(where, _tls_reason(error)) from error
         except (socket.gaierror, UnicodeError) as error:
-            raise ConnectFailed(where, f"the name does not resolve ({_plain(error)})") from error
+            raise NameFailed(where, f"the name does not resolve ({_plain(error)})") from error
         except OSError as error:
             if phase == "in the TLS handshake":
                 raise TLSFailed(where, f"the connection ended in the handshake ({_plain(error)})") from error
@@ -183,8 +185,6 @@ def _close_result(task: asyncio.Task[socket.socket]) -> None:
 
 
 def _tls_reason(error: ssl.SSLError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate is not trusted ({error.verify_message})"
     if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"):
         return f"the port does not speak it ({error.reason})"
     return error.reason or str(error)

@@ -14,11 +14,19 @@ class ConnectFailed(HTTPError):
         super().__init__(f"cannot connect to {where}: {reason}")
 
 
+class NameFailed(ConnectFailed):
+    """Raised when the server's name does not resolve."""
+
+
 class TLSFailed(HTTPError):
     """Raised when the TLS handshake failed: a certificate that is not trusted, or a port that does not speak TLS."""
 
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(f"no TLS with {where}: {reason}")
+
+
+class CertificateRefused(TLSFailed):
+    """Raised when the server's certificate is not trusted for its name."""
 
 
 class ConnectTimeout(HTTPError, TimeoutError):

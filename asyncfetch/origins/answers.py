@@ -1,19 +1,19 @@
-"""What the native origins make of HTTP answers alike: heads judged, bodies led to sinks, failures named, dates read."""
+"""What the native origins make of HTTP answers alike: heads judged, bodies led to sinks, failures named."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 from asyncfetch import http
 from asyncfetch.errors import (
+    CertificateUntrusted,
     EndpointUnreachable,
     FetcherClosed,
+    NameNotResolved,
     OriginTimeout,
     PreconditionFailed,
     RequestRefused,
+    TLSFailed,
     TransferInterrupted,
 )
 from asyncfetch.origins.base import introduce
@@ -21,7 +21,7 @@ from asyncfetch.origins.headers import check_range, clip_range, read_content_ran
 from asyncfetch.origins.slices import Discard, Excerpt, Slice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from asyncfetch.errors import AsyncfetchError
     from asyncfetch.http import Client, Endpoint, Response, ResponseHead
@@ -246,6 +246,14 @@ def misfit(uri: str, head: ResponseHead) -> RequestRefused:
     return RequestRefused(uri, detail, remedy="Check the endpoint.", status=head.status)
 
 
+_UNREACHED: Mapping[type[http.HTTPError], type[EndpointUnreachable]] = {
+    http.ConnectFailed: EndpointUnreachable,
+    http.NameFailed: NameNotResolved,
+    http.TLSFailed: TLSFailed,
+    http.CertificateRefused: CertificateUntrusted,
+}
+
+
 def _translated(error: http.HTTPError, uri: str) -> AsyncfetchError:
     """The HTTP client's error as the package's, about `uri`."""
     if isinstance(error, http.ClientClosed):
@@ -253,20 +261,5 @@ def _translated(error: http.HTTPError, uri: str) -> AsyncfetchError:
     if isinstance(error, http.ConnectTimeout | http.ReadTimeout):
         return OriginTimeout(uri, str(error))
     if isinstance(error, http.ConnectFailed | http.TLSFailed):
-        return EndpointUnreachable(uri, str(error), remedy="Check the network and the endpoint.")
+        return _UNREACHED[type(error)](uri, str(error))
     return TransferInterrupted(uri, str(error))
-
-
-@lru_cache(maxsize=1024)
-def read_date(text: str | None) -> datetime | None:
-    """Reads an HTTP date (RFC 9110, section 5.6.7), None where it is none.
-
-    It takes as long as signing; objects that were stored together share their dates.
-    """
-    try:
-        moment = parsedate_to_datetime(text or "")
-        if moment.tzinfo is None:  # "-0000" in the place of GMT
-            return moment.replace(tzinfo=UTC)
-        return moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None

@@ -7,20 +7,25 @@ only the operating system's own exception as its cause, and no context.
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from asyncfetch.errors import (
     AsyncfetchError,
+    CertificateUntrusted,
     EndpointUnreachable,
     ExpiredCredentials,
     ExtraMissing,
     InvalidCredentials,
     InvalidURI,
+    NameNotResolved,
     NoCredentials,
     OriginTimeout,
     RequestRefused,
+    TLSFailed,
     TransferInterrupted,
     UsageError,
 )
@@ -55,8 +60,9 @@ def answer_of(error: Any) -> Answer:
     response = error.response
     told = response.get("Error")
     told = told if isinstance(told, dict) else {}
-    code, message, region = (
-        value if isinstance(value := told.get(name), str) and value else None for name in ("Code", "Message", "Region")
+    code, message, region, storage_class, server_time = (
+        value if isinstance(value := told.get(name), str) and value else None
+        for name in ("Code", "Message", "Region", "StorageClass", "ServerTime")
     )
     about = response.get("ResponseMetadata", {})
     return Answer(
@@ -65,6 +71,8 @@ def answer_of(error: Any) -> Answer:
         None if code is None or code.isdecimal() else code,
         None if code is None or code.isdecimal() else message,
         region,
+        storage_class=storage_class,
+        server_time=server_time,
     )
 
 
@@ -86,19 +94,17 @@ def _translate(uri: str, error: Exception, region: str | None, listing: bool) ->
             what = "connect" if isinstance(error, boto.ConnectTimeoutError) else "answer"
             return OriginTimeout(uri, f"the origin did not {what} in time", remedy=_CHECK_ENDPOINT)
         case boto.SSLError():
-            return EndpointUnreachable(
-                uri,
-                f"no TLS connection to {_host(error)}: {_reason(error)}",
-                remedy="Check the endpoint; AWS_CA_BUNDLE names the certificates to trust.",
-            )
+            refused = isinstance(_system_error(error), ssl.SSLCertVerificationError)
+            kind = CertificateUntrusted if refused else TLSFailed
+            return kind(uri, f"no TLS connection to {_host(error)}: {_reason(error)}")
         case boto.ProxyConnectionError():
             return EndpointUnreachable(
                 uri, "no connection through the proxy", remedy="Check HTTP(S)_PROXY and NO_PROXY."
             )
         case boto.EndpointConnectionError() if isinstance(_inner(error), aiohttp.ClientConnectorError):
-            return EndpointUnreachable(
-                uri, f"no connection to {_host(error)}: {_reason(error)}", remedy=_CHECK_ENDPOINT
-            )
+            unknown = isinstance(_system_error(error), socket.gaierror)
+            unreached = NameNotResolved if unknown else EndpointUnreachable
+            return unreached(uri, f"no connection to {_host(error)}: {_reason(error)}")
         case (
             boto.EndpointConnectionError()
             | boto.ConnectionClosedError()
@@ -108,11 +114,11 @@ def _translate(uri: str, error: Exception, region: str | None, listing: bool) ->
         ):
             return TransferInterrupted(uri, f"the connection ended in the middle of the answer ({_reason(error)})")
         case boto.HTTPClientError() if isinstance(_inner(error), OSError):
-            return EndpointUnreachable(uri, f"no connection to the origin: {_reason(error)}", remedy=_CHECK_ENDPOINT)
+            return EndpointUnreachable(uri, f"no connection to the origin: {_reason(error)}")
         case boto.HTTPClientError() | ResponseParserError():
             return TransferInterrupted(uri, "what came is no answer of S3", remedy="Check the endpoint.")
         case OSError():
-            return EndpointUnreachable(uri, f"no connection to the origin: {_reason(error)}", remedy=_CHECK_ENDPOINT)
+            return EndpointUnreachable(uri, f"no connection to the origin: {_reason(error)}")
         case boto.ParamValidationError():
             return InvalidURI(uri, "this cannot be a bucket's name")
         case boto.BotoCoreError():

@@ -1,4 +1,4 @@
-"""The HTTP headers that origins read and write alike: ranges, ETags, and how long to wait (RFC 9110)."""
+"""The HTTP headers that origins read and write alike: ranges, ETags, dates, and how long to wait (RFC 9110)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from base64 import b64encode
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncfetch.errors import RangeNotSatisfiable, UsageError
@@ -91,10 +92,20 @@ def read_retry_after(value: str | None) -> float | None:
     text = (value or "").strip()
     if re.fullmatch(r"\d{1,9}", text):
         return float(text)
+    moment = read_date(text)
+    return None if moment is None else max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+@lru_cache(maxsize=1024)
+def read_date(text: str | None) -> datetime | None:
+    """Reads an HTTP date (RFC 9110, section 5.6.7), None where it is none.
+
+    It takes as long as signing; objects that were stored together share their dates.
+    """
     try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
+        moment = parsedate_to_datetime(text or "")
+        if moment.tzinfo is None:  # "-0000" in the place of GMT
+            return moment.replace(tzinfo=UTC)
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:  # "-0000" in the place of GMT
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

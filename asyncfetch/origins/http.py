@@ -23,8 +23,8 @@ from asyncfetch.errors import (
     UsageError,
 )
 from asyncfetch.objects import NotModified, ObjectStat
-from asyncfetch.origins.answers import Glance, Question, Reading, ask, misfit, read_date, told_size
-from asyncfetch.origins.headers import USER_AGENT, read_etag, read_retry_after
+from asyncfetch.origins.answers import Glance, Question, Reading, ask, misfit, told_size
+from asyncfetch.origins.headers import USER_AGENT, read_date, read_etag, read_retry_after
 from asyncfetch.origins.proxies import configured_proxy
 from asyncfetch.origins.urls import UnfitURL, find_page, follow
 

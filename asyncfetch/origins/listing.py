@@ -47,7 +47,8 @@ class Page(NamedTuple):
 class ErrorDocument(NamedTuple):
     """What S3 says of a request that failed. What the document does not hold, or not wholly, is None.
 
-    `code` is S3's word for it, `region` and `endpoint` are where the request should have gone.
+    `code` is S3's word for it, `region` and `endpoint` are where the request should have gone. `storage_class` is that
+    of an archived object, `server_time` what the server's clock showed, as it wrote it.
     """
 
     code: str | None = None
@@ -55,6 +56,8 @@ class ErrorDocument(NamedTuple):
     request_id: str | None = None
     region: str | None = None
     endpoint: str | None = None
+    storage_class: str | None = None
+    server_time: str | None = None
 
 
 class MalformedPage(ValueError):
@@ -97,12 +100,13 @@ def parse_error(body: bytes | bytearray | memoryview) -> ErrorDocument:
     text = str(memoryview(body)[:65_536], "utf-8", "replace")
     if _ERROR.search(text) is None:
         return ErrorDocument()
-    code, request_id, region, endpoint = [
-        found[1] if (found := field.search(text)) else None for field in (_CODE, _REQUEST_ID, _REGION, _ENDPOINT)
+    code, request_id, region, endpoint, storage_class, server_time = [
+        found[1] if (found := field.search(text)) else None
+        for field in (_CODE, _REQUEST_ID, _REGION, _ENDPOINT, _STORAGE_CLASS, _SERVER_TIME)
     ]
     message = unescape(found[1]) if (found := _MESSAGE.search(text)) else ""
     message = " ".join("".join(char if char.isprintable() else " " for char in message).split())
-    return ErrorDocument(code, message[:1000] or None, request_id, region, endpoint)
+    return ErrorDocument(code, message[:1000] or None, request_id, region, endpoint, storage_class, server_time)
 
 
 # Of an entry: key, date, ETag without its `&quot;` or else ETag as it is written, and size.
@@ -222,6 +226,8 @@ _CODE = re.compile(r"<(?:\w+:)?Code>\s*([\w.-]{1,100})\s*</", re.ASCII)
 _REQUEST_ID = re.compile(r"<(?:\w+:)?RequestI[dD]>\s*([!-;=-~]{1,200})\s*</")
 _REGION = re.compile(r"<(?:\w+:)?Region>\s*([\w-]{1,100})\s*</", re.ASCII)
 _ENDPOINT = re.compile(r"<(?:\w+:)?Endpoint>\s*([\w.:\[\]-]{1,300})\s*</", re.ASCII)
+_STORAGE_CLASS = re.compile(r"<(?:\w+:)?StorageClass>\s*(\w{1,100})\s*</", re.ASCII)
+_SERVER_TIME = re.compile(r"<(?:\w+:)?ServerTime>\s*([\w:.+-]{1,100})\s*</", re.ASCII)
 _MESSAGE = re.compile(r"<(?:\w+:)?Message>([^<]{0,8000})")
 
 

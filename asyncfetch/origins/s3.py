@@ -19,10 +19,10 @@ from asyncfetch.errors import (
     UsageError,
 )
 from asyncfetch.objects import NotModified, ObjectStat
-from asyncfetch.origins.answers import Glance, Question, Reading, ask, misfit, read_date, told_size
+from asyncfetch.origins.answers import Glance, Question, Reading, ask, misfit, told_size
 from asyncfetch.origins.credentials import CredentialSource
 from asyncfetch.origins.endpoints import NotNative, Reached, environment_region, resolve
-from asyncfetch.origins.headers import USER_AGENT, customer_key_headers, read_etag
+from asyncfetch.origins.headers import USER_AGENT, customer_key_headers, read_date, read_etag
 from asyncfetch.origins.listing import MAX_PAGE_BYTES, MalformedPage, in_order, parse_error, parse_page
 from asyncfetch.origins.refusals import Answer, refusal
 from asyncfetch.origins.signing import Signer
@@ -329,7 +329,16 @@ class S3Origin:
         if response.head.status < 300 or response.head.status == 304:
             return misfit(uri, response.head)
         told = parse_error(response.body)
-        answer = Answer(response.head.status, dict(response.head.items()), told.code, told.message, told.region)
+        answer = Answer(
+            response.head.status,
+            dict(response.head.items()),
+            told.code,
+            told.message,
+            told.region,
+            told.request_id,
+            told.storage_class,
+            told.server_time,
+        )
         return refusal(uri, answer, asked_region=bucket.signer.target.region, listing=listing)
 
 

@@ -17,6 +17,13 @@ def test_error_documents() -> None:
         "eu-west-1",
         None,
     )
+    archived = b"<Error><Code>InvalidObjectState</Code><StorageClass>GLACIER</StorageClass></Error>"
+    assert parse_error(archived) == ErrorDocument("InvalidObjectState", storage_class="GLACIER")
+    skewed = (
+        b"<Error><Code>RequestTimeTooSkewed</Code><RequestTime>20260101T000000Z</RequestTime>"
+        b"<ServerTime>2026-01-01T03:00:00Z</ServerTime></Error>"
+    )
+    assert parse_error(skewed) == ErrorDocument("RequestTimeTooSkewed", server_time="2026-01-01T03:00:00Z")
     moved = b"<Error><Code>PermanentRedirect</Code><Endpoint>b.s3.eu-west-1.amazonaws.com</Endpoint></Error>"
     assert parse_error(moved) == ErrorDocument("PermanentRedirect", endpoint="b.s3.eu-west-1.amazonaws.com")
     of_sts = (

@@ -1,0 +1,53 @@
+"""Which permission a read needs, in the words of IAM: what a refusal without a reason names."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from asyncfetch.uris import Location
+
+# How S3 says who lacks what, where it does ("Access denied (403 Forbidden) errors", Amazon S3 User Guide).
+_SAID = re.compile(r"not authorized to perform: ([a-z0-9-]+:[A-Za-z*]+)(?: on resource: \"?(arn:[^\s\"]+))?")
+
+
+class Permission(NamedTuple):
+    """An action of IAM and the ARN of what it is done to."""
+
+    action: str
+    resource: str
+
+    def __str__(self) -> str:
+        return f"{self.action} on {self.resource}"
+
+
+def needed(location: Location, *, region: str | None = None, listing: bool = False) -> Permission:
+    """The permission to read an object, a version of one, or, when `listing`, the keys of a bucket.
+
+    See "Required permissions for Amazon S3 API operations" in its User Guide. `region` tells the partition.
+    """
+    if listing:
+        return Permission("s3:ListBucket", bucket_arn(location.container, region))
+    action = "s3:GetObject" if location.version is None else "s3:GetObjectVersion"
+    return Permission(action, _object_arn(location, region))
+
+
+def bucket_arn(bucket: str, region: str | None) -> str:
+    """The ARN of a bucket, or of the access point that is named in its place."""
+    if bucket.startswith("arn:"):
+        return bucket
+    partition = "aws-cn" if (region or "").startswith("cn-") else "aws"
+    partition = "aws-us-gov" if (region or "").startswith("us-gov-") else partition
+    return f"arn:{partition}:s3:::{bucket}"
+
+
+def said_to_lack(message: str | None) -> Permission | None:
+    """The permission that a server's own sentence names as missing."""
+    found = _SAID.search(message or "")
+    return Permission(found[1], found[2] or "the object") if found else None
+
+
+def _object_arn(location: Location, region: str | None) -> str:
+    joint = "/object/" if location.container.startswith("arn:") else "/"
+    return f"{bucket_arn(location.container, region)}{joint}{location.key}"
