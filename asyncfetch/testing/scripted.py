@@ -28,6 +28,12 @@ class Hold(NamedTuple):
     event: asyncio.Event | None = None
 
 
+class Pause(NamedTuple):
+    """A step of an answer: nothing more is sent for so many seconds."""
+
+    seconds: float
+
+
 class Ending(enum.Enum):
     """A step of an answer: how the server ends the connection. Without one it stays open for the next request."""
 
@@ -36,7 +42,7 @@ class Ending(enum.Enum):
     RESET = "by a TCP reset"
 
 
-Step = bytes | Hold | Ending
+Step = bytes | Hold | Pause | Ending
 Answer = bytes | Iterable[Step]
 
 
@@ -82,8 +88,8 @@ class ScriptedServer:
 
     `answers` are given in turn, one for each request on whichever connection it comes; or it is a function from the
     request to its answer. A request for which there is none is answered by a reset. An answer is bytes, or steps:
-    bytes are written one after another with a turn of the loop between them, `Hold` waits, `Ending` ends the
-    connection. Steps from a generator are drawn one by one, the next when the one before is done. `greeting` is an
+    bytes are written one after another with a turn of the loop between them, `Hold` and `Pause` wait, `Ending` ends
+    the connection. Steps from a generator are drawn one by one, the next when the one before is done. `greeting` is an
     answer given on each new connection before any request. `port` 0 is any free one.
 
     Entered, it has `host`, `port` and `url`. It counts: `requests` are those whose last byte has come, `connections`
@@ -256,7 +262,9 @@ class _Connection(asyncio.Protocol):
             if isinstance(step, Ending):
                 self.end(step)
                 return False
-            if isinstance(step, Hold):
+            if isinstance(step, Pause):
+                await asyncio.sleep(step.seconds)
+            elif isinstance(step, Hold):
                 await (step.event or asyncio.Event()).wait()
             else:
                 self._transport.write(step)
