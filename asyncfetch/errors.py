@@ -215,6 +215,13 @@ class TransferInterrupted(OriginError, ConnectionError):
     retryable = True
 
 
+class IntegrityError(OriginError):
+    """Raised when all bytes came, and they are not those that the origin's checksum is of."""
+
+    hint = "Something on the way, or the server's disk, changes bytes."
+    retryable = True
+
+
 class OriginTimeout(OriginError, TimeoutError):
     """Raised when the origin did not answer in time."""
 

@@ -23,7 +23,8 @@ class ObjectStat:
 
     `etag` is without quotes (a weak one keeps its `W/`), None where the origin has none. `version` is None on a
     bucket without versions. `last_modified` is aware, in UTC. `as_of`, in seconds since 1970, is set by a fetcher's
-    listing: the origin said this then or later, which spares a cached object its own check.
+    listing: the origin said this then or later, which spares a cached object its own check. `checksum`, such as
+    `"crc64nvme:<hex>"`, is set by the reading of a whole object where `NetworkPolicy` asks for it.
     """
 
     uri: str
@@ -32,6 +33,7 @@ class ObjectStat:
     version: str | None = None
     last_modified: datetime | None = None
     as_of: float | None = field(default=None, compare=False, repr=False)
+    checksum: str | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

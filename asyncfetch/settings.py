@@ -131,6 +131,10 @@ class NetworkPolicy:
     An object of `parts_from` bytes or more is read in parts of `part_size` bytes, several at once where the network
     would idle otherwise, and goes on from where it was when a connection breaks; `parts_from` None leaves every object
     to one connection.
+
+    `checksums` has whole objects held against the checksum that S3 keeps of them (CRC32, SHA1, SHA256, and with the
+    extra `checksums` CRC32C and CRC64NVME); `md5` against the ETag where that is one and no checksum is there. What
+    does not fit is fetched again, and in the end an `IntegrityError`.
     """
 
     concurrency: int = 64
@@ -139,6 +143,8 @@ class NetworkPolicy:
     attempts: int = 5
     parts_from: int | None = 16 * MIB
     part_size: int = 8 * MIB  # what AWS's own transfer managers take; ten round trips' worth at 85 MB/s and 10 ms
+    checksums: bool = False
+    md5: bool = False
 
     def __post_init__(self) -> None:
         _check_count(self.concurrency, "concurrency", 1, 10_000)

@@ -12,7 +12,7 @@ from asyncfetch.cache import digests, files
 from asyncfetch.cache.failures import explain
 from asyncfetch.cache.sinks import PIECE, Body
 from asyncfetch.cache.spill import create_file
-from asyncfetch.errors import FetcherClosed
+from asyncfetch.errors import FetcherClosed, IntegrityError
 from asyncfetch.settings import MIB
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from asyncfetch.cache.buffers import BufferPool
     from asyncfetch.cache.owner import Owner
     from asyncfetch.cache.writers import Writers
+    from asyncfetch.origins.checksums import Check
     from asyncfetch.settings import Digest
 
 _AHEAD = 2  # pieces of a part on their way to the disk, beside the one being filled
@@ -54,8 +55,13 @@ class PartedBody:
         windows: deque[memoryview],
         discard: Callable[[str], None],
         ended: Callable[[PartedBody], None],
+        check: Check | None = None,
     ) -> None:
-        """`windows` keeps memory to read back into, for all bodies; `ended` is called once this is whole or aborted."""
+        """`windows` keeps memory to read back into, for all bodies; `ended` is called once this is whole or aborted.
+
+        The whole body is held against `check`.
+        """
+        self._check = check
         self.size = size
         self._owner, self._algorithm, self._writers, self._loop = owner, algorithm, writers, loop
         self._pool, self._windows, self._discard, self._ended = pool, windows, discard, ended
@@ -69,6 +75,7 @@ class PartedBody:
         self._early: dict[int, int] = {}
         self._jobs = 0
         self._digest: str | None = None
+        self._mismatch: IntegrityError | None = None  # told at the end: no part can help it
         self._failure: Exception | None = None
         self._done: deque[tuple[PartSink, memoryview]] = deque()
         self._told = False  # the loop has been called, and has not looked yet
@@ -84,11 +91,13 @@ class PartedBody:
     async def finish(self) -> Body:
         """Waits until all is written and hashed, and names the body. All parts must have been flushed.
 
-        Raises `StorageFull` or `CacheUnusable`. After that, or cancelled, it is still to be aborted.
+        Raises `StorageFull`, `CacheUnusable` or `IntegrityError`. After that, or cancelled, it is still to be aborted.
         """
         if self._taken != self.size and self._failure is None:
             raise ValueError(f"{self._taken} of {self.size} bytes came")
         while self._failure is None:
+            if self._mismatch is not None:
+                raise self._mismatch
             if self._digest is not None:
                 self._landed()  # it may have been seen before the call that tells of the last pieces
                 digest, path, self._path = self._digest, self._path, ""
@@ -185,7 +194,7 @@ class PartedBody:
             self._hashing |= in_order
         files.write_at(descriptor, data, offset)
         if in_order:
-            self._hasher.update(data)
+            self._hash(data)
             self._hashed_up_to(offset + len(data))
         else:
             with self._lock:
@@ -219,12 +228,17 @@ class PartedBody:
             while at < stop and self._failure is None:
                 room = window[: stop - at]
                 files.read_at(self._descriptor, room, at)
-                self._hasher.update(room)
+                self._hash(room)
                 at += len(room)
         finally:
             self._windows.append(window)
         if at == stop:
             self._hashed_up_to(stop)
+
+    def _hash(self, data: memoryview) -> None:
+        self._hasher.update(data)
+        if self._check is not None:
+            self._check.update(data)
 
     def _hashed_up_to(self, stop: int) -> None:
         with self._lock:
@@ -232,7 +246,13 @@ class PartedBody:
         if stop == self.size:
             descriptor, self._descriptor = self._descriptor, -1
             files.close(descriptor)
-            self._digest = f"{self._algorithm}:{self._hasher.hexdigest()}"
+            try:
+                if self._check is not None:
+                    self._check.verify()
+            except IntegrityError as error:
+                self._mismatch = error
+            else:
+                self._digest = f"{self._algorithm}:{self._hasher.hexdigest()}"
 
     def _tell(self) -> None:
         if not self._told:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from asyncfetch.cache.digests import digest_of
 from asyncfetch.cache.spill import PIECES
+from asyncfetch.origins import check_of
 from asyncfetch.settings import KIB, MIB
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from asyncfetch.cache.spill import Spill
     from asyncfetch.objects import ObjectStat
     from asyncfetch.origins import Sink
+    from asyncfetch.origins.checksums import Check
     from asyncfetch.settings import Digest
 
     # Gets what an origin says of an object, and at which of its bytes the body begins; may give another sink for it.
@@ -67,7 +69,7 @@ class SinkParts(NamedTuple):
 
     pool: BufferPool
     algorithm: Digest
-    begin_spill: Callable[[], Spill]
+    begin_spill: Callable[[Check | None], Spill]
     discard: Callable[[str], None]
 
 
@@ -77,9 +79,11 @@ class BodySink:
     A body whose length is announced and at most `SMALL` lies in one buffer of about that size. Others fill pieces of
     512 KiB, which threads hash and write to a temporary file while the next are filled; one that ends within its first
     piece stays in memory. At most `BODY_MEMORY` is held, provided that `drain` is asked before each `get_buffer`.
+
+    Where the origin tells a checksum, it is computed where the digest is.
     """
 
-    __slots__ = ("_buffer", "_ended", "_filled", "_on_head", "_on_length", "_parts", "_size", "_spill")
+    __slots__ = ("_buffer", "_check", "_ended", "_filled", "_on_head", "_on_length", "_parts", "_size", "_spill")
 
     def __init__(
         self, parts: SinkParts, *, on_length: Callable[[int], None] | None = None, on_head: OnHead | None = None
@@ -96,10 +100,13 @@ class BodySink:
         self._filled = 0  # bytes of the buffer
         self._size = 0  # bytes handed on before it
         self._spill: Spill | None = None
+        self._check: Check | None = None
         self._ended = False
 
     def begin(self, stat: ObjectStat, start: int) -> Sink:
         """Tells `on_head` what is about to come, and gives the sink that it wants this to go to."""
+        if stat.checksum is not None:
+            self._check = check_of(stat)
         return self if self._on_head is None else self._on_head(stat, start) or self
 
     def get_buffer(self, hint: int) -> memoryview:
@@ -130,7 +137,8 @@ class BodySink:
     async def finish(self) -> Body:
         """Ends the body and names it. One that stayed in memory is hashed here and now, without waiting.
 
-        Raises `StorageFull` or `CacheUnusable`. After that, or cancelled, the sink is still to be aborted.
+        Raises `StorageFull` or `CacheUnusable`, and `IntegrityError` where the origin's checksum is of other bytes.
+        After that, or cancelled, the sink is still to be aborted.
         """
         self._refuse_ended()
         parts, buffer, spill, filled = self._parts, self._buffer, self._spill, self._filled
@@ -140,6 +148,9 @@ class BodySink:
         if spill is None:
             buffer = buffer or parts.pool.take(0)
             view = buffer[:filled]
+            if self._check is not None:
+                self._check.update(view)
+                self._check.verify()
             body = Body(
                 digest_of(view, parts.algorithm), filled, view=view, release=functools.partial(parts.pool.give, buffer)
             )
@@ -173,7 +184,7 @@ class BodySink:
 
     def _hand_on(self, buffer: memoryview) -> None:
         if self._spill is None:
-            self._spill = self._parts.begin_spill()
+            self._spill = self._parts.begin_spill(self._check)
         self._spill.put(buffer, self._filled)
         self._size += self._filled
         self._filled = 0
@@ -190,17 +201,23 @@ class MemorySink:
     bytes are copied once more.
     """
 
-    __slots__ = ("_announced", "_begun", "_filled", "_on_length", "_piece", "_rest", "_room")
+    __slots__ = ("_announced", "_begun", "_check", "_filled", "_on_length", "_piece", "_rest", "_room")
 
     def __init__(self, *, on_length: Callable[[int], None] | None = None) -> None:
         """`on_length` is as for `BodySink`: raise in it to refuse a body before memory is taken for it."""
         self._on_length = on_length
+        self._check: Check | None = None
         self._begun = False
         self._announced = io.BytesIO()
         self._room = memoryview(b"")  # the memory of `_announced`, its first `_filled` bytes written
         self._filled = 0
         self._rest = io.BytesIO()
         self._piece = memoryview(b"")  # on the way to `_rest`
+
+    def begin(self, stat: ObjectStat, start: int) -> Sink:
+        """Takes note of the checksum, where the origin tells one."""
+        self._check = check_of(stat)
+        return self
 
     def get_buffer(self, hint: int) -> memoryview:
         """Room for the next bytes, never empty, nor longer than a `hint` above 0. Dead after the next call."""
@@ -224,7 +241,7 @@ class MemorySink:
             self._rest.write(self._piece[:count])
 
     def finish(self) -> bytes:
-        """Ends the body and returns it."""
+        """Ends the body and returns it. Raises `IntegrityError` where the origin's checksum is of other bytes."""
         self._tell(self._filled + self._rest.tell())
         announced, self._room = self._announced, memoryview(b"")
         try:
@@ -233,7 +250,12 @@ class MemorySink:
             value = bytes(announced.getbuffer()[: self._filled])
         else:
             value = announced.getvalue()
-        return value + self._rest.getvalue() if self._rest.tell() else value
+        if self._rest.tell():
+            value += self._rest.getvalue()
+        if self._check is not None:
+            self._check.update(memoryview(value))
+            self._check.verify()
+        return value
 
     def _begin(self, length: int) -> None:
         if length >= 0:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from asyncfetch.cache import digests, files
 from asyncfetch.cache.failures import explain
-from asyncfetch.errors import FetcherClosed
+from asyncfetch.errors import FetcherClosed, IntegrityError
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from asyncfetch.cache.owner import Owner
     from asyncfetch.cache.writers import Writers
+    from asyncfetch.origins.checksums import Check
     from asyncfetch.settings import Digest
 
 PIECES = 4  # of a body in memory at once: one being filled, the others on their way to the disk
@@ -40,8 +41,13 @@ class Spill:
         *,
         give_back: Callable[[memoryview], None],
         ended: Callable[[Spill], None],
+        check: Check | None = None,
     ) -> None:
-        """`give_back` gets each piece when it is written, `ended` the spill itself once it was sealed or aborted."""
+        """`give_back` gets each piece when it is written, `ended` the spill itself once it was sealed or aborted.
+
+        The whole body is held against `check`.
+        """
+        self._check = check
         self._owner, self._algorithm, self._writers, self._loop = owner, algorithm, writers, loop
         self._give_back, self._ended = give_back, ended
         self._lock = threading.Lock()
@@ -73,7 +79,7 @@ class Spill:
     async def seal(self) -> tuple[str, str]:
         """Waits until all is written, and returns the digest and the path of the file, which is now the caller's.
 
-        Raises `StorageFull` or `CacheUnusable`. After that, or cancelled, it is still to be aborted.
+        Raises `StorageFull`, `CacheUnusable` or `IntegrityError`. After that, or cancelled, it is still to be aborted.
         """
         self._start(sealed=True)
         while self._failure is None:
@@ -122,6 +128,9 @@ class Spill:
             except OSError as error:
                 self._failure = explain(error, self._path)
                 self._drop()
+            except IntegrityError as error:
+                self._failure = error
+                self._drop()
             if not self._told:
                 self._told = True
                 with contextlib.suppress(RuntimeError):  # the loop was closed over it: nobody is left to be told
@@ -145,6 +154,8 @@ class Spill:
             if self._failure is None:
                 data = piece[:count]
                 self._hasher.update(data)
+                if self._check is not None:
+                    self._check.update(data)
                 if self._descriptor < 0:
                     self._path = self._owner.new_path()
                     self._path, self._descriptor = create_file(self._owner, self._path)
@@ -157,6 +168,8 @@ class Spill:
         if self._failure is None:
             descriptor, self._descriptor = self._descriptor, -1
             files.close(descriptor)
+            if self._check is not None:
+                self._check.verify()
             self._digest = f"{self._algorithm}:{self._hasher.hexdigest()}"
 
     def _drop(self) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from asyncfetch.cache.sinks import Body, OnHead
     from asyncfetch.cache.thread import Command
     from asyncfetch.errors import AsyncfetchError
+    from asyncfetch.origins.checksums import Check
     from asyncfetch.settings import CachePolicy
 
 _T = TypeVar("_T")
@@ -121,8 +122,8 @@ class Cache:
         self._refuse_closed()
         return BodySink(self._parts, on_length=on_length, on_head=on_head)
 
-    def parted(self, size: int) -> PartedBody:
-        """Begins a body of known size, above 0, whose parts come at the same time."""
+    def parted(self, size: int, *, check: Check | None = None) -> PartedBody:
+        """Begins a body of known size, above 0, whose parts come at the same time, all held against `check`."""
         self._refuse_closed()
         body = PartedBody(
             size,
@@ -133,6 +134,7 @@ class Cache:
             pool=self._pool,
             windows=self._windows,
             discard=self.discard,
+            check=check,
             ended=self._spills.discard,
         )
         self._spills.add(body)
@@ -275,7 +277,7 @@ class Cache:
             self._index.remove_others()
         return CacheStats(*objects, *blobs)
 
-    def _begin_spill(self) -> Spill:
+    def _begin_spill(self, check: Check | None) -> Spill:
         self._refuse_closed()
         spill = Spill(
             self._owner,
@@ -283,6 +285,7 @@ class Cache:
             self._writers,
             self._loop,
             give_back=self._pool.give,
+            check=check,
             ended=self._spills.discard,
         )
         self._spills.add(spill)

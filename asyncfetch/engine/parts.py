@@ -11,9 +11,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from asyncfetch.cache import PART_MEMORY
 from asyncfetch.engine.lanes import Errand
-from asyncfetch.errors import ObjectNotFound, PreconditionFailed, RangeNotSatisfiable, TransferInterrupted
+from asyncfetch.errors import (
+    IntegrityError,
+    ObjectNotFound,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    TransferInterrupted,
+)
 from asyncfetch.objects import ObjectStat
-from asyncfetch.origins import ByteRange
+from asyncfetch.origins import ByteRange, check_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -75,8 +81,8 @@ class Unranged(Changed):
     """Raised by a sink when the origin begins somewhere else than it was asked to."""
 
 
-# How it shows that an object is not the one that was begun, or that its origin cannot do ranges.
-STALE = (Changed, PreconditionFailed, RangeNotSatisfiable, ObjectNotFound)
+# How it shows that the parts are not of the object that was begun, or that its origin cannot do ranges.
+STALE = (Changed, PreconditionFailed, RangeNotSatisfiable, ObjectNotFound, IntegrityError)
 
 
 class Outcome(NamedTuple):
@@ -121,7 +127,7 @@ class Parts:
         self._urgent = urgent
         self._ended = ended
         self._plan = Plan(stat.size, part_size)
-        self._body: PartedBody = cache.parted(stat.size)
+        self._body: PartedBody = cache.parted(stat.size, check=check_of(stat))
         self._first = self._part()
         self._first_flies = True
         self._helpers: set[_Helper] = set()
@@ -203,7 +209,11 @@ class Parts:
         if not self._plan.over:
             self._recruit(leaving=1)
         elif not (self._first_flies or self._helpers or self._over):
-            body = await self._body.finish()
+            try:
+                body = await self._body.finish()
+            except IntegrityError as error:  # no part is known to be the wrong one
+                self.fail(error)
+                return
             self._over = True
             self._ended(Outcome(body))
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from asyncfetch.origins.base import ByteRange, Origin, Sink
 
 if TYPE_CHECKING:
+    from asyncfetch.objects import ObjectStat
+    from asyncfetch.origins.checksums import Check
     from asyncfetch.settings import Settings
 
-__all__ = ["ByteRange", "Origin", "Sink", "open_origins"]
+__all__ = ["ByteRange", "Origin", "Sink", "check_of", "open_origins"]
 
 
 def open_origins(settings: Settings) -> dict[str, Origin]:
@@ -24,3 +26,12 @@ def open_origins(settings: Settings) -> dict[str, Origin]:
     web = HTTPOrigin(settings)
     s3 = S3Origin(settings, partial(BotoOrigin, settings))
     return {"s3": s3, "file": FileOrigin(), "https": web, "http": web}
+
+
+def check_of(stat: ObjectStat) -> Check | None:
+    """A check for the body of an object about to come, None where its origin told no checksum."""
+    if stat.checksum is None:
+        return None
+    from asyncfetch.origins.checksums import Check  # here, for few ask for it, and the import takes 1 ms
+
+    return Check(stat.uri, stat.checksum)

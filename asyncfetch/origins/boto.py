@@ -12,6 +12,7 @@ from asyncfetch.errors import FetcherClosed, InvalidURI, PreconditionFailed, Tra
 from asyncfetch.objects import NotModified, ObjectStat
 from asyncfetch.origins.base import ByteRange, Sink, deliver, introduce
 from asyncfetch.origins.boto_errors import answer_of, translated
+from asyncfetch.origins.checksums import told_checksum
 from asyncfetch.origins.endpoints import check_private, endpoint_of, rule_options
 from asyncfetch.origins.headers import check_range, clip_range, read_content_range, read_etag, write_etag
 from asyncfetch.uris import Location
@@ -73,8 +74,11 @@ class BotoOrigin:
         Conditions and ranges hold also where the server pays them no heed.
         """
         request, uri = self._request(location), str(location)
+        network = self._settings.network
         if range is not None:
             request["Range"] = str(check_range(range))
+        elif network.checksums:
+            request["ChecksumMode"] = "ENABLED"
         if if_match is not None:
             request["IfMatch"] = write_etag(if_match)
         if if_none_match is not None:
@@ -93,7 +97,12 @@ class BotoOrigin:
                     return NotModified(uri)
                 if if_match is not None and etag is not None and etag != if_match:
                     raise PreconditionFailed(uri, "the object has changed", status=200)
-                return _stat(uri, answer, await _pour(uri, answer, sink, range))
+                checksum: str | None = None
+                if range is None and (network.checksums or network.md5):
+                    # botocore would hold the body against it as well, if its very end were read.
+                    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+                    checksum = told_checksum(headers.get, etag, checksums=network.checksums, md5=network.md5)
+                return await _pour(uri, answer, sink, range, checksum)
 
     async def list(
         self, prefix: Location, *, recursive: bool = True, start_after: str | None = None
@@ -249,8 +258,8 @@ async def _ask_again(client: Any, request: dict[str, Any], refused: Exception) -
     return answer
 
 
-async def _pour(uri: str, answer: Any, sink: Sink, wanted: ByteRange | None) -> int:
-    """Puts a body into a sink, checked against what was announced and asked for. Returns the whole object's size."""
+async def _pour(uri: str, answer: Any, sink: Sink, wanted: ByteRange | None, checksum: str | None) -> ObjectStat:
+    """Puts a body into a sink, checked against what was announced and asked for. Returns the whole object's stat."""
     length: int | None = answer.get("ContentLength")
     size, first, last = length, 0, length
     if answer["ResponseMetadata"]["HTTPStatusCode"] == 206 or answer.get("ContentRange"):  # rclone sends it with a 200
@@ -259,7 +268,7 @@ async def _pour(uri: str, answer: Any, sink: Sink, wanted: ByteRange | None) -> 
         first, last = wanted if length is None else clip_range(wanted, length, uri)
     if size is not None:
         start = wanted.start if wanted is not None and first == 0 else 0
-        sink = introduce(sink, _stat(uri, answer, size), start)
+        sink = introduce(sink, _stat(uri, answer, size, checksum), start)
     at, left = 0, -1 if length is None or last is None else last - first
     while length is None or last is None or at < last:
         with translated(uri):
@@ -273,7 +282,7 @@ async def _pour(uri: str, answer: Any, sink: Sink, wanted: ByteRange | None) -> 
             left -= len(piece) if left > 0 else 0
     if size is None and wanted is not None:
         clip_range(wanted, at, uri)
-    return at if size is None else size
+    return _stat(uri, answer, at if size is None else size, checksum)
 
 
 def _check_partial(uri: str, answer: Any, wanted: ByteRange) -> int:
@@ -286,7 +295,7 @@ def _check_partial(uri: str, answer: Any, wanted: ByteRange) -> int:
     raise TransferInterrupted(uri, f"the origin answered with another range ({answer.get('ContentRange')})")
 
 
-def _stat(uri: str, answer: Any, size: int) -> ObjectStat:
+def _stat(uri: str, answer: Any, size: int, checksum: str | None = None) -> ObjectStat:
     modified = answer.get("LastModified")
     return ObjectStat(
         uri,
@@ -294,6 +303,7 @@ def _stat(uri: str, answer: Any, size: int) -> ObjectStat:
         etag=read_etag(answer.get("ETag")),
         version=answer.get("VersionId"),
         last_modified=modified and modified.astimezone(UTC),
+        checksum=checksum,
     )
 
 

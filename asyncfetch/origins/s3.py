@@ -6,6 +6,7 @@ import asyncio
 import copy
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncfetch import http
@@ -20,6 +21,7 @@ from asyncfetch.errors import (
 )
 from asyncfetch.objects import NotModified, ObjectStat
 from asyncfetch.origins.answers import Glance, Question, Reading, ask, misfit, told_size
+from asyncfetch.origins.checksums import CHECKSUM_MODE, load_checksums, told_checksum
 from asyncfetch.origins.credentials import CredentialSource
 from asyncfetch.origins.endpoints import NotNative, Reached, environment_region, resolve
 from asyncfetch.origins.headers import USER_AGENT, customer_key_headers, read_date, read_etag
@@ -103,6 +105,10 @@ class S3Origin:
             read_timeout=network.read_timeout,
             max_connections=network.concurrency,
         )
+        # Of a whole object, what its answer tells and is asked to tell.
+        checked = network.checksums or network.md5
+        self._stat_whole = partial(_stat, checksums=network.checksums, md5=network.md5) if checked else _stat
+        self._ask_whole = [CHECKSUM_MODE] if network.checksums else []
         self._make_reference = make_reference
         self._reference: BotoOrigin | None = None
         self._buckets: dict[str, _Bucket | None] = {}  # None: the reference serves it
@@ -146,7 +152,10 @@ class S3Origin:
         if bucket is None:
             return await self._refer().read(location, sink, range=range, if_match=if_match, if_none_match=if_none_match)
         uri = _named(location)
-        reading = Reading(uri, sink, range, if_match, if_none_match, _etag, _stat)
+        make_stat = self._stat_whole if range is None else _stat
+        reading = Reading(uri, sink, range, if_match, if_none_match, _etag, make_stat)
+        if self._ask_whole and range is None:
+            reading.headers = [*(reading.headers or ()), *self._ask_whole]
         response = await self._ask(bucket, reading, location.key, _version(location))
         head = response.head
         if reading.unchanged or (head.status == 304 and if_none_match is not None):
@@ -318,6 +327,8 @@ class S3Origin:
         return bucket
 
     async def _resolve(self, name: str, access: Access, region: str | None) -> Reached | NotNative:
+        if self._ask_whole:
+            await asyncio.to_thread(load_checksums)
         return await asyncio.to_thread(resolve, name, access, region)
 
     def _refer(self) -> BotoOrigin:
@@ -366,14 +377,15 @@ def _etag(head: ResponseHead) -> str | None:
     return read_etag(head.get("etag"))
 
 
-def _stat(uri: str, head: ResponseHead, size: int | None) -> ObjectStat:
+def _stat(uri: str, head: ResponseHead, size: int | None, *, checksums: bool = False, md5: bool = False) -> ObjectStat:
     if size is None:
         raise TransferInterrupted(uri, "the origin did not say how large the object is")
-    version = head.get("x-amz-version-id")
+    version, etag = head.get("x-amz-version-id"), _etag(head)
     return ObjectStat(
         uri,
         size,
-        etag=_etag(head),
+        etag=etag,
         version=None if version == "null" else version,
         last_modified=read_date(head.get("last-modified")),
+        checksum=told_checksum(head.get, etag, checksums=checksums, md5=md5) if checksums or md5 else None,
     )

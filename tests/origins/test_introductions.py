@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from asyncfetch.origins import ByteRange, Sink, open_origins
-from asyncfetch.settings import Access, Settings
+from asyncfetch.settings import Access, NetworkPolicy, Settings
 from asyncfetch.testing import RawRequest, ScriptedServer
 from asyncfetch.uris import Location, parse
 
@@ -74,11 +74,11 @@ def serve(*, ranges: bool = True, length: bool = True) -> Any:
     return answer
 
 
-def origin_of(kind: str, server: ScriptedServer) -> tuple[Origin, Location]:
+def origin_of(kind: str, server: ScriptedServer, network: NetworkPolicy | None = None) -> tuple[Origin, Location]:
     access = Access(
         endpoint_url=server.url, anonymous=True, region="us-east-1", origin="boto" if kind == "boto" else "native"
     )
-    origins = open_origins(Settings(access=access))
+    origins = open_origins(Settings(access=access, network=network or NetworkPolicy()))
     if kind == "http":
         return origins["http"], parse(f"{server.url}/bucket/key")
     return origins["s3"], Location("s3", "bucket", "key")
