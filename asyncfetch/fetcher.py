@@ -18,7 +18,7 @@ from asyncfetch.errors import FetcherClosed, ForeignUse, ObjectNotFound, UsageEr
 from asyncfetch.objects import Entry, Image, Stats
 from asyncfetch.origins import ByteRange, open_origins
 from asyncfetch.settings import Settings, parse_size
-from asyncfetch.streams import EntryRun, ImageRun, Listing, Stream, read_name, split
+from asyncfetch.streams import Branches, EntryRun, ImageRun, Listing, PagesAhead, Stream, read_name, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -275,16 +275,26 @@ class Fetcher:
             return entry.digest
         return await engine.loop.run_in_executor(None, digest_file, entry.filename, self.settings.cache.digest)
 
-    def list(self, prefix: Name, *, recursive: bool = True) -> Listing:
+    def list(self, prefix: Name, *, recursive: bool = True, parallel: int = 1) -> Listing:
         """Lists the objects whose keys begin with a prefix, as an async iterator of `ObjectStat`.
 
         Not recursive, what lies behind the next `/` is one stat whose URI ends with `/` and whose size is 0. A prefix
         without objects gives nothing. The listing can itself be the sources of a stream, and then spares its objects
         their revalidation.
+
+        `parallel` is how many requests an S3 prefix is listed by at once, where what lies under it is spread over
+        slashes; the order stays that of the keys. Up to three pages of 1,000 objects for each are held, and small
+        branches cost requests that a plain listing does not need. It changes nothing for directories, for listings that
+        are not recursive, and for prefixes without slashes.
         """
         engine = self._engine()
+        if isinstance(parallel, bool) or not isinstance(parallel, int) or not 1 <= parallel <= 1_000:
+            raise UsageError(f"parallel must be a whole number from 1 to 1000, not {parallel!r}")
         location = read_name(prefix).location
-        return Listing(engine, Pages(engine.origin(location), location, recursive=recursive))
+        origin = engine.origin(location)
+        if parallel > 1 and recursive and location.scheme == "s3":
+            return Listing(Branches(engine, origin, location, parallel))
+        return Listing(PagesAhead(engine, Pages(origin, location, recursive=recursive)))
 
     # Many objects
 

@@ -232,12 +232,14 @@ async def test_stat_and_list(bucket: Bucket, cache_dir: Path) -> None:
 
 
 async def test_a_listing_of_many_pages_is_whole(bucket: Bucket, cache_dir: Path) -> None:
-    keys = [f"many/{index:05d}" for index in range(1_105)]
+    keys = [f"many/{index % 3}/{index:05d}" for index in range(1_105)]
     bucket.client.put_object(Bucket=bucket.name, Key="seed", Body=b"x")
     for key in keys:
         bucket.put(key, b"x")
     async with Fetcher(cache_dir=cache_dir) as fetcher:
-        assert [stat.uri async for stat in fetcher.list(bucket.uri("many/"))] == [bucket.uri(key) for key in keys]
+        for parallel in (1, 4):
+            listed = [stat.uri async for stat in fetcher.list(bucket.uri("many/"), parallel=parallel)]
+            assert listed == [bucket.uri(key) for key in sorted(keys)]
 
 
 async def test_failures_stand_in_their_places(bucket: Bucket, cache_dir: Path) -> None:

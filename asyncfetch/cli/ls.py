@@ -14,6 +14,9 @@ def ls(
     options: Options,
     uri: Annotated[str, typer.Argument(help="A bucket, a prefix, or a directory.")],
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Also what lies behind slashes.")] = False,
+    parallel: Annotated[
+        int, typer.Option("--parallel", help="Requests at once, of a recursive listing.", metavar="N")
+    ] = 1,
     readable: Annotated[bool, typer.Option("--human", "-H", help="Sizes such as 1.2 MB.")] = False,
 ) -> None:
     """List objects: date, size and URI, one a line; what ends with a slash can be listed further."""
@@ -21,7 +24,7 @@ def ls(
     async def run() -> None:
         count = 0
         async with options.fetcher() as fetcher:
-            async for stat in fetcher.list(uri, recursive=recursive):
+            async for stat in fetcher.list(uri, recursive=recursive, parallel=parallel):
                 count += 1
                 if options.json:
                     options.out(

@@ -1,16 +1,18 @@
 """The engine room: single flight, byte credits, lanes to the origins, retries, and the clocks of it all."""
 
-from asyncfetch.engine.calls import ListCall, Pages, RangeCall, StatCall
+from asyncfetch.engine.calls import PAGE, ListCall, PageCall, Pages, RangeCall, StatCall
 from asyncfetch.engine.engine import Engine
 from asyncfetch.engine.flights import Crash, Landed, Ticket
 from asyncfetch.engine.meter import Snapshot, judge
 from asyncfetch.engine.singles import decode, land, read_blob
 
 __all__ = [
+    "PAGE",
     "Crash",
     "Engine",
     "Landed",
     "ListCall",
+    "PageCall",
     "Pages",
     "RangeCall",
     "Snapshot",

@@ -14,7 +14,7 @@ from asyncfetch.objects import ObjectStat
 from asyncfetch.uris import parse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from typing import Self
 
     from asyncfetch.engine.lanes import Lanes
@@ -75,6 +75,10 @@ class Call(Errand, Generic[T]):
             lanes.give_up(self)
             raise
 
+    def then(self, callback: Callable[[asyncio.Future[T]], None]) -> None:
+        """Has a callback called with the result, a future that is done."""
+        self._result.add_done_callback(callback)
+
     def give_up(self, lanes: Lanes) -> None:
         """Ends it. Who waits for the result all the same gets `FetcherClosed`."""
         lanes.give_up(self)
@@ -125,14 +129,18 @@ PAGE_MEMORY = 1 << 20  # about twice what a page of 1,000 long keys weighs
 class Pages:
     """A listing under way, taken a page at a time; one that broke is taken up again behind the last key that came."""
 
-    __slots__ = ("_began", "_iterator", "_last", "_location", "_origin", "_recursive", "ended")
+    __slots__ = ("_after", "_began", "_iterator", "_last", "_location", "_most", "_origin", "_recursive", "ended")
 
-    def __init__(self, origin: Origin, location: Location, *, recursive: bool) -> None:
+    def __init__(
+        self, origin: Origin, location: Location, *, recursive: bool, after: str | None = None, most: int = PAGE
+    ) -> None:
         self.ended = False
         self._origin = origin
         self._location = location
         self._recursive = recursive
         self._began = 0.0
+        self._after = after
+        self._most = most
         self._iterator: AsyncIterator[ObjectStat] | None = None
         self._last: ObjectStat | None = None
 
@@ -145,7 +153,7 @@ class Pages:
         if self._iterator is None:
             # Whatever an origin reads ahead, nothing that it says is older than the listing's beginning.
             self._began = self._began or time.time()
-            after = None if self._last is None else parse(self._last.uri).key
+            after = self._after if self._last is None else parse(self._last.uri).key
             self._iterator = self._origin.list(self._location, recursive=self._recursive, start_after=after)
         page: list[ObjectStat] = []
         try:
@@ -155,7 +163,7 @@ class Pages:
                     page.append(
                         ObjectStat(stat.uri, stat.size, stat.etag, stat.version, stat.last_modified, self._began)
                     )
-                if len(page) == PAGE:
+                if len(page) == self._most:
                     break
             else:
                 self.ended = True
@@ -188,3 +196,31 @@ class ListCall(Call[list[ObjectStat]]):
 
     async def ask(self) -> list[ObjectStat]:
         return await self._pages.read()
+
+
+class PageCall(Call[tuple[list[ObjectStat], bool]]):
+    """Asks for one page of a listing, at most `most` objects behind a key, and whether they are known to be the last.
+
+    Nothing stays open between it and the call for the next page.
+    """
+
+    __slots__ = ("_after", "_most", "_recursive")
+
+    def __init__(
+        self, origin: Origin, location: Location, *, recursive: bool, after: str | None, most: int = PAGE
+    ) -> None:
+        super().__init__(origin, location)
+        self._recursive = recursive
+        self._after = after
+        self._most = most
+
+    @property
+    def need(self) -> int:
+        return PAGE_MEMORY
+
+    async def ask(self) -> tuple[list[ObjectStat], bool]:
+        pages = Pages(self.origin, self.location, recursive=self._recursive, after=self._after, most=self._most)
+        try:
+            return await pages.read(), pages.ended
+        finally:
+            await pages.aclose()

@@ -1,9 +1,10 @@
 """Streams: sources in, items out, in the order of the plan or of completion."""
 
+from asyncfetch.streams.branches import Branches
 from asyncfetch.streams.images import ImageRun
-from asyncfetch.streams.listing import Listing
+from asyncfetch.streams.listing import Listing, PagesAhead
 from asyncfetch.streams.run import EntryRun, Run
 from asyncfetch.streams.sources import read_name, split
 from asyncfetch.streams.stream import Stream
 
-__all__ = ["EntryRun", "ImageRun", "Listing", "Run", "Stream", "read_name", "split"]
+__all__ = ["Branches", "EntryRun", "ImageRun", "Listing", "PagesAhead", "Run", "Stream", "read_name", "split"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from asyncfetch.errors import UsageError
 
@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from asyncfetch.objects import ObjectStat
 
 
+class PageSource(Protocol):
+    """Where a listing takes its pages from, in order."""
+
+    async def next(self) -> list[ObjectStat] | None:
+        """The next page, None behind the last one. Cancelled, it has taken nothing."""
+        ...
+
+    async def aclose(self) -> None:
+        """Ends what is under way; who waits for a page gets `FetcherClosed`."""
+        ...
+
+
 class Listing:
     """An async iterator over the objects under a prefix, made by a fetcher.
 
@@ -23,11 +35,9 @@ class Listing:
     One task at a time may take objects.
     """
 
-    def __init__(self, engine: Engine, pages: Pages) -> None:
-        self._engine = engine
-        self._pages = pages
+    def __init__(self, source: PageSource) -> None:
+        self._source = source
         self._page: deque[ObjectStat] = deque()
-        self._call: ListCall | None = None
         self._waiting = False
         self._closed = False
 
@@ -39,33 +49,26 @@ class Listing:
         if self._waiting:
             raise UsageError("A listing has one consumer at a time", remedy="Make a listing for each task.")
         while not self._page:
-            if self._closed or (self._pages.ended and self._call is None):
+            if self._closed:
                 raise StopAsyncIteration
-            if self._call is None:
-                self._call = self._pages.next().begin(self._engine.lanes)
             self._waiting = True
             try:
-                page = await self._call.wait()
+                page = await self._source.next()
             except Exception:
                 self._closed = True
                 raise
             finally:
                 self._waiting = False
+            if page is None:
+                raise StopAsyncIteration
             self._page.extend(page)
-            self._call = None if self._pages.ended else self._pages.next().begin(self._engine.lanes)
         return self._page.popleft()
 
     async def aclose(self) -> None:
-        """Ends the listing, a request under way included."""
+        """Ends the listing, requests under way included."""
         self._closed = True
         self._page.clear()
-        call, self._call = self._call, None
-        if call is not None:
-            flying = call.lane is not None
-            call.give_up(self._engine.lanes)
-            if flying:  # the generator ends by the cancellation
-                return
-        await self._pages.aclose()
+        await self._source.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -74,3 +77,32 @@ class Listing:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+class PagesAhead:
+    """The pages of one listing, of which the next is asked for when the one before is taken."""
+
+    def __init__(self, engine: Engine, pages: Pages) -> None:
+        self._engine = engine
+        self._pages = pages
+        self._call: ListCall | None = None
+
+    async def next(self) -> list[ObjectStat] | None:
+        """The next page, None behind the last one. Raises what the origin answered, and `FetcherClosed`."""
+        if self._call is None:
+            if self._pages.ended:
+                return None
+            self._call = self._pages.next().begin(self._engine.lanes)
+        page = await self._call.wait()
+        self._call = None if self._pages.ended else self._pages.next().begin(self._engine.lanes)
+        return page
+
+    async def aclose(self) -> None:
+        """Ends the request under way."""
+        call, self._call = self._call, None
+        if call is not None:
+            flying = call.lane is not None
+            call.give_up(self._engine.lanes)
+            if flying:  # the generator ends by the cancellation
+                return
+        await self._pages.aclose()

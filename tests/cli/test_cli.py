@@ -104,7 +104,7 @@ def test_an_unknown_command_is_wrong_use() -> None:
 def test_ls_flat_recursive_human_and_json(bucket: Bucket) -> None:
     flat = asyncfetch("ls", bucket.uri()).out.decode().splitlines()
     assert [line.split()[-1] for line in flat] == [bucket.uri("dir/"), bucket.uri("top.txt")]
-    deep = asyncfetch("ls", bucket.uri(), "--recursive", "--human").out.decode().splitlines()
+    deep = asyncfetch("ls", bucket.uri(), "--recursive", "--human", "--parallel", "4").out.decode().splitlines()
     assert len(deep) == 6
     assert deep[1].split()[2:4] == ["2", "kB"]
     told = [json.loads(line) for line in asyncfetch("ls", bucket.uri("dir/"), "--json").out.splitlines()]
