@@ -10,12 +10,30 @@ import pytest
 from asyncfetch.testing import EmbeddedS3
 from tests.objects import Bucket
 from tests.servers import rclone_s3
+from tests.soak import LONG, SECONDS, SHORT, Soak
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.servers import RunningServer, Server
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="repeat the tests at random moments many more times")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--soak"):
+        for item in items:
+            if "soak" in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.timeout(SECONDS))
+
+
+@pytest.fixture(scope="session")
+def soak(pytestconfig: pytest.Config) -> Soak:
+    """How often to do what is done again and again."""
+    return LONG if pytestconfig.getoption("--soak") else SHORT
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,7 @@ from asyncfetch import Entry, Fetcher, Image, Stream
 from asyncfetch.testing import photographs
 from tests.leaks import Held, census, temporary_files
 from tests.objects import Bucket
+from tests.soak import Soak
 
 
 @pytest.fixture
@@ -235,7 +236,7 @@ async def test_cancelling_the_leaving_still_leaves(uris: list[str], cache_dir: P
     await _settles_to(before)
 
 
-async def test_random_moments(uris: list[str], cache_dir: Path) -> None:
+async def test_random_moments(uris: list[str], cache_dir: Path, soak: Soak) -> None:
     chance = random.Random(0)
     await _use(breaks, uris, cache_dir)
     before = census()
@@ -245,7 +246,7 @@ async def test_random_moments(uris: list[str], cache_dir: Path) -> None:
             async for image in fetcher.images(uris, on_error="skip", order=chance.choice(["input", "completion"])):
                 await fetcher.fetch(image.uri, cache=chance.random() < 0.5)
 
-        for _ in range(40):
+        for _ in range(soak.cancellations):
             task = asyncio.create_task(work())
             for _ in range(chance.randrange(200)):
                 await asyncio.sleep(0)

@@ -22,6 +22,7 @@ from asyncfetch.settings import MIB, NetworkPolicy
 from asyncfetch.testing import Ending, Hold, RawRequest, ScriptedServer
 from tests.leaks import census, temporary_files
 from tests.objects import Bucket
+from tests.soak import Soak
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -473,7 +474,7 @@ async def test_attempts_of_a_part_are_bounded(cache_dir: Path) -> None:
 # Whoever leaves, leaves nothing.
 
 
-async def test_cancelled_at_any_moment_nothing_is_left(cache_dir: Path) -> None:
+async def test_cancelled_at_any_moment_nothing_is_left(cache_dir: Path, soak: Soak) -> None:
     shop, chance = Shop(NOISE[:LARGE]), random.Random(5)
 
     def break_some(request: RawRequest) -> Answer | None:
@@ -487,7 +488,7 @@ async def test_cancelled_at_any_moment_nothing_is_left(cache_dir: Path) -> None:
         await server.until(lambda: server.open == 0)
         before = census()
         async with opened(server, cache_dir, network=policy(attempts=50)) as fetcher:
-            for index in range(60):
+            for index in range(soak.part_cancellations):
                 asked = len(shop.seen)
                 task = asyncio.create_task(fetcher.fetch(f"{URI}-{index}"))
                 await server.until(lambda asked=asked, task=task: len(shop.seen) > asked or task.done())  # type: ignore[misc]

@@ -1,0 +1,18 @@
+"""How long the tests soak that do one thing again and again at random moments: short by default, long with `--soak`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Soak(NamedTuple):
+    """Counts of rounds."""
+
+    cancellations: int  # of a stream of images, at a random moment
+    part_cancellations: int  # of an object that comes in parts
+    kills: int  # of processes that share a cache
+
+
+SHORT = Soak(cancellations=40, part_cancellations=60, kills=40)
+LONG = Soak(cancellations=500, part_cancellations=500, kills=1000)
+SECONDS = 1800  # that one test may take when it soaks long
