@@ -25,6 +25,7 @@ ROWS: dict[str, Row] = {
     for row in (
         us.ROW,
         us.FILES,
+        us.REFERENCE,
         aioboto.ROW,
         boto.ROW,
         s5cmd.ROW,

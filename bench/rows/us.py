@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.keep import Kept
 from bench.names import REGION
@@ -19,15 +19,17 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def _open(job: Job, *, doing: Mapping[str, Doing]) -> AsyncIterator[Callable[[], Awaitable[Work]]]:
+async def _open(
+    job: Job, *, doing: Mapping[str, Doing], origin: Literal["native", "boto"] = "native"
+) -> AsyncIterator[Callable[[], Awaitable[Work]]]:
     work = doing[job.workload]
     warm = job.workload in ("warm-entries", "warm-bytes", "images-warm")
     if warm:
-        async with _fetcher(job) as fetcher:
+        async with _fetcher(job, origin) as fetcher:
             report = await fetcher.prefetch(_uris(job, job.keys))
             if report.failed:
                 raise RuntimeError(f"the cache could not be filled: {report.failures[0].exception!r}")
-    async with _fetcher(job, revalidate="never") if warm else _fetcher(job) as fetcher:
+    async with _fetcher(job, origin, revalidate="never") if warm else _fetcher(job, origin) as fetcher:
         if job.workload != "list":
             await fetcher.fetch(_uris(job, job.warm_up_keys[:1])[0])
         if job.workload.startswith("images"):
@@ -37,10 +39,11 @@ async def _open(job: Job, *, doing: Mapping[str, Doing]) -> AsyncIterator[Callab
         yield lambda: work(fetcher, job)
 
 
-def _fetcher(job: Job, **options: Any) -> Fetcher:
-    from asyncfetch import Fetcher
+def _fetcher(job: Job, origin: Literal["native", "boto"], **options: Any) -> Fetcher:
+    from asyncfetch import Access, Fetcher
 
     return Fetcher(
+        access=Access(origin=origin),
         cache_dir=f"{job.directory}/cache",
         concurrency=job.at_once,
         endpoint_url=job.endpoint,
@@ -133,4 +136,12 @@ FILES = Row(
     label="asyncfetch, entries read by their user",
     open=on_loop(partial(_open, doing=_FILES)),
     workloads=frozenset(_FILES),
+)
+# The engine and the cache over aioboto3: what is left between this and the first row is the native origin's doing.
+_READING = {name: _WORK[name] for name in ("photos", "small", "large", "list")}
+REFERENCE = Row(
+    name="us-boto",
+    label='asyncfetch with origin="boto"',
+    open=on_loop(partial(_open, doing=_READING, origin="boto")),
+    workloads=frozenset(_READING),
 )

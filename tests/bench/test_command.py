@@ -89,7 +89,7 @@ def test_every_row_did_the_same_work_and_has_every_figure(ran: Any) -> None:
 
 @pytest.mark.parametrize("workloads", ["list,warm-entries,warm-bytes", "images-warm,images-cold"])
 def test_every_workload_of_ours_shows_what_it_must(work: Path, tmp_path: Path, workloads: str) -> None:
-    rows = "us,us-files,decoding"
+    rows = "us,us-files,us-boto,decoding"
     ended = bench(
         *("--workloads", workloads, "--plain", "--rows", rows, "--rounds", "1", "--scale", "0.01", "--json"),
         *("--server", "rclone", "--work", work, "--out", tmp_path, "--cache-on", tmp_path / "caches"),
