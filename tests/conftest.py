@@ -9,14 +9,14 @@ import pytest
 
 from asyncfetch.testing import EmbeddedS3
 from tests.objects import Bucket
-from tests.servers import rclone_s3
+from tests.servers import behind_tls, certificate, rclone_s3
 from tests.soak import LONG, SECONDS, SHORT, Soak
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.servers import RunningServer, Server
+    from tests.servers import Certificate, RunningServer, Server
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,6 +56,23 @@ def moto() -> Iterator[EmbeddedS3]:
 @pytest.fixture(scope="session")
 def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with rclone_s3(tmp_path_factory.mktemp("rclone")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tls_certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="session")
+def moto_tls(moto: EmbeddedS3, tls_certificate: Certificate) -> Iterator[Server]:
+    with behind_tls(moto, tls_certificate) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone_tls(rclone: Server, tls_certificate: Certificate) -> Iterator[Server]:
+    with behind_tls(rclone, tls_certificate) as server:
         yield server
 
 

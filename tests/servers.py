@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import distribution
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pytest
+import trustme
 
 from asyncfetch.testing import Credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,41 @@ def rclone_s3(directory: Path) -> Iterator[RunningServer]:
     credentials = Credentials("rclone-key", "rclone-secret")
     with _rclone_serving("s3", directory, f"--auth-key={','.join(credentials)}") as endpoint_url:
         yield RunningServer(endpoint_url, credentials)
+
+
+class Certificate(NamedTuple):
+    """A certificate for 127.0.0.1 with its key, and the authority to trust: PEM files."""
+
+    chain: Path
+    authority: Path
+
+
+def certificate(directory: Path) -> Certificate:
+    """A new one, from an authority of its own."""
+    made = Certificate(directory / "chain.pem", directory / "authority.pem")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(made.authority)
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(made.chain)
+    return made
+
+
+@contextmanager
+def behind_tls(server: Server, certificate: Certificate) -> Iterator[RunningServer]:
+    """The same server, reached by TLS."""
+    port = server.endpoint_url.rpartition(":")[2]
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.tls_front", port, str(certificate.chain)],
+        cwd=Path(__file__).parents[1],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield RunningServer(f"https://127.0.0.1:{int(process.stdout.readline())}", server.credentials)
+        finally:
+            process.kill()
 
 
 @contextmanager

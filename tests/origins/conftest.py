@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from asyncfetch.origins import Origin
-    from tests.servers import Server
+    from tests.servers import Certificate, Server
 
 
 @pytest.fixture
@@ -38,6 +38,11 @@ def place(pair: Pair, request: pytest.FixtureRequest, tmp_path: Path, monkeypatc
     server: Server = request.getfixturevalue(pair.server)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.credentials.access_key_id)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.credentials.secret_access_key)
+    if pair.tls:
+        front: Server = request.getfixturevalue(f"{pair.server}_tls")
+        authority: Certificate = request.getfixturevalue("tls_certificate")
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.authority))
+        return S3Place(server, pair.can, front.endpoint_url)
     return PublicBucket(server) if pair.make is HTTPOrigin else S3Place(server, pair.can)
 
 

@@ -49,8 +49,8 @@ class Place(Protocol):
 class S3Place:
     """A new bucket, with versions where the server has them."""
 
-    def __init__(self, server: Server, can: Capabilities) -> None:
-        self.server = server
+    def __init__(self, server: Server, can: Capabilities, endpoint_url: str | None = None) -> None:
+        self.endpoint_url = endpoint_url or server.endpoint_url  # where it is read; it is written at the server itself
         self.can = can
         self.bucket = f"test-{uuid.uuid4().hex[:12]}"
         self.client = s3_client(server)
@@ -69,7 +69,7 @@ class S3Place:
         return Location("s3", f"no-{self.bucket}", key)
 
     def settings(self) -> Settings:
-        return Settings(access=Access(endpoint_url=self.server.endpoint_url))
+        return Settings(access=Access(endpoint_url=self.endpoint_url))
 
 
 class DiskPlace:
@@ -156,6 +156,7 @@ class Pair:
     make: Callable[[Settings], Origin]
     server: str
     can: Capabilities
+    tls: bool = False
 
 
 def _native(settings: Settings) -> Origin:
@@ -167,6 +168,10 @@ PAIRS = {
     "boto-rclone": Pair(BotoOrigin, "rclone", RCLONE),
     "s3-moto": Pair(_native, "moto", MOTO),
     "s3-rclone": Pair(_native, "rclone", RCLONE),
+    "boto-moto-tls": Pair(BotoOrigin, "moto", MOTO, tls=True),
+    "boto-rclone-tls": Pair(BotoOrigin, "rclone", RCLONE, tls=True),
+    "s3-moto-tls": Pair(_native, "moto", MOTO, tls=True),
+    "s3-rclone-tls": Pair(_native, "rclone", RCLONE, tls=True),
     "http-moto": Pair(HTTPOrigin, "moto", WEB),
     "http-rclone": Pair(HTTPOrigin, "site", FILES),
     "file-disk": Pair(lambda settings: FileOrigin(), "disk", DISK),
