@@ -108,8 +108,10 @@ async def test_bytes_read_into_memory_are_checked_too_and_ranges_are_not(cache_d
         FaultServer(Generated(1, 5000), faults=faults, checksum="sha1") as server,
         open_fetcher(server, cache_dir, checksums=True) as fetcher,
     ):
-        assert await fetcher.read_bytes(server.uri(KEY)) == body
+        assert await fetcher.read_bytes(server.uri(KEY), cache=False) == body
         assert server.count(fault=Fault.FLIP) == 1
+        assert await fetcher.read_bytes(server.uri(KEY), 0, 2000, cache=False) != body[:2000]
+        assert server.count(key=KEY) == 3
 
 
 @pytest.mark.parametrize("moment", range(1, 6))

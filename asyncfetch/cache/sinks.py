@@ -194,11 +194,15 @@ class BodySink:
             raise ValueError("this sink has ended; a body of another attempt takes another sink")
 
 
+# Bytes that are taken for a body because its length is announced; more is taken as it comes, for a server may lie.
+_BELIEVED = 64 * MIB
+
+
 class MemorySink:
     """Collects a body, or a range of one, into `bytes`. Nothing of it touches the disk. Belongs to the loop's thread.
 
-    When the length is announced the origin writes straight into what becomes the result. Without that, and beyond it,
-    bytes are copied once more.
+    When the length is announced the origin writes straight into what becomes the result. Without that, and beyond it or
+    64 MiB, bytes are copied once more.
     """
 
     __slots__ = ("_announced", "_begun", "_check", "_filled", "_on_length", "_piece", "_rest", "_room")
@@ -262,7 +266,7 @@ class MemorySink:
             self._tell(length)
         if length > 0:
             # One byte at the end makes room for all; what getvalue() gives later is this memory, not a copy.
-            self._announced.seek(length - 1)
+            self._announced.seek(min(length, _BELIEVED) - 1)
             self._announced.write(b"\0")
             self._room = self._announced.getbuffer()
         self._begun = True

@@ -18,7 +18,7 @@ from asyncfetch.errors import (
 )
 from asyncfetch.origins.base import introduce
 from asyncfetch.origins.headers import check_range, clip_range, read_content_range, write_etag
-from asyncfetch.origins.slices import Discard, Excerpt, Slice
+from asyncfetch.origins.slices import Discard, Enough, Excerpt, Slice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,10 +31,6 @@ if TYPE_CHECKING:
 Headers = list[tuple[str, str]]
 
 FIRST_BYTE = ("range", "bytes=0-0")  # asks for a head that says how large the object is, and next to nothing else
-
-
-class Enough(Exception):
-    """Raised by what takes an answer's head when that is all it wants: the body is not waited for."""
 
 
 class Order(Protocol):
@@ -104,7 +100,8 @@ async def ask(client: Client, endpoint: Endpoint, question: Question, order: Ord
         response = await client.request(endpoint, question)
     except Enough:
         assert question.head is not None
-        return http.Response(question.head, b"", 0)
+        data = b"" if question.excerpt is None else question.excerpt.data
+        return http.Response(question.head, data, len(data))
     except http.HTTPError as error:
         excerpt, told = question.excerpt, _translated(error, question.uri)
         if question.head is not None and excerpt is not None and isinstance(told, TransferInterrupted | OriginTimeout):
