@@ -2,11 +2,15 @@
 
 All of them can be pickled, and those that Python already has a word for are also that word: `ObjectNotFound` is a
 `FileNotFoundError`, `AccessDenied` a `PermissionError`, `OriginTimeout` a `TimeoutError`.
+
+None carries what proves an identity: of a presigned URL message and `uri` show everything but that.
 """
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
+
+from asyncfetch.presigned import redacted
 
 
 def _rebuild(cls: type[AsyncfetchError], args: tuple[Any, ...], state: dict[str, Any]) -> AsyncfetchError:
@@ -22,6 +26,7 @@ class AsyncfetchError(Exception):
     hint: ClassVar[str] = ""
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
+        message = redacted(message)
         super().__init__(message)
         self.message = message
         self.remedy = remedy or self.hint
@@ -41,8 +46,8 @@ class InvalidURI(UsageError):
     """Raised when a text cannot name an object."""
 
     def __init__(self, uri: str, detail: str, *, remedy: str = "") -> None:
-        super().__init__(f"{uri}: {detail}", remedy=remedy)
-        self.uri = uri
+        self.uri = redacted(uri)
+        super().__init__(f"{self.uri}: {detail}", remedy=remedy)
 
 
 class ExtraMissing(AsyncfetchError, ImportError):
@@ -81,9 +86,10 @@ class ObjectError(AsyncfetchError):
     retryable: ClassVar[bool] = False
 
     def __init__(self, uri: str, detail: str, *, remedy: str = "", attempts: int = 0) -> None:
-        super().__init__(f"{uri}: {detail}", remedy=remedy)
-        self.uri = uri
-        self.detail = detail
+        # Keys of S3 stay as they are: nothing in them is signed, and items are told apart by them.
+        self.uri = redacted(uri) if uri.startswith("http") else uri
+        super().__init__(f"{self.uri}: {detail}", remedy=remedy)
+        self.detail = redacted(detail)
         self.attempts = attempts
 
 

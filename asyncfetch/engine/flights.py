@@ -20,6 +20,7 @@ from asyncfetch.engine.flight import Flight
 from asyncfetch.engine.lanes import Progress
 from asyncfetch.engine.parts import STALE, Parts, Unranged, in_parts
 from asyncfetch.errors import FetcherClosed
+from asyncfetch.presigned import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -226,7 +227,7 @@ class Flights:
     def key_of(self, location: Location) -> RefKey:
         """The name of a location's ref in the cache."""
         if location.scheme in ("https", "http"):  # a host can have the name of a bucket
-            return RefKey(f"{location.scheme}://", location.container, location.key)
+            return RefKey(f"{location.scheme}://", location.container, redacted(location.key))
         bucket = location.container
         endpoint = self._endpoints.get(bucket)
         if endpoint is None:
