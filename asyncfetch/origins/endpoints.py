@@ -7,6 +7,7 @@ rules.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from ipaddress import ip_address
@@ -161,6 +162,18 @@ class _ShownError(Exception):
 def _show(request: Any, **rest: Any) -> None:
     authorization = request.headers.get("Authorization") or b""
     raise _ShownError(request.url, authorization if isinstance(authorization, str) else authorization.decode())
+
+
+def exposed_host(endpoint_url: str | None) -> str | None:
+    """The host that requests to an endpoint go to in the clear, None where TLS or this machine keeps them."""
+    parts = urlsplit(endpoint_url or "")
+    host = parts.hostname
+    if parts.scheme != "http" or host is None or host == "localhost" or host.endswith(".localhost"):
+        return None
+    try:
+        return None if ipaddress.ip_address(host).is_loopback else host
+    except ValueError:
+        return host
 
 
 def environment_region() -> str | None:

@@ -23,7 +23,7 @@ from asyncfetch.objects import NotModified, ObjectStat
 from asyncfetch.origins.answers import Glance, Question, Reading, ask, misfit, told_size
 from asyncfetch.origins.checksums import CHECKSUM_MODE, load_checksums, told_checksum
 from asyncfetch.origins.credentials import CredentialSource
-from asyncfetch.origins.endpoints import NotNative, Reached, environment_region, resolve
+from asyncfetch.origins.endpoints import NotNative, Reached, environment_region, exposed_host, resolve
 from asyncfetch.origins.headers import USER_AGENT, customer_key_headers, read_date, read_etag
 from asyncfetch.origins.listing import MAX_PAGE_BYTES, MalformedPage, in_order, parse_error, parse_page
 from asyncfetch.origins.refusals import Answer, refusal
@@ -116,6 +116,7 @@ class S3Origin:
         self._sources: dict[str | None, CredentialSource] = {}
         self._clock_offset = 0.0
         self._told = False
+        self._exposed: set[str] = set()  # hosts that were warned of
         self._closed = False
 
     async def stat(self, location: Location) -> ObjectStat:
@@ -317,6 +318,8 @@ class S3Origin:
             if region is None and access.endpoint is not None:
                 region = await source.region(uri)
         reached = await self._resolve(name, access, region)
+        if not access.anonymous and (host := exposed_host(access.endpoint)):
+            self._warn_of(host)
         if isinstance(reached, NotNative):
             if reached.worth_a_word and not self._told:
                 self._told = True
@@ -325,6 +328,15 @@ class S3Origin:
             return None
         bucket = self._buckets[name] = _Bucket(name, access, None if access.anonymous else source, reached)
         return bucket
+
+    def _warn_of(self, host: str) -> None:
+        if host not in self._exposed:
+            self._exposed.add(host)
+            logger.warning(
+                "Requests to http://%s are signed and not encrypted: whoever is on the way can read what they bring, "
+                "and repeat them; use https://",
+                host,
+            )
 
     async def _resolve(self, name: str, access: Access, region: str | None) -> Reached | NotNative:
         if self._ask_whole:
