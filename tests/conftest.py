@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from asyncfetch.testing import EmbeddedS3
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.servers import Certificate, RunningServer, Server
+
+# On a busy machine an example may take its time. What must not take long has a test of its own.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
