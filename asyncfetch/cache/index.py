@@ -14,14 +14,16 @@ import re
 import secrets
 import sqlite3
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from asyncfetch.cache import database, files
-from asyncfetch.cache.records import Ref, RefKey
+from asyncfetch.cache.records import CacheStats, Known, Ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from asyncfetch.cache.changes import Change
+    from asyncfetch.cache.records import RefKey
     from asyncfetch.settings import Digest
 
 _log = logging.getLogger(__name__)
@@ -30,40 +32,15 @@ _STUCK_SECONDS = 0.05  # the wait once that has happened, so that a stuck proces
 RETRY_SECONDS = 5.0  # between attempts to begin an index where there can be none, as on a full disk
 BEGINNING_NS = 10 * 10**9  # no process takes so long from making a database to naming it in CURRENT
 
-_ONE = "endpoint = ? AND container = ? AND key = ? AND version = ?"
-_FIND = f"SELECT size, etag, digest, validated, last_modified FROM refs WHERE {_ONE} AND algorithm = ?"  # noqa: S608
-_REMEMBER = "INSERT OR REPLACE INTO refs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_CONFIRM = f"UPDATE refs SET validated = ? WHERE {_ONE} AND algorithm = ? AND digest = ? AND etag IS ?"  # noqa: S608
-_FORGET = f"DELETE FROM refs WHERE {_ONE}"  # noqa: S608
+# Written out, as it is asked for each object.
+_FIND = """
+SELECT refs.size, etag, refs.digest, validated, last_modified, used, epoch, pinned
+FROM refs LEFT JOIN blobs ON blobs.algorithm = refs.algorithm AND blobs.digest = refs.digest
+WHERE endpoint = ? AND container = ? AND key = ? AND version = ? AND refs.algorithm = ?
+"""
 
 _Stamps = tuple[files.Stamp | None, int | None]
 _GENERATION = re.compile(rb"[0-9a-f]{16}\Z")
-
-
-class Change(NamedTuple):
-    """One change to the index, as a statement and its row. Made by the functions below."""
-
-    statement: str
-    row: tuple[str | bytes | int | float | None, ...]
-
-
-def remember(key: RefKey, ref: Ref) -> Change:
-    """The object is this blob."""
-    algorithm, _, name = ref.digest.partition(":")
-    return Change(
-        _REMEMBER, (*key, algorithm, bytes.fromhex(name), ref.size, ref.etag, ref.last_modified, ref.validated)
-    )
-
-
-def confirm(key: RefKey, ref: Ref, at: float) -> Change:
-    """The object was still what `ref` says at this time; nothing where the index says another thing by now."""
-    algorithm, _, name = ref.digest.partition(":")
-    return Change(_CONFIRM, (at, *key, algorithm, bytes.fromhex(name), ref.etag))
-
-
-def forget(key: RefKey) -> Change:
-    """There is no such object."""
-    return Change(_FORGET, tuple(key))
 
 
 class Index:
@@ -73,15 +50,17 @@ class Index:
     and a warning in the log says so once.
     """
 
-    def __init__(self, directory: str, algorithm: Digest, scratch: Callable[[], str]) -> None:
+    def __init__(self, directory: str, algorithm: Digest, scratch: Callable[[], str], *, boot: str) -> None:
         """Opens the generation in force, or begins one.
 
-        `scratch` gives paths for temporary files on the same file system. Raises `OSError`, `sqlite3.Error` or
+        `scratch` gives paths for temporary files on the same file system; `boot` tells this boot of the machine from
+        others, for the epochs. Raises `OSError`, `sqlite3.Error` or
         `ValueError` when no index can be had at all.
         """
         self._directory = directory
         self._algorithm = algorithm
         self._scratch = scratch
+        self._boot = boot
         self._connection: sqlite3.Connection | None = None
         self._stamps: _Stamps | None = None  # of what is open; None when that was not in force any more
         self._path = ""
@@ -97,21 +76,21 @@ class Index:
         if self._connection is None or self._stamps != self._look():
             self._reattach()
 
-    def find(self, keys: Sequence[RefKey]) -> list[Ref | None]:
-        """What is known of each object. Raises `ValueError` for a key that is not valid Unicode."""
+    def find(self, keys: Sequence[RefKey]) -> list[Known | None]:
+        """What is known of each object, and of its blob. Raises `ValueError` for a key that is not valid Unicode."""
         connection = self._connection
         if connection is None:
             return [None] * len(keys)
         algorithm = self._algorithm
         prefix = algorithm + ":"
-        found: list[Ref | None] = []
+        found: list[Known | None] = []
         try:
             # One read transaction: without it every statement takes and drops the lock, a third of its time.
             connection.execute("BEGIN")
             try:
                 for key in keys:
                     row = connection.execute(_FIND, (*key, algorithm)).fetchone()
-                    found.append(row and Ref(row[0], row[1], prefix + row[2].hex(), row[3], row[4]))
+                    found.append(row and Known(Ref(row[0], row[1], prefix + row[2].hex(), row[3], row[4]), *row[5:]))
             finally:
                 database.leave(connection)
         # A damaged record can also come as values of other types than were written.
@@ -145,15 +124,15 @@ class Index:
                 return True
         return False
 
-    def totals(self) -> tuple[int, int]:
-        """The number of refs and the sum of their sizes."""
+    def totals(self) -> CacheStats:
+        """The number of refs and of blobs that it knows, and the sums of their sizes."""
         try:
             if self._connection is not None:
-                number, total = self._connection.execute("SELECT count(*), coalesce(sum(size), 0) FROM refs").fetchone()
-                return number, total
-        except sqlite3.Error as error:
+                row = self._connection.execute("SELECT refs, ref_bytes, blobs, blob_bytes FROM totals").fetchone()
+                return CacheStats(*row)
+        except (sqlite3.Error, TypeError) as error:
             self._failed(error, "read")
-        return 0, 0
+        return CacheStats(0, 0, 0, 0)
 
     def restart(self) -> None:
         """Begins a new, empty generation."""
@@ -240,6 +219,11 @@ class Index:
 
     def _take(self, named: bytes, connection: sqlite3.Connection) -> None:
         self.close()
+        try:
+            database.begin_epoch(connection, self._boot)
+        except BaseException:
+            connection.close()
+            raise
         self._path, self._connection = self._path_of(named), connection
         # In this order: a swap by another process meanwhile is seen here, or by the next follow().
         self._stamps = self._look()

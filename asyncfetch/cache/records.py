@@ -27,6 +27,19 @@ class Ref(NamedTuple):
     last_modified: float | None = None
 
 
+class Known(NamedTuple):
+    """What the index knows of an object and of its blob; None where it does not know the blob.
+
+    `used` is when a job last asked for the blob, in seconds since 1970. `epoch` says when it was stored: 0 for one
+    whose bytes are proven, -1 for one that was found lying there, else a row of epochs.
+    """
+
+    ref: Ref
+    used: float | None
+    epoch: int | None
+    pinned: int | None
+
+
 class Found(NamedTuple):
     """A ref whose blob lay under `path` with the right size when it was looked up."""
 

@@ -10,13 +10,15 @@ from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 from asyncfetch.cache.blobs import Blobs
+from asyncfetch.cache.boot import boot_id
 from asyncfetch.cache.buffers import BufferPool
+from asyncfetch.cache.changes import confirm, forget
 from asyncfetch.cache.directory import prepare
 from asyncfetch.cache.failures import explain
-from asyncfetch.cache.index import Index, confirm, forget
+from asyncfetch.cache.index import Index
 from asyncfetch.cache.owner import Owner
 from asyncfetch.cache.parts import PartedBody
-from asyncfetch.cache.records import CacheStatistics, CacheStats, Ref
+from asyncfetch.cache.records import CacheStatistics, Ref
 from asyncfetch.cache.sinks import BodySink, SinkParts
 from asyncfetch.cache.spill import Spill
 from asyncfetch.cache.thread import BATCH_BODIES, BATCH_BYTES, Ask, CacheThread, Discard, LookUp, Note, Read, Write
@@ -26,7 +28,7 @@ from asyncfetch.errors import CacheUnusable, FetcherClosed, StorageFull
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from asyncfetch.cache.records import Found, Published, RefKey
+    from asyncfetch.cache.records import CacheStats, Found, Published, RefKey
     from asyncfetch.cache.sinks import Body, OnHead
     from asyncfetch.cache.thread import Command
     from asyncfetch.errors import AsyncfetchError
@@ -66,7 +68,7 @@ class Cache:
             raise explain(error, layout.tmp) from error
         try:
             alone = owner.sweep()
-            index = Index(layout.index, policy.digest, owner.new_path)
+            index = Index(layout.index, policy.digest, owner.new_path, boot=boot_id())
         except BaseException as error:
             owner.close()
             if isinstance(error, OSError | sqlite3.Error | ValueError):
@@ -266,7 +268,8 @@ class Cache:
         return await future
 
     def _count(self) -> CacheStats:
-        return CacheStats(*self._index.totals(), *self._blobs.count())
+        blobs, blob_bytes = self._blobs.count()
+        return self._index.totals()._replace(blobs=blobs, blob_bytes=blob_bytes)
 
     def _clear(self) -> CacheStats:
         objects = self._index.totals()
@@ -275,7 +278,7 @@ class Cache:
         self._index.restart()
         if self._owner.sweep():
             self._index.remove_others()
-        return CacheStats(*objects, *blobs)
+        return objects._replace(blobs=blobs[0], blob_bytes=blobs[1])
 
     def _begin_spill(self, check: Check | None) -> Spill:
         self._refuse_closed()

@@ -15,8 +15,8 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asyncfetch.cache import files
+from asyncfetch.cache.changes import met, remember, stored
 from asyncfetch.cache.failures import explain
-from asyncfetch.cache.index import remember
 from asyncfetch.cache.records import Found, Published
 from asyncfetch.settings import MIB
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from asyncfetch.cache.blobs import Blobs
-    from asyncfetch.cache.index import Change, Index
+    from asyncfetch.cache.changes import Change
+    from asyncfetch.cache.index import Index
     from asyncfetch.cache.owner import Owner
     from asyncfetch.cache.records import Ref, RefKey
     from asyncfetch.cache.sinks import Body
@@ -233,8 +234,8 @@ class CacheThread:
 
     def _find(self, keys: Sequence[RefKey]) -> list[Found | None]:
         found: list[Found | None] = []
-        for key, ref in zip(keys, self._index.find(keys), strict=True):
-            path = None
+        for key, known in zip(keys, self._index.find(keys), strict=True):
+            ref, path = known and known.ref, None
             if (note := self._noted.get(key)) is not None:
                 ref = _as_noted(ref, note)
             if ref is not None:
@@ -245,7 +246,8 @@ class CacheThread:
         return found
 
     def _read(self, command: Read) -> bytes | None:
-        (ref,) = self._index.find([command.key])
+        (known,) = self._index.find([command.key])
+        ref = known and known.ref
         if (note := self._noted.get(command.key)) is not None:
             ref = _as_noted(ref, note)
         self.look_ups += 1
@@ -257,6 +259,7 @@ class CacheThread:
 
     def _do_writes(self, answers: deque[_Answer]) -> int:
         changes: list[Change] = []
+        placed: list[Change] = []  # apart, as many rows for one statement cost less than two statements in turn
         noted: list[Note] = []
         handled = bodies = size = 0
         while self._writes and bodies < BATCH_BODIES and size < BATCH_BYTES and len(changes) < BATCH_CHANGES:
@@ -266,7 +269,7 @@ class CacheThread:
             handled += 1
             if isinstance(command, Write):
                 bodies, size = bodies + 1, size + (0 if command.body.view is None else command.body.size)
-                result = self._write(command, changes)
+                result = self._write(command, changes, placed)
                 answers.append(_Answer(command.done, result, command.release))
             elif isinstance(command, Note):
                 changes.append(command.change)
@@ -276,17 +279,17 @@ class CacheThread:
             else:
                 answers.append(_Answer(command.done, self._ask(command.function)))
                 break
-        if changes and not self._change_index(changes):
+        if (changes or placed) and not self._change_index(changes + placed):
             self.unremembered += len(changes)
         for note in noted:
             if self._noted.get(note.key) is note:
                 del self._noted[note.key]
         return handled
 
-    def _write(self, command: Write, changes: list[Change]) -> Published | Exception:
+    def _write(self, command: Write, changes: list[Change], placed: list[Change]) -> Published | Exception:
         body = command.body
         try:
-            path, stored = self._place(body, command.private)
+            path, new = self._place(body, command.private)
         except Exception as error:  # whoever handed this body in gets it; the thread serves others too
             self.failed += 1
             if body.path:
@@ -296,11 +299,12 @@ class CacheThread:
             self.private += 1
         else:
             self.published += 1
-            self.stored += stored
-            self.stored_bytes += body.size if stored else 0
+            self.stored += new
+            self.stored_bytes += body.size if new else 0
+            placed.append((stored if new else met)(body.digest, body.size, time.time()))
             if command.key is not None and command.ref is not None:
                 changes.append(remember(command.key, command.ref))
-        return Published(path, body.digest, body.size, stored)
+        return Published(path, body.digest, body.size, new)
 
     def _place(self, body: Body, private: bool) -> tuple[str, bool]:
         if private:

@@ -7,7 +7,7 @@ import logging
 import os
 import resource
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from asyncfetch.cache import Ref, RefKey, database, files, index
-from asyncfetch.cache.index import Index, confirm, forget, remember
+from asyncfetch.cache.changes import confirm, count, forget, met, remember, stored, touch
+from asyncfetch.cache.index import Index
 
 from .helpers import key
 
@@ -36,14 +37,18 @@ def open_index(tmp_path: Path) -> Iterator[Open]:
     def scratch() -> str:
         return str(tmp_path / "tmp" / str(next(numbers)))
 
-    def open_index(algorithm: Digest = "blake3") -> Index:
-        made.append(Index(str(tmp_path / "index"), algorithm, scratch))
+    def open_index(algorithm: Digest = "blake3", boot: str = "this boot") -> Index:
+        made.append(Index(str(tmp_path / "index"), algorithm, scratch, boot=boot))
         return made[-1]
 
     yield open_index
     for one in made:
         one.close()
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def refs(one: Index, keys: Sequence[RefKey]) -> list[Ref | None]:
+    return [known and known.ref for known in one.find(keys)]
 
 
 def current(directory: Path) -> Path:
@@ -61,17 +66,17 @@ def test_what_is_remembered_is_found_by_all_and_after_closing(open_index: Open) 
     bare = Ref(0, None, "blake3:" + "00" * 32, 0.0)
     assert first.apply([remember(key("a"), REF), remember(odd, bare)])
     for one in (first, second, open_index()):
-        assert one.find([key("a"), key("b"), odd, odd._replace(version="")]) == [REF, None, bare, None]
-        assert one.totals() == (2, 5)
+        assert refs(one, [key("a"), key("b"), odd, odd._replace(version="")]) == [REF, None, bare, None]
+        assert one.totals() == (2, 5, 0, 0)
 
 
 def test_changes_are_made_in_their_order(open_index: Open) -> None:
     one = open_index()
     newer = REF._replace(size=6, validated=200.0)
     assert one.apply([remember(key("a"), REF), forget(key("a")), remember(key("a"), newer), forget(key("b"))])
-    assert one.find([key("a")]) == [newer]
+    assert refs(one, [key("a")]) == [newer]
     assert one.apply([remember(key("a"), REF), forget(key("a"))])
-    assert one.find([key("a")]) == [None]
+    assert refs(one, [key("a")]) == [None]
 
 
 def test_confirming_touches_only_the_object_that_was_confirmed(open_index: Open) -> None:
@@ -81,7 +86,7 @@ def test_confirming_touches_only_the_object_that_was_confirmed(open_index: Open)
     one.apply([confirm(key("a"), REF, 300.0), confirm(key("b"), other, 300.0)])
     one.apply([confirm(key("c"), REF._replace(etag="older"), 300.0)])
     one.apply([confirm(key("c"), REF._replace(digest="blake3:" + "cd" * 32), 300.0)])
-    found = one.find([key("a"), key("b"), key("c")])
+    found = refs(one, [key("a"), key("b"), key("c")])
     assert [ref and ref.validated for ref in found] == [300.0, 300.0, 100.0]
 
 
@@ -89,11 +94,11 @@ def test_algorithms_do_not_see_each_other(open_index: Open) -> None:
     blake3, sha256 = open_index("blake3"), open_index("sha256")
     theirs = REF._replace(digest="sha256:" + "cd" * 32)
     blake3.apply([remember(key("a"), REF)])
-    assert sha256.find([key("a")]) == [None]
+    assert refs(sha256, [key("a")]) == [None]
     sha256.apply([remember(key("a"), theirs)])
-    assert (blake3.find([key("a")]), sha256.find([key("a")])) == ([REF], [theirs])
+    assert (refs(blake3, [key("a")]), refs(sha256, [key("a")])) == ([REF], [theirs])
     blake3.apply([forget(key("a"))])
-    assert sha256.find([key("a")]) == [None]
+    assert refs(sha256, [key("a")]) == [None]
 
 
 def cut(path: Path) -> None:
@@ -121,9 +126,12 @@ def set_schema(path: Path) -> None:
         connection.execute(f"PRAGMA user_version = {database.SCHEMA + 1}")
 
 
-def drop_table(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("DROP TABLE refs")
+def drop(what: str) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute(f"DROP {what}")
+
+    return damage
 
 
 DAMAGES: dict[str, Callable[[Path], None]] = {
@@ -134,7 +142,8 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "its first page": overwrite(0),
     "its second page": overwrite(4096),
     "another schema": set_schema,
-    "no table": drop_table,
+    "no table": drop("TABLE refs"),
+    "no other table": drop("TABLE claims"),
     "CURRENT deleted": lambda path: (path.parent / "CURRENT").unlink(),
     "CURRENT empty": put(b"", "CURRENT"),
     "CURRENT nonsense": put(b"../../etc/passwd", "CURRENT"),
@@ -154,14 +163,14 @@ def test_damaged_between_two_openings_a_new_one_is_begun(
     for path in old.parent.iterdir():
         os.utime(path, (1e9, 1e9))
     one = open_index()
-    assert one.find([key("1")]) == [None]
+    assert refs(one, [key("1")]) == [None]
     assert current(tmp_path) != old
     assert len(warnings(caplog)) == 1
     assert one.apply([remember(key("1"), REF)])
-    assert open_index().find([key("1")]) == [REF]
+    assert refs(open_index(), [key("1")]) == [REF]
     one.remove_others()
     assert not old.exists()
-    assert one.find([key("1")]) == [REF]
+    assert refs(one, [key("1")]) == [REF]
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
@@ -175,13 +184,13 @@ def test_damaged_under_its_users_they_go_on_with_a_new_one(
     for round_number in range(3):
         for user in users:
             user.follow()
-            assert user.find([key("1")])[0] in (None, REF)
+            assert refs(user, [key("1")])[0] in (None, REF)
             mine = REF._replace(size=round_number)
             if user.apply([remember(key("mine"), mine)]):
-                assert user.find([key("mine")]) == [mine]
+                assert refs(user, [key("mine")]) == [mine]
     found = open_index()
     found.apply([remember(key("last"), REF)])
-    assert found.find([key("last")]) == [REF]
+    assert refs(found, [key("last")]) == [REF]
 
 
 @pytest.mark.parametrize("what", ["deleted", "not a database", "cut", "its first page", "CURRENT deleted"])
@@ -197,7 +206,7 @@ def test_users_of_a_damaged_index_agree_on_the_new_one(tmp_path: Path, open_inde
         user.follow()
     fresh.follow()
     assert users[1].apply([remember(key("new"), REF)])
-    assert [user.find([key("new")]) for user in [*users, fresh]] == [[REF]] * 4
+    assert [refs(user, [key("new")]) for user in [*users, fresh]] == [[REF]] * 4
     assert len(list((tmp_path / "index").glob("index-*.sqlite"))) <= 2
 
 
@@ -209,10 +218,10 @@ def test_new_index_of_another_process_is_not_replaced_by_who_notices_the_damage_
     quick.restart()
     quick.apply([remember(key("a"), REF)])
     new = current(tmp_path)
-    drop_table(old)
-    assert late.find([key("a")]) == [None]
+    drop("TABLE refs")(old)
+    assert refs(late, [key("a")]) == [None]
     assert current(tmp_path) == new
-    assert late.find([key("a")]) == [REF]
+    assert refs(late, [key("a")]) == [REF]
 
 
 def test_swap_by_another_process_right_after_ours_is_noticed(open_index: Open, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +236,7 @@ def test_swap_by_another_process_right_after_ours_is_noticed(open_index: Open, m
     one.restart()
     other.apply([remember(key("a"), REF)])
     one.follow()
-    assert one.find([key("a")]) == [REF]
+    assert refs(one, [key("a")]) == [REF]
 
 
 def test_restart_forgets_all_for_all(tmp_path: Path, open_index: Open) -> None:
@@ -236,7 +245,7 @@ def test_restart_forgets_all_for_all(tmp_path: Path, open_index: Open) -> None:
     old = current(tmp_path)
     one.restart()
     other.follow()
-    assert [user.find([key("a")]) for user in (one, other)] == [[None], [None]]
+    assert [refs(user, [key("a")]) for user in (one, other)] == [[None], [None]]
     assert current(tmp_path) != old
 
 
@@ -257,7 +266,7 @@ def test_processes_that_begin_together_agree_on_the_first_generation(
     fast = begun[1]
     assert fast is not None
     fast.apply([remember(key("a"), REF)])
-    assert slow.find([key("a")]) == [REF]
+    assert refs(slow, [key("a")]) == [REF]
     assert len(list((tmp_path / "index").glob("index-*.sqlite"))) == 1
 
 
@@ -268,7 +277,7 @@ def test_file_system_without_links_will_do(open_index: Open, monkeypatch: pytest
     monkeypatch.setattr(files, "link", refuse)
     one = open_index()
     one.apply([remember(key("a"), REF)])
-    assert open_index().find([key("a")]) == [REF]
+    assert refs(open_index(), [key("a")]) == [REF]
 
 
 def test_locked_by_a_stuck_process_it_forgets_and_says_so_once(
@@ -281,12 +290,12 @@ def test_locked_by_a_stuck_process_it_forgets_and_says_so_once(
         stuck.execute("BEGIN IMMEDIATE")
         for _ in range(3):
             assert not one.apply([remember(key("meanwhile"), REF)])
-            assert one.find([key("before"), key("meanwhile")]) == [REF, None]
+            assert refs(one, [key("before"), key("meanwhile")]) == [REF, None]
         stuck.execute("ROLLBACK")
     assert len(warnings(caplog)) == 1
     assert "locked" in warnings(caplog)[0]
     assert one.apply([remember(key("after"), REF)])
-    assert one.find([key("before"), key("after")]) == [REF, REF]
+    assert refs(one, [key("before"), key("after")]) == [REF, REF]
 
 
 def test_full_disk_makes_it_forget_and_no_more(open_index: Open, caplog: pytest.LogCaptureFixture) -> None:
@@ -298,13 +307,13 @@ def test_full_disk_makes_it_forget_and_no_more(open_index: Open, caplog: pytest.
     try:
         for _ in range(2):
             assert not one.apply([remember(key(str(number)), REF) for number in range(1000)])
-            assert one.find([key("before"), key("7")]) == [REF, None]
+            assert refs(one, [key("before"), key("7")]) == [REF, None]
         one.restart()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert len(warnings(caplog)) == 2  # to write, and to restart
     assert one.apply([remember(key("after"), REF)])
-    assert one.find([key("before"), key("after")]) == [REF, REF]
+    assert refs(one, [key("before"), key("after")]) == [REF, REF]
 
 
 def test_where_no_new_index_can_be_begun_work_goes_on_without(
@@ -320,14 +329,14 @@ def test_where_no_new_index_can_be_begun_work_goes_on_without(
         patch.setattr(files, "create", refuse)
         current(tmp_path).unlink()
         one.follow()
-        assert one.find([key("a")]) == [None]
+        assert refs(one, [key("a")]) == [None]
         assert not one.apply([remember(key("a"), REF)])
-        assert one.totals() == (0, 0)
+        assert one.totals() == (0, 0, 0, 0)
         one.follow()
         assert len(warnings(caplog)) == 1
     one.follow()
     assert one.apply([remember(key("a"), REF)])
-    assert one.find([key("a")]) == [REF]
+    assert refs(one, [key("a")]) == [REF]
 
 
 def test_key_that_is_no_text_harms_only_its_own_batch(open_index: Open) -> None:
@@ -335,7 +344,7 @@ def test_key_that_is_no_text_harms_only_its_own_batch(open_index: Open) -> None:
     with pytest.raises(ValueError, match="surrogates"):
         one.find([key("\udcff")])
     assert not one.apply([remember(key("a"), REF), remember(key("\udcff"), REF)])
-    assert one.find([key("a")]) == [None]
+    assert refs(one, [key("a")]) == [None]
     assert one.apply([remember(key("a"), REF)])
 
 
@@ -354,3 +363,59 @@ def test_beginning_of_another_process_is_no_loss(
     (tmp_path / "index" / "index-0123456789abcdef.sqlite").write_bytes(b"")
     open_index()
     assert warnings(caplog) == []
+
+
+def test_sums_follow_every_change(open_index: Open) -> None:
+    one, other = open_index(), open_index()
+    digests = ["blake3:" + f"{number:064x}" for number in range(3)]
+    one.apply([stored(digests[0], 10, 1.0), stored(digests[1], 20, 1.0), met(digests[2], 40, 1.0)])
+    one.apply([remember(key("a"), REF), remember(key("b"), REF), remember(key("a"), REF._replace(size=100))])
+    assert one.totals() == other.totals() == (2, 105, 3, 70)
+    other.apply([met(digests[0], 10, 2.0), stored(digests[1], 21, 2.0), forget(key("b"))])
+    assert one.totals() == (1, 100, 3, 71)
+    one.restart()
+    assert one.totals() == (0, 0, 0, 0)
+
+
+def test_blob_is_of_the_epoch_it_was_stored_in_and_as_young_as_its_last_use(open_index: Open) -> None:
+    def known(one: Index) -> tuple[float | None, int | None, int | None] | None:
+        (found,) = one.find([key("a")])
+        return found and found[1:]
+
+    one = open_index()
+    one.apply([remember(key("a"), REF)])
+    assert known(one) == (None, None, None)
+    one.apply([met(REF.digest, 5, 10.0)])
+    assert known(one) == (10.0, -1, 0), "nobody knows when these bytes were written"
+    one.apply([stored(REF.digest, 5, 9.0)])
+    assert known(one) == (10.0, 1, 0)
+    one.apply([touch(REF.digest, 30.0), touch(REF.digest, 20.0)])
+    assert known(one) == (30.0, 1, 0)
+    again = open_index(boot="this boot")
+    again.apply([stored(REF.digest, 5, 40.0)])
+    assert known(again) == (40.0, 1, 0)
+    later = open_index(boot="the next boot")
+    assert known(later) == (40.0, 1, 0)
+    later.apply([stored(REF.digest, 5, 50.0)])
+    assert known(later) == (50.0, 2, 0)
+    later.restart()
+    later.apply([remember(key("a"), REF), stored(REF.digest, 5, 50.0)])
+    assert known(later) == (50.0, 1, 0)
+
+
+def test_index_that_cannot_be_written_when_it_is_opened_after_a_boot_is_not_given_up(
+    tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+    open_index().apply([remember(key("a"), REF)])
+    with closing(sqlite3.connect(current(tmp_path), isolation_level=None)) as stuck:
+        stuck.execute("BEGIN IMMEDIATE")
+        assert refs(open_index(boot="the next boot"), [key("a")]) == [REF]
+
+
+def test_counters_add_up(tmp_path: Path, open_index: Open) -> None:
+    one, other = open_index(), open_index()
+    one.apply([count("hits", 2), count("misses", 1)])
+    other.apply([count("hits", 3)])
+    with closing(sqlite3.connect(current(tmp_path))) as connection:
+        assert dict(connection.execute("SELECT name, value FROM counters")) == {"hits": 5, "misses": 1}

@@ -1,0 +1,79 @@
+"""Changes to the index: each a statement and its row, so that those of a batch can be made in one transaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from asyncfetch.cache.records import Ref, RefKey
+
+_ONE = "endpoint = ? AND container = ? AND key = ? AND version = ?"
+
+# Not OR REPLACE, whose removal of the old row no trigger sees: the sums would not be told.
+_REMEMBER = """
+INSERT INTO refs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET digest = excluded.digest,
+size = excluded.size, etag = excluded.etag, last_modified = excluded.last_modified, validated = excluded.validated
+"""
+_CONFIRM = f"UPDATE refs SET validated = ? WHERE {_ONE} AND algorithm = ? AND digest = ? AND etag IS ?"  # noqa: S608
+_FORGET = f"DELETE FROM refs WHERE {_ONE}"  # noqa: S608
+_STORED = """
+INSERT INTO blobs VALUES (?, ?, ?, ?, (SELECT max(epoch) FROM epochs), 0) ON CONFLICT DO UPDATE SET
+size = excluded.size, used = max(used, excluded.used), epoch = excluded.epoch
+"""
+_MET = """
+INSERT INTO blobs VALUES (?, ?, ?, ?, -1, 0) ON CONFLICT DO UPDATE SET
+size = excluded.size, used = max(used, excluded.used)
+"""
+_TOUCH = "UPDATE blobs SET used = ? WHERE algorithm = ? AND digest = ? AND used < ?"
+_COUNT = "INSERT INTO counters VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value"
+
+
+class Change(NamedTuple):
+    """One change to the index, as a statement and its row. Made by the functions below."""
+
+    statement: str
+    row: tuple[str | bytes | int | float | None, ...]
+
+
+def remember(key: RefKey, ref: Ref) -> Change:
+    """The object is this blob."""
+    algorithm, name = split(ref.digest)
+    return Change(_REMEMBER, (*key, algorithm, name, ref.size, ref.etag, ref.last_modified, ref.validated))
+
+
+def confirm(key: RefKey, ref: Ref, at: float) -> Change:
+    """The object was still what `ref` says at this time; nothing where the index says another thing by now."""
+    algorithm, name = split(ref.digest)
+    return Change(_CONFIRM, (at, *key, algorithm, name, ref.etag))
+
+
+def forget(key: RefKey) -> Change:
+    """There is no such object."""
+    return Change(_FORGET, tuple(key))
+
+
+def stored(digest: str, size: int, at: float) -> Change:
+    """The blob was written just now: it belongs to the open epoch."""
+    return Change(_STORED, (*split(digest), size, at))
+
+
+def met(digest: str, size: int, at: float) -> Change:
+    """The blob lay there when it was wanted; one that the index did not know may not be whole."""
+    return Change(_MET, (*split(digest), size, at))
+
+
+def touch(digest: str, at: float) -> Change:
+    """Somebody uses this blob."""
+    algorithm, name = split(digest)
+    return Change(_TOUCH, (at, algorithm, name, at))
+
+
+def count(name: str, number: int) -> Change:
+    """Adds to a counter that lives as long as the index."""
+    return Change(_COUNT, (name, number))
+
+
+def split(digest: str) -> tuple[str, bytes]:
+    """A digest as the index keeps it."""
+    algorithm, _, name = digest.partition(":")
+    return algorithm, bytes.fromhex(name)
