@@ -52,6 +52,7 @@ class Fetcher:
       chain.
     - `revalidate`: when a cached object is checked against its origin: `"once"` a job, `"always"`, `"never"`, or so
       many seconds after the last check.
+    - `max_bytes`: the most that the cache may hold, in bytes or text; else there is no limit.
     - `workers`: decode workers; else one a core.
 
     Opened by `async with`, which may be entered and left in different tasks. Leaving it cancels what is under way and
@@ -74,6 +75,7 @@ class Fetcher:
         anonymous: bool | None = None,
         requester_pays: bool | None = None,
         revalidate: Revalidate | None = None,
+        max_bytes: int | str | None = None,
         workers: int | None = None,
         access: Access | None = None,
         buckets: Mapping[str, Access] | None = None,
@@ -92,7 +94,7 @@ class Fetcher:
                 requester_pays=requester_pays,
             ),
             buckets=dict(base.buckets if buckets is None else buckets),
-            cache=_override(cache or base.cache, cache_dir=cache_dir, revalidate=revalidate),
+            cache=_override(cache or base.cache, cache_dir=cache_dir, revalidate=revalidate, max_bytes=max_bytes),
             network=_override(network or base.network, concurrency=concurrency),
             decode=_override(decode or base.decode, workers=workers),
             memory_budget=base.memory_budget
@@ -152,7 +154,8 @@ class Fetcher:
         loop = asyncio.get_running_loop()
         settings = self.settings
         origins = open_origins(settings)
-        cache = await _open_cache(settings, loop)
+        job_started = time.time()
+        cache = await _open_cache(settings, loop, job_started)
         engine: Engine | None = None
         try:
             async with anyio.create_task_group() as group:
@@ -163,7 +166,7 @@ class Fetcher:
                     origins=origins,
                     make_pool=partial(DecodePool, settings.decode),
                     start=lambda run: _start(group, run),
-                    job_started=time.time(),
+                    job_started=job_started,
                 )
                 self._state = engine
                 self._opened = engine.snapshot()
@@ -255,11 +258,13 @@ class Fetcher:
         data = await engine.flights.read_cached(named.location, named.listed)
         if data is not None:
             return data
-        entry = await self._fetch(source, cache=True)
+        landed = await land(engine, named.uri, named.location, named.listed)
         try:
-            return await read_blob(engine, entry.uri, entry.filename, entry.size, None)
+            return await read_blob(engine, named.uri, landed.path, landed.size, None)
         except FileNotFoundError:  # cleared by another process meanwhile
             return await self._read_range(engine, named.location, None, named.listed)
+        finally:
+            engine.discard(landed)
 
     async def stat(self, name: Name) -> ObjectStat:
         """Asks the origin for an object's size, ETag, version and date. Raises an `OriginError`, as `fetch` does."""
@@ -456,8 +461,9 @@ class Fetcher:
         return await RangeCall(engine.origin(location), location, span, listed).through(engine.lanes)
 
 
-async def _open_cache(settings: Settings, loop: asyncio.AbstractEventLoop) -> Cache:
-    opening = loop.run_in_executor(None, partial(Cache.open, settings.cache, loop=loop))  # no task: nobody cancels it
+async def _open_cache(settings: Settings, loop: asyncio.AbstractEventLoop, job_started: float) -> Cache:
+    open_it = partial(Cache.open, settings.cache, loop=loop, job_started=job_started)
+    opening = loop.run_in_executor(None, open_it)  # no task: nobody cancels it
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:

@@ -95,13 +95,20 @@ class CachePolicy:
     `cache_dir` None is `ASYNCFETCH_CACHE_DIR`, else the platform's cache directory. `revalidate` says when a cached
     object is checked against its origin by a conditional GET: `"once"` a job, `"always"`, `"never"`, or when the last
     check is older than so many seconds.
+
+    `max_bytes` is the most that blobs may take on the disk, `min_free` what they leave free there for others; both are
+    bytes or text such as `"200GiB"`, and None is no limit. Blobs that no running job has used give way, the least
+    recently used first; an object for which there is no room then is served and not kept.
     """
 
     cache_dir: str | os.PathLike[str] | None = None
     revalidate: Revalidate = "once"
     digest: Digest = "blake3"
+    max_bytes: int | str | None = None
+    min_free: int | str | None = None
 
     def __post_init__(self) -> None:
+        _ = self.limits
         if self.digest not in ("blake3", "sha256"):
             raise UsageError(f"digest must be 'blake3' or 'sha256', not {self.digest!r}")
         if isinstance(self.revalidate, bool) or not (
@@ -110,6 +117,14 @@ class CachePolicy:
             else isinstance(self.revalidate, int | float) and self.revalidate >= 0
         ):
             raise UsageError(f"revalidate must be 'once', 'always', 'never' or seconds, not {self.revalidate!r}")
+
+    @property
+    def limits(self) -> tuple[int | None, int | None]:
+        """`max_bytes` and `min_free` in bytes. Raises `UsageError` when they are no sizes."""
+        return (
+            None if self.max_bytes is None else parse_size(self.max_bytes, name="max_bytes"),
+            None if self.min_free is None else parse_size(self.min_free, name="min_free"),
+        )
 
     @property
     def directory(self) -> Path:

@@ -26,8 +26,8 @@ def census() -> Held:
 
 
 def temporary_files(cache_dir: Path) -> list[Path]:
-    """What lies in the cache's directories for temporary files, locks aside."""
-    return [path for path in cache_dir.glob("v1/tmp/*/*") if path.name != "lock"]
+    """What lies in the cache's directories for temporary files, locks and intents aside."""
+    return [path for path in cache_dir.glob("v1/tmp/*/*") if path.name not in ("lock", "intent")]
 
 
 def _descriptors() -> tuple[str, ...]:

@@ -53,10 +53,12 @@ class Blobs:
         return path, True
 
     def adopt(self, digest: str, size: int, temp: str) -> tuple[str, bool]:
-        """Publishes a whole file of the owner's, which is gone from its place afterwards, needed or not."""
+        """Publishes a whole file of the owner's. Returns the path, and False when the bytes were there already.
+
+        Then the file is still the caller's; where this raises it is gone.
+        """
         path = self.path(digest)
         if files.size_of(path) == size:
-            files.remove(temp)
             return path, False
         self._publish(temp, path)
         return path, True

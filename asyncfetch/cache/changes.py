@@ -73,6 +73,14 @@ def count(name: str, number: int) -> Change:
     return Change(_COUNT, (name, number))
 
 
+def blob_of(change: Change) -> str:
+    """The digest that a change by `stored`, `met` or `touch` is about."""
+    algorithm, name = change.row[1:3] if change.statement is _TOUCH else change.row[:2]
+    assert isinstance(algorithm, str)
+    assert isinstance(name, bytes)
+    return f"{algorithm}:{name.hex()}"
+
+
 def split(digest: str) -> tuple[str, bytes]:
     """A digest as the index keeps it."""
     algorithm, _, name = digest.partition(":")

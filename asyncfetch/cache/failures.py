@@ -20,6 +20,11 @@ _REMEDIES = {
 }
 
 
+def disk_is_full(error: OSError) -> bool:
+    """Whether it would have gone well with more free space, or more of a quota."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def explain(error: OSError, path: str) -> CacheUnusable | StorageFull:
     """Makes the cache's own error of the system's, with its cause, `errno` and `filename`."""
     said = os.strerror(error.errno) if error.errno else str(error)

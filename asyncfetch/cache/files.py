@@ -51,6 +51,11 @@ def write_at(descriptor: int, data: memoryview, offset: int) -> None:
         data, offset = data[count:], offset + count
 
 
+def truncate(descriptor: int) -> None:
+    """Empties a file."""
+    os.ftruncate(descriptor, 0)
+
+
 def read_whole(path: str, size: int) -> bytes | None:
     """A file's bytes, if it is there and has just so many."""
     try:
@@ -121,6 +126,12 @@ def stamp_of(path: str) -> Stamp | None:
     except FileNotFoundError:
         return None
     return Stamp(found.st_ino, found.st_mtime_ns)
+
+
+def free_bytes(path: str) -> int:
+    """What this user may still write on the file system of a path."""
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
 
 
 def names(path: str) -> list[str]:

@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 from asyncfetch.cache import database, files
+from asyncfetch.cache.changes import count
 from asyncfetch.cache.records import CacheStats, Known, Ref
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ SELECT refs.size, etag, refs.digest, validated, last_modified, used, epoch, pinn
 FROM refs LEFT JOIN blobs ON blobs.algorithm = refs.algorithm AND blobs.digest = refs.digest
 WHERE endpoint = ? AND container = ? AND key = ? AND version = ? AND refs.algorithm = ?
 """
+
+_LIMITED = "SELECT 1 FROM counters WHERE name = 'limited'"
+
+_GENERATIONS = 3  # that a change is made in: the one that is damaged or replaced just now, and two that follow
 
 _Stamps = tuple[files.Stamp | None, int | None]
 _GENERATION = re.compile(rb"[0-9a-f]{16}\Z")
@@ -67,6 +72,7 @@ class Index:
         self._retry_at = 0.0
         self._warned: set[str] = set()
         self._stuck = False  # the write lock could not be had last time
+        self.limited = False  # somebody evicts from this cache, so that it matters when a blob was used
         self._attach()
 
     def follow(self) -> None:
@@ -88,6 +94,7 @@ class Index:
             # One read transaction: without it every statement takes and drops the lock, a third of its time.
             connection.execute("BEGIN")
             try:
+                self.limited = self.limited or connection.execute(_LIMITED).fetchone() is not None
                 for key in keys:
                     row = connection.execute(_FIND, (*key, algorithm)).fetchone()
                     found.append(row and Known(Ref(row[0], row[1], prefix + row[2].hex(), row[3], row[4]), *row[5:]))
@@ -99,9 +106,13 @@ class Index:
             return [None] * len(keys)
         return found
 
-    def apply(self, changes: Sequence[Change]) -> bool:
-        """Makes changes in their order, all in one transaction. False when they could not be remembered."""
-        for _ in range(2):  # the second time in the generation that a damaged one was left for
+    def apply(self, changes: Sequence[Change], also: Sequence[Callable[[sqlite3.Connection], object]] = ()) -> bool:
+        """Makes changes in their order and then calls `also`, all in one transaction, under the write lock.
+
+        False when they could not be remembered. Where another generation has taken this one's place meanwhile, all of
+        it is done in that one too.
+        """
+        for _ in range(_GENERATIONS):
             connection = self._connection
             if connection is None:
                 return False
@@ -110,6 +121,8 @@ class Index:
                 try:
                     for statement, group in itertools.groupby(changes, _statement):
                         connection.executemany(statement, [change.row for change in group])
+                    for work in also:
+                        work(connection)
                     connection.execute("COMMIT")
                 finally:
                     database.leave(connection)
@@ -121,8 +134,14 @@ class Index:
                 return False
             else:
                 self._unstick(connection)
-                return True
+                if self._stamps == self._look() or not self._reattach():
+                    return True
         return False
+
+    def limit(self) -> None:
+        """Lets all users know that somebody evicts."""
+        if not self.limited:
+            self.limited = self.apply([count("limited", 1)])
 
     def totals(self) -> CacheStats:
         """The number of refs and of blobs that it knows, and the sums of their sizes."""
@@ -224,7 +243,7 @@ class Index:
         except BaseException:
             connection.close()
             raise
-        self._path, self._connection = self._path_of(named), connection
+        self._path, self._connection, self.limited = self._path_of(named), connection, False
         # In this order: a swap by another process meanwhile is seen here, or by the next follow().
         self._stamps = self._look()
         if files.read(self._current, 64) != named:

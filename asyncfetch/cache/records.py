@@ -48,12 +48,16 @@ class Found(NamedTuple):
 
 
 class Published(NamedTuple):
-    """Where a body lies now. `stored` is False when the same bytes were there already."""
+    """Where a body lies now. `stored` is False when the same bytes were there already.
+
+    `private` is true for a file outside the cache: because that was asked for, or because the cache was full.
+    """
 
     path: str
     digest: str
     size: int
     stored: bool
+    private: bool = False
 
 
 class CacheStats(NamedTuple):
@@ -76,6 +80,9 @@ class CacheStatistics(NamedTuple):
     stored: int  # of these, written; the others were there already
     stored_bytes: int
     private: int  # bodies kept outside the cache
+    refused: int  # of these, those for which the cache had no room
+    evicted: int  # blobs removed to make room
+    evicted_bytes: int
     failed: int  # bodies that could not be written
     unremembered: int  # changes that the index could not take
     waiting: int  # commands handed in and not answered

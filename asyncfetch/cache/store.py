@@ -9,28 +9,31 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
+from asyncfetch.cache.admission import Limits
 from asyncfetch.cache.blobs import Blobs
 from asyncfetch.cache.boot import boot_id
 from asyncfetch.cache.buffers import BufferPool
 from asyncfetch.cache.changes import confirm, forget
+from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Read, Write
 from asyncfetch.cache.directory import prepare
 from asyncfetch.cache.failures import explain
 from asyncfetch.cache.index import Index
 from asyncfetch.cache.owner import Owner
 from asyncfetch.cache.parts import PartedBody
 from asyncfetch.cache.records import CacheStatistics, Ref
+from asyncfetch.cache.recovery import mend
 from asyncfetch.cache.sinks import BodySink, SinkParts
 from asyncfetch.cache.spill import Spill
-from asyncfetch.cache.thread import BATCH_BODIES, BATCH_BYTES, Ask, CacheThread, Discard, LookUp, Note, Read, Write
+from asyncfetch.cache.thread import BATCH_BODIES, BATCH_BYTES, CacheThread
 from asyncfetch.cache.writers import Writers
 from asyncfetch.errors import CacheUnusable, FetcherClosed, StorageFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from asyncfetch.cache.commands import Command
     from asyncfetch.cache.records import CacheStats, Found, Published, RefKey
     from asyncfetch.cache.sinks import Body, OnHead
-    from asyncfetch.cache.thread import Command
     from asyncfetch.errors import AsyncfetchError
     from asyncfetch.origins.checksums import Check
     from asyncfetch.settings import CachePolicy
@@ -53,9 +56,10 @@ class Cache:
     """
 
     @classmethod
-    def open(cls, policy: CachePolicy, *, loop: asyncio.AbstractEventLoop) -> Cache:
+    def open(cls, policy: CachePolicy, *, loop: asyncio.AbstractEventLoop, job_started: float | None = None) -> Cache:
         """Opens the cache that a policy names, and makes it if need be. Blocks for some milliseconds: for a thread.
 
+        What is used from `job_started` on (seconds since 1970; None is now) is not evicted while this cache is open.
         Leftovers of processes that died are removed; an index that is damaged is replaced, with a warning in the log.
         Raises `CacheUnusable` where the directory cannot serve (it is a file, cannot be written, lies on a network file
         system, belongs to a newer version), `StorageFull` when its disk is full; then nothing is left open. What is
@@ -63,7 +67,7 @@ class Cache:
         """
         layout = prepare(policy.directory)
         try:
-            owner = Owner(layout.tmp)
+            owner = Owner(layout.tmp, job_started=job_started)
         except OSError as error:
             raise explain(error, layout.tmp) from error
         try:
@@ -76,7 +80,9 @@ class Cache:
             raise
         if alone:
             index.remove_others()
-        return cls(policy, Blobs(layout.blobs, owner), owner, index, loop)
+        blobs = Blobs(layout.blobs, owner)
+        mend(index, blobs, owner)
+        return cls(policy, blobs, owner, index, loop)
 
     def __init__(
         self, policy: CachePolicy, blobs: Blobs, owner: Owner, index: Index, loop: asyncio.AbstractEventLoop
@@ -93,7 +99,9 @@ class Cache:
         self._last_gathered = 0.0
         self._timer: asyncio.Handle | None = None
         self._ended: asyncio.Future[None] | None = None
-        self._thread = CacheThread(loop, blobs=blobs, index=index, owner=owner, writers=self._writers)
+        self._thread = CacheThread(
+            loop, blobs=blobs, index=index, owner=owner, writers=self._writers, limits=Limits(*policy.limits)
+        )
 
     def look_up(self, keys: Sequence[RefKey], done: Callable[[list[Found | None] | Exception], None]) -> None:
         """Asks which objects are here, each with a blob of the right size; the answers come in the order of the keys.
@@ -200,16 +208,19 @@ class Cache:
 
     def statistics(self) -> CacheStatistics:
         """What was done so far, and what waits."""
-        thread, buffers = self._thread, self._pool.statistics()
+        thread, placing, buffers = self._thread, self._thread.placing, self._pool.statistics()
         return CacheStatistics(
             busy_seconds=thread.busy_seconds,
             batches=thread.batches,
             look_ups=thread.look_ups,
             hits=thread.hits,
-            published=thread.published,
-            stored=thread.stored,
-            stored_bytes=thread.stored_bytes,
-            private=thread.private,
+            published=placing.published,
+            stored=placing.stored,
+            stored_bytes=placing.stored_bytes,
+            private=placing.private,
+            refused=placing.refused,
+            evicted=thread.room.evicted,
+            evicted_bytes=thread.room.evicted_bytes,
             failed=thread.failed,
             unremembered=thread.unremembered,
             waiting=thread.waiting + len(self._gathered),
@@ -278,6 +289,7 @@ class Cache:
         self._index.restart()
         if self._owner.sweep():
             self._index.remove_others()
+        mend(self._index, self._blobs, self._owner)
         return objects._replace(blobs=blobs[0], blob_bytes=blobs[1])
 
     def _begin_spill(self, check: Check | None) -> Spill:

@@ -1,7 +1,8 @@
 """The cache's one thread: takes all that has been handed in as one batch, and answers it all in one call on the loop.
 
-A batch answers look-ups first, then writes bodies and renames them into place, then changes the index in one
-transaction. A hop between threads costs some 80 us, a transaction 30: neither can be paid for each object.
+A batch finds what is looked up, then writes bodies and renames them into place, then changes the index in one
+transaction, then looks once more at files that another process might have removed until then. A hop between threads
+costs some 80 us, a transaction 30: neither can be paid for each object.
 """
 
 from __future__ import annotations
@@ -10,25 +11,34 @@ import contextlib
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asyncfetch.cache import files
-from asyncfetch.cache.changes import met, remember, stored
+from asyncfetch.cache.changes import blob_of, count, met, remember, touch
+from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Read, Write
+from asyncfetch.cache.eviction import Room
 from asyncfetch.cache.failures import explain
-from asyncfetch.cache.records import Found, Published
+from asyncfetch.cache.placing import Placing
+from asyncfetch.cache.records import Found
+from asyncfetch.cache.recovery import Intents, Lost, drop_lost
 from asyncfetch.settings import MIB
 
 if TYPE_CHECKING:
     import asyncio
+    import sqlite3
     from collections.abc import Callable, Sequence
 
+    from asyncfetch.cache.admission import Limits
     from asyncfetch.cache.blobs import Blobs
     from asyncfetch.cache.changes import Change
+    from asyncfetch.cache.commands import Command
     from asyncfetch.cache.index import Index
     from asyncfetch.cache.owner import Owner
-    from asyncfetch.cache.records import Ref, RefKey
+    from asyncfetch.cache.records import Known, Published, Ref, RefKey
     from asyncfetch.cache.sinks import Body
     from asyncfetch.cache.writers import Writers
 
@@ -39,57 +49,21 @@ BATCH_BODIES = 64
 BATCH_BYTES = 16 * MIB
 BATCH_CHANGES = 1024  # to the index alone, at 3 to 9 us each
 BATCH_LOOK_UPS = 256  # keys, at 10 us each
+UNLIMITED_SECONDS = 86_400  # how exactly uses are kept while nobody evicts: to note one takes 6 to 14 us
+MOST_OWED = 10_000  # changes kept for an index that takes none; the blobs of others are met again when they are wanted
 
 
-class LookUp(NamedTuple):
-    """Which of these objects are here?"""
+@dataclass(slots=True)
+class _Batch:
+    """What is done together."""
 
-    keys: Sequence[RefKey]
-    done: Callable[[list[Found | None] | Exception], None]
-
-
-class Read(NamedTuple):
-    """The bytes of this object, if it is here and `may` says of its ref that they may be given out as they are."""
-
-    key: RefKey
-    may: Callable[[Ref], bool]
-    done: Callable[[bytes | Exception | None], None]
-
-
-class Write(NamedTuple):
-    """Put this body under its name, and remember that `key` is `ref`; or, `private`, into a file outside the cache."""
-
-    body: Body
-    release: Callable[[], None] | None  # called on the loop once the body is not needed any more
-    key: RefKey | None
-    ref: Ref | None
-    private: bool
-    done: Callable[[Published | Exception], None]
-
-
-class Note(NamedTuple):
-    """Change the index. Look-ups that overtake it find `key` as it will be: gone, or `ref` as checked at `at`."""
-
-    change: Change
-    key: RefKey
-    ref: Ref | None = None
-    at: float = 0.0
-
-
-class Discard(NamedTuple):
-    """Remove a private file."""
-
-    path: str
-
-
-class Ask(NamedTuple):
-    """Call a function on the thread, between batches, in its turn among the writes."""
-
-    function: Callable[[], object]
-    done: Callable[[object], None]  # gets the exception instead when it raised one
-
-
-Command = LookUp | Read | Write | Note | Discard | Ask
+    handled: int = 0  # commands
+    answers: deque[_Answer] = field(default_factory=deque)
+    changes: list[Change] = field(default_factory=list)  # of refs
+    blobs: list[Change] = field(default_factory=list)  # of blobs; apart, as rows for one statement together cost less
+    noted: list[Note] = field(default_factory=list)
+    lost: list[Lost] = field(default_factory=list)
+    checks: list[Callable[[], None]] = field(default_factory=list)  # once the index knows
 
 
 class _Answer(NamedTuple):
@@ -102,19 +76,29 @@ class CacheThread:
     """The thread. `put` and `stop` are for the loop, counters may be read by anybody, the rest is the thread's own."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, *, blobs: Blobs, index: Index, owner: Owner, writers: Writers
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        blobs: Blobs,
+        index: Index,
+        owner: Owner,
+        writers: Writers,
+        limits: Limits,
     ) -> None:
         self._loop, self._blobs, self._index, self._owner, self._writers = loop, blobs, index, owner, writers
+        self._intents = Intents(owner)
+        self.room = Room(limits, index, blobs, owner, self._intents)
+        self.placing = Placing(blobs, self.room)
         self._mailbox: SimpleQueue[Sequence[Command] | None] = SimpleQueue()
         self._look_ups: deque[LookUp | Read] = deque()
         self._writes: deque[Write | Note | Discard | Ask] = deque()
         self._noted: dict[RefKey, Note] = {}  # the last note on each object in `_writes`, which look-ups overtake
+        self._owed: list[Change] = []  # of blobs that are in their places, and that the index could not take
+        self._counted: Counter[str] = Counter()  # for the index's counters, when it is written to anyway
         self._stopping = False
         self._stopped: Callable[[], None] | None = None
         self.busy_seconds = 0.0
-        self.batches = self.look_ups = self.hits = 0
-        self.published = self.stored = self.stored_bytes = self.private = self.failed = self.unremembered = 0
-        self.waiting = 0
+        self.batches = self.look_ups = self.hits = self.failed = self.unremembered = self.waiting = 0
         # A daemon: a program that never closes its cache can end, and the cache bears being ended anywhere.
         self._thread = threading.Thread(target=self._run, name="asyncfetch-cache", daemon=True)
         self._thread.start()
@@ -133,6 +117,8 @@ class CacheThread:
         try:
             self._serve()
         finally:
+            self._change_index(self._counts())
+            self._intents.close()
             self._index.close()
             self._writers.stop()
             self._writers.join()
@@ -143,13 +129,20 @@ class CacheThread:
     def _serve(self) -> None:
         while self._receive():
             began = time.perf_counter()
-            answers: deque[_Answer] = deque()
+            batch = _Batch()
             self._follow()
-            handled = self._answer_look_ups(answers) + self._do_writes(answers)
+            writes = self._next_writes()
+            self._make_room(writes)
+            self._answer_look_ups(batch)
+            beside = batch.handled > 0
+            self._do_writes(writes, batch)
+            self._commit(batch)
+            if not self._owed:
+                self._try(partial(self.room.shrink, beside=beside))
             self.batches += 1
             # Counted before it is told, so that whoever was answered sees it in the statistics.
             self.busy_seconds += time.perf_counter() - began
-            if not self._tell(self._deliver, handled, answers):
+            if not self._tell(self._deliver, batch.handled, batch.answers):
                 break
 
     def _receive(self) -> bool:
@@ -157,9 +150,9 @@ class CacheThread:
         while True:
             idle = not self._look_ups and not self._writes
             try:
-                mail = self._mailbox.get(idle and not self._stopping)
+                mail = self._mailbox.get(idle and not self._stopping, self.room.pause())
             except Empty:
-                return not idle
+                return not idle or not self._stopping
             if mail is None:
                 self._stopping = True
                 continue
@@ -210,108 +203,168 @@ class CacheThread:
         except Exception:  # a fault of ours must not end the thread: everybody would wait for ever
             _log.exception("the index could not be followed")
 
-    def _change_index(self, changes: Sequence[Change]) -> bool:
+    def _try(self, chore: Callable[[], object]) -> None:
+        """Does what nobody waits for."""
         try:
-            return self._index.apply(changes)
+            chore()
+        except OSError:
+            _log.warning("no room could be made in the cache", exc_info=True)
+        except Exception:  # as above
+            _log.exception("no room could be made in the cache")
+
+    def _change_index(
+        self, changes: Sequence[Change], also: Sequence[Callable[[sqlite3.Connection], object]] = ()
+    ) -> bool:
+        try:
+            return self._index.apply(changes, also)
         except Exception:  # as above; and the blobs of these changes are in their places
             _log.exception("the index could not be changed")
             return False
 
-    def _answer_look_ups(self, answers: deque[_Answer]) -> int:
-        handled = keys = 0
-        while self._look_ups and (not handled or keys + _weight(self._look_ups[0]) <= BATCH_LOOK_UPS):
+    def _next_writes(self) -> list[Write | Note | Discard | Ask]:
+        """Takes the next batch out of the line: as much as the limits allow, and an `Ask` alone."""
+        taken: list[Write | Note | Discard | Ask] = []
+        bodies = size = 0
+        while self._writes and bodies < BATCH_BODIES and size < BATCH_BYTES and len(taken) < BATCH_CHANGES:
+            command = self._writes[0]
+            if isinstance(command, Ask):
+                return taken or [self._writes.popleft()]
+            taken.append(self._writes.popleft())
+            if isinstance(command, Write):
+                bodies, size = bodies + 1, size + (0 if command.body.view is None else command.body.size)
+        return taken
+
+    def _make_room(self, writes: Sequence[Command]) -> None:
+        bodies = [command.body for command in writes if isinstance(command, Write) and not command.private]
+        if bodies:
+            self._try(partial(self.room.make, [body.size for body in bodies]))
+            self._intents.declare(dict.fromkeys([*map(blob_of, self._owed), *(body.digest for body in bodies)]))
+
+    def _answer_look_ups(self, batch: _Batch) -> None:
+        keys = 0
+        while self._look_ups and (not keys or keys + _weight(self._look_ups[0]) <= BATCH_LOOK_UPS):
             command = self._look_ups.popleft()
-            handled, keys = handled + 1, keys + _weight(command)
+            batch.handled, keys = batch.handled + 1, keys + _weight(command)
             result: list[Found | None] | bytes | Exception | None
             try:
-                result = self._find(command.keys) if isinstance(command, LookUp) else self._read(command)
+                result = self._find(command.keys, batch) if isinstance(command, LookUp) else self._read(command, batch)
             except OSError as error:
                 result = explain(error, self._blobs.root)
             except Exception as error:  # whoever asked gets it; the thread serves others too
                 result = error
-            answers.append(_Answer(command.done, result))
-        return handled
+            batch.answers.append(_Answer(command.done, result))
 
-    def _find(self, keys: Sequence[RefKey]) -> list[Found | None]:
+    def _find(self, keys: Sequence[RefKey], batch: _Batch) -> list[Found | None]:
         found: list[Found | None] = []
         for key, known in zip(keys, self._index.find(keys), strict=True):
             ref, path = known and known.ref, None
             if (note := self._noted.get(key)) is not None:
                 ref = _as_noted(ref, note)
-            if ref is not None:
+            if known is not None and ref is not None:
                 path = self._blobs.find(ref.digest, ref.size)
+                if path is None:
+                    batch.lost.append(Lost(key, ref))
+                elif self._touch(known, batch):
+                    batch.checks.append(partial(self._look_again, found, len(found)))
             found.append(None if ref is None or path is None else Found(ref, path))
             self.hits += path is not None
         self.look_ups += len(keys)
         return found
 
-    def _read(self, command: Read) -> bytes | None:
+    def _look_again(self, found: list[Found | None], place: int) -> None:
+        one = found[place]
+        if one is not None and self._blobs.find(one.ref.digest, one.ref.size) is None:
+            found[place] = None
+            self.hits -= 1
+
+    def _touch(self, known: Known, batch: _Batch) -> bool:
+        """Notes that this job uses a blob. False when the index knows that, or nobody evicts and it nearly does."""
+        ref, used = known.ref, known.used
+        since = self._owner.job_started - (0 if self._index.limited else UNLIMITED_SECONDS)
+        if used is not None and used >= since:
+            return False
+        batch.blobs.append(met(ref.digest, ref.size, time.time()) if used is None else touch(ref.digest, time.time()))
+        return True
+
+    def _read(self, command: Read, batch: _Batch) -> bytes | None:
         (known,) = self._index.find([command.key])
         ref = known and known.ref
         if (note := self._noted.get(command.key)) is not None:
             ref = _as_noted(ref, note)
         self.look_ups += 1
-        if ref is None or not command.may(ref):
+        if known is None or ref is None or not command.may(ref):
             return None
         data = self._blobs.read(ref.digest, ref.size)
-        self.hits += data is not None
+        if data is not None:
+            self.hits += 1
+            self._touch(known, batch)
         return data
 
-    def _do_writes(self, answers: deque[_Answer]) -> int:
-        changes: list[Change] = []
-        placed: list[Change] = []  # apart, as many rows for one statement cost less than two statements in turn
-        noted: list[Note] = []
-        handled = bodies = size = 0
-        while self._writes and bodies < BATCH_BODIES and size < BATCH_BYTES and len(changes) < BATCH_CHANGES:
-            if isinstance(self._writes[0], Ask) and handled:
-                break
-            command = self._writes.popleft()
-            handled += 1
+    def _do_writes(self, writes: Sequence[Command], batch: _Batch) -> None:
+        for command in writes:
+            batch.handled += 1
             if isinstance(command, Write):
-                bodies, size = bodies + 1, size + (0 if command.body.view is None else command.body.size)
-                result = self._write(command, changes, placed)
-                answers.append(_Answer(command.done, result, command.release))
+                self._write(command, batch)
             elif isinstance(command, Note):
-                changes.append(command.change)
-                noted.append(command)
+                batch.changes.append(command.change)
+                batch.noted.append(command)
             elif isinstance(command, Discard):
                 _discard(command.path)
+            elif isinstance(command, Ask):
+                batch.answers.append(_Answer(command.done, self._ask(command.function)))
+
+    def _write(self, command: Write, batch: _Batch) -> None:
+        body = command.body
+        result: Published | Exception
+        try:
+            result, change = self.placing.place(body, private=command.private)
+        except Exception as error:  # whoever handed this body in gets it; the thread serves others too
+            result = self._not_placed(body, error)
+        else:
+            if change is not None:
+                batch.blobs.append(change)
+                if command.key is not None and command.ref is not None:
+                    batch.changes.append(remember(command.key, command.ref))
+                if not result.stored:
+                    batch.checks.append(partial(self._confirm, batch, len(batch.answers), body, result))
+        batch.answers.append(_Answer(command.done, result, command.release))
+
+    def _confirm(self, batch: _Batch, place: int, body: Body, published: Published) -> None:
+        result: Published | Exception
+        try:
+            result = self.placing.confirm(body, published)
+        except Exception as error:
+            result = self._not_placed(body, error)
+        batch.answers[place] = batch.answers[place]._replace(result=result)
+
+    def _not_placed(self, body: Body, error: Exception) -> Exception:
+        self.failed += 1
+        if body.path:
+            _discard(body.path)
+        return explain(error, self._blobs.path(body.digest)) if isinstance(error, OSError) else error
+
+    def _commit(self, batch: _Batch) -> None:
+        """Tells the index, and then looks again at what others might have removed before they could know."""
+        if batch.changes or batch.blobs or batch.lost:
+            also = [drop_lost(self._blobs, batch.lost)] if batch.lost else []
+            if self._change_index([*batch.changes, *self._owed, *batch.blobs, *self._counts()], also):
+                self._owed.clear()
             else:
-                answers.append(_Answer(command.done, self._ask(command.function)))
-                break
-        if (changes or placed) and not self._change_index(changes + placed):
-            self.unremembered += len(changes)
-        for note in noted:
+                self.unremembered += len(batch.changes)
+                self._owed = (self._owed + batch.blobs)[-MOST_OWED:]
+        if not self._owed:
+            self._intents.fulfil()
+        for note in batch.noted:
             if self._noted.get(note.key) is note:
                 del self._noted[note.key]
-        return handled
+        for check in batch.checks:
+            check()
 
-    def _write(self, command: Write, changes: list[Change], placed: list[Change]) -> Published | Exception:
-        body = command.body
-        try:
-            path, new = self._place(body, command.private)
-        except Exception as error:  # whoever handed this body in gets it; the thread serves others too
-            self.failed += 1
-            if body.path:
-                _discard(body.path)
-            return explain(error, self._blobs.path(body.digest)) if isinstance(error, OSError) else error
-        if command.private:
-            self.private += 1
-        else:
-            self.published += 1
-            self.stored += new
-            self.stored_bytes += body.size if new else 0
-            placed.append((stored if new else met)(body.digest, body.size, time.time()))
-            if command.key is not None and command.ref is not None:
-                changes.append(remember(command.key, command.ref))
-        return Published(path, body.digest, body.size, new)
-
-    def _place(self, body: Body, private: bool) -> tuple[str, bool]:
-        if private:
-            return body.path if body.view is None else self._blobs.keep(body.view), True
-        if body.view is None:
-            return self._blobs.adopt(body.digest, body.size, body.path)
-        return self._blobs.put(body.digest, body.view)
+    def _counts(self) -> list[Change]:
+        """What the index's counters have not been told yet."""
+        now = Counter(hits=self.hits, misses=self.look_ups - self.hits, stored=self.placing.stored)
+        told, self._counted = self._counted, now
+        return [count(name, number) for name, number in (now - told).items()]
 
     def _ask(self, function: Callable[[], object]) -> object:
         try:

@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 class Landed(NamedTuple):
-    """An object on local disk. `private` files belong to their ticket, and go back with `Flights.discard`."""
+    """An object on local disk. `private` files belong to their tickets, and go back with `Flights.discard`."""
 
     path: str
     size: int
@@ -99,6 +99,7 @@ class Flights:
         self._job_started = job_started
         self._flights: dict[Location, Flight] = {}
         self._endpoints: dict[str, str] = {}
+        self._holders: dict[str, int] = {}  # of private files that several tickets have: how many
         self._unranged: set[str] = set()  # containers whose origin has answered a range with the whole object
 
     @property
@@ -176,9 +177,13 @@ class Flights:
             self._give_up(flight)
 
     def discard(self, landed: Landed) -> None:
-        """Deletes a private file whose holder has moved on."""
+        """Deletes a private file whose holder has moved on, when it was the last."""
         if landed.private:
-            self.cache.discard(landed.path)
+            others = self._holders.pop(landed.path, 1) - 1
+            if others:
+                self._holders[landed.path] = others
+            else:
+                self.cache.discard(landed.path)
 
     def close(self) -> None:
         """Crashes every ticket that is still out."""
@@ -276,6 +281,8 @@ class Flights:
         self.meter.bytes += landed.size * len(tickets)
         if not tickets:
             self.discard(landed)
+        elif landed.private and len(tickets) > 1:  # the cache was full: a flight for a private file has one
+            self._holders[landed.path] = len(tickets)
         for ticket in tickets:
             ticket.flight = None
             ticket.land(landed)
@@ -308,7 +315,7 @@ class Flights:
         self.meter.downloaded += 1
         self.meter.downloaded_bytes += outcome.size
         etag = None if flight.stat is None else flight.stat.etag
-        landed = Landed(outcome.path, outcome.size, outcome.digest, etag, from_cache=False, private=flight.private)
+        landed = Landed(outcome.path, outcome.size, outcome.digest, etag, from_cache=False, private=outcome.private)
         self.land(flight, landed)
 
     def _give_up(self, flight: Flight) -> None:

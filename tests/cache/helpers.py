@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from contextlib import asynccontextmanager
+import sqlite3
+from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from blake3 import blake3
@@ -29,9 +30,11 @@ def key(name: str, version: str = "") -> RefKey:
 
 
 @asynccontextmanager
-async def opened(directory: Path, digest: Digest = "blake3") -> AsyncIterator[Cache]:
-    policy = CachePolicy(cache_dir=directory, digest=digest)
-    cache = await asyncio.to_thread(Cache.open, policy, loop=asyncio.get_running_loop())
+async def opened(
+    directory: Path, digest: Digest = "blake3", *, job_started: float | None = None, **policy: Any
+) -> AsyncIterator[Cache]:
+    chosen = CachePolicy(cache_dir=directory, digest=digest, **policy)
+    cache = await asyncio.to_thread(Cache.open, chosen, loop=asyncio.get_running_loop(), job_started=job_started)
     try:
         yield cache
     finally:
@@ -80,6 +83,21 @@ async def taken(ask: Callable[[Callable[[T | Exception], None]], None]) -> T:
     return result
 
 
+def totals(directory: Path) -> tuple[int, int]:
+    """The number of blobs and their bytes, as the index in force says."""
+    path = directory / "v1" / "index"
+    with closing(sqlite3.connect(path / f"index-{(path / 'CURRENT').read_text()}.sqlite")) as connection:
+        number, size = connection.execute("SELECT blobs, blob_bytes FROM totals").fetchone()
+        assert (number, size) == connection.execute("SELECT count(*), coalesce(sum(size), 0) FROM blobs").fetchone()
+    return number, size
+
+
+def check_accounts(directory: Path) -> None:
+    """The index knows just the blobs that there are, and their bytes."""
+    paths = blobs(directory).values()
+    assert totals(directory) == (len(paths), sum(path.stat().st_size for path in paths))
+
+
 def blobs(directory: Path) -> dict[str, Path]:
     """Every blob by its digest."""
     paths = (directory / "v1" / "blobs").glob("*/*/*")
@@ -98,8 +116,9 @@ def check_blobs(directory: Path, names: Sequence[str] | None = None) -> None:
 
 
 def leftovers(directory: Path) -> list[Path]:
-    """The files that owners have under tmp/, but for their locks."""
-    return [path for path in (directory / "v1" / "tmp").glob("*/*") if path.name != "lock"]
+    """The files that owners have under tmp/, but for their locks and for intents that are fulfilled."""
+    paths = (directory / "v1" / "tmp").glob("*/*")
+    return [path for path in paths if path.name != "lock" and not (path.name == "intent" and not path.stat().st_size)]
 
 
 def owners(directory: Path) -> list[Path]:

@@ -38,6 +38,10 @@ from .helpers import (
 NOISE = random.Random(11).randbytes(SMALL + 4096)
 
 
+# An intent that cannot be written, or emptied, costs a blob's row if the process is killed just then; no object.
+BEARABLE = ("write_at", "truncate")
+
+
 @pytest.mark.parametrize("size", [86_000, SMALL + 1])
 @pytest.mark.parametrize(
     ("number", "expected"),
@@ -50,7 +54,9 @@ NOISE = random.Random(11).randbytes(SMALL + 4096)
         (errno.EMFILE, CacheUnusable),
     ],
 )
-@pytest.mark.parametrize("function", ["create", "write", "write_at", "close", "rename", "make_directory", "size_of"])
+@pytest.mark.parametrize(
+    "function", ["create", "write", "write_at", "truncate", "close", "rename", "make_directory", "size_of"]
+)
 async def test_failure_of_any_call_is_told_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, number: int, expected: type[OSError], size: int
 ) -> None:
@@ -67,18 +73,20 @@ async def test_failure_of_any_call_is_told_and_leaves_nothing(
                 body = await fill(sink, NOISE[:size])
                 published: Published = await taken(lambda done: cache.publish(body, key("a"), done))
             except OSError as error:
+                told = True
                 assert type(error) is expected  # noqa: PT017
                 assert error.errno == number  # noqa: PT017
                 assert str(tmp_path) in str(error)  # noqa: PT017
                 assert failed
                 sink.abort()
             else:
-                assert failed == []
+                told = False
+                assert failed == [] or function in BEARABLE
                 assert published.stored
-            assert not leftovers(tmp_path) or function == "close"
-        if failed:
+            assert not leftovers(tmp_path) or function in ("close", "truncate")
+        if told:
             assert await look_up(cache, key("a")) == [None]
-        assert (await publish(cache, NOISE[:size], key("a"))).stored == bool(failed)
+        assert (await publish(cache, NOISE[:size], key("a"))).stored == told
         assert cache.statistics().buffer_bytes == 0
     assert not owners(tmp_path)
     check_blobs(tmp_path)
@@ -187,12 +195,10 @@ async def test_unfinished_file_that_a_stranger_removed_is_written_again(
     async with opened(tmp_path) as cache:
         await publish(cache, b"first", key("a"))
         for path in owners(tmp_path):
-            (path / "lock").unlink()
-            path.rmdir()
+            shutil.rmtree(path)
         assert (await publish(cache, b"second", key("b"))).stored
         for path in owners(tmp_path):
-            (path / "lock").unlink()
-            path.rmdir()
+            shutil.rmtree(path)
         assert (await publish(cache, NOISE, key("c"))).stored
         rename = files.rename
 

@@ -1,0 +1,63 @@
+"""What the cache's thread can be told to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from asyncfetch.cache.changes import Change
+    from asyncfetch.cache.records import Found, Published, Ref, RefKey
+    from asyncfetch.cache.sinks import Body
+
+
+class LookUp(NamedTuple):
+    """Which of these objects are here?"""
+
+    keys: Sequence[RefKey]
+    done: Callable[[list[Found | None] | Exception], None]
+
+
+class Read(NamedTuple):
+    """The bytes of this object, if it is here and `may` says of its ref that they may be given out as they are."""
+
+    key: RefKey
+    may: Callable[[Ref], bool]
+    done: Callable[[bytes | Exception | None], None]
+
+
+class Write(NamedTuple):
+    """Put this body under its name, and remember that `key` is `ref`; or, `private`, into a file outside the cache."""
+
+    body: Body
+    release: Callable[[], None] | None  # called on the loop once the body is not needed any more
+    key: RefKey | None
+    ref: Ref | None
+    private: bool
+    done: Callable[[Published | Exception], None]
+
+
+class Note(NamedTuple):
+    """Change the index. Look-ups that overtake it find `key` as it will be: gone, or `ref` as checked at `at`."""
+
+    change: Change
+    key: RefKey
+    ref: Ref | None = None
+    at: float = 0.0
+
+
+class Discard(NamedTuple):
+    """Remove a private file."""
+
+    path: str
+
+
+class Ask(NamedTuple):
+    """Call a function on the thread, between batches, in its turn among the writes."""
+
+    function: Callable[[], object]
+    done: Callable[[object], None]  # gets the exception instead when it raised one
+
+
+Command = LookUp | Read | Write | Note | Discard | Ask

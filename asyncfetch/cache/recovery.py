@@ -1,0 +1,128 @@
+"""What a process leaves when it is killed between a file operation and its commit, and how that is mended.
+
+Before blobs are put in place or removed, a batch names their digests in its owner's file `intent`, and empties that
+once the index has taken the batch. Whoever removes a dead owner's directory takes its intents over, and sees that the
+index says of just these blobs what the disk says: no walk over all blobs is needed for that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from asyncfetch.cache import files
+from asyncfetch.cache.changes import split
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable, Sequence
+
+    from asyncfetch.cache.blobs import Blobs
+    from asyncfetch.cache.index import Index
+    from asyncfetch.cache.owner import Owner
+    from asyncfetch.cache.records import Ref, RefKey
+
+_log = logging.getLogger(__name__)
+
+_DIGEST = re.compile(rb"(?:blake3|sha256):[0-9a-f]{64}(?=\n)")  # a line that was cut short names nothing
+
+
+class Intents:
+    """The blobs that one owner is about to place or to remove. For the cache's thread alone.
+
+    Where they cannot be written a kill may leave a blob that the index does not know; that is no reason to fail.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._path = ""
+        self._descriptor = -1
+        self._declared = False
+
+    def declare(self, digests: Iterable[str]) -> None:
+        """Names blobs, in the place of those named before."""
+        with contextlib.suppress(OSError):
+            if self._path != self._owner.intents:
+                self.close()
+                self._descriptor = files.create(self._owner.intents)
+                self._path = self._owner.intents
+            text = "".join(f"{digest}\n" for digest in digests)
+            self._declared = True
+            files.write_at(self._descriptor, memoryview(text.encode()), 0)
+
+    def fulfil(self) -> None:
+        """Says that the index knows what became of them."""
+        if self._declared:
+            self._declared = False
+            with contextlib.suppress(OSError):
+                files.truncate(self._descriptor)
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                files.close(self._descriptor)
+            self._descriptor, self._path = -1, ""
+
+
+class Lost(NamedTuple):
+    """An object whose blob was not in its place."""
+
+    key: RefKey
+    ref: Ref
+
+
+def mend(index: Index, blobs: Blobs, owner: Owner) -> None:
+    """Settles what an owner has taken over from the dead. What the index does not take now is left for later."""
+    digests = [digest for text in owner.inherited() for digest in parse_intents(text)]
+    try:
+        if not digests or index.apply((), (reconcile(blobs, digests, time.time()),)):
+            owner.settle()
+    except OSError:
+        _log.debug("intents of a dead process could not be settled", exc_info=True)
+
+
+def parse_intents(text: bytes) -> list[str]:
+    """Reads the digests out of an owner's file, which may have been cut short anywhere."""
+    return [found.decode() for found in _DIGEST.findall(text)]
+
+
+def reconcile(blobs: Blobs, digests: Sequence[str], at: float) -> Callable[[sqlite3.Connection], None]:
+    """Has the index say of blobs what the disk says, as work for a transaction, under the write lock.
+
+    Every process places a blob before it tells the index of it, so what is not there under the lock is nobody's. One
+    that is there but unknown is known from then on, as used at `at` and as one whose bytes nothing vouches for.
+    """
+
+    def work(connection: sqlite3.Connection) -> None:
+        for digest in digests:
+            algorithm, name = split(digest)
+            size = files.size_of(blobs.path(digest))
+            if size is None:
+                connection.execute("DELETE FROM blobs WHERE algorithm = ? AND digest = ?", (algorithm, name))
+            else:
+                connection.execute(
+                    "INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?, -1, 0)", (algorithm, name, size, at)
+                )
+
+    return work
+
+
+def drop_lost(blobs: Blobs, lost: Sequence[Lost]) -> Callable[[sqlite3.Connection], None]:
+    """Has the index forget objects whose blob is still not in its place, and these blobs; work for a transaction."""
+
+    def work(connection: sqlite3.Connection) -> None:
+        for key, ref in lost:
+            if files.size_of(blobs.path(ref.digest)) is None:
+                algorithm, name = split(ref.digest)
+                connection.execute(
+                    "DELETE FROM refs WHERE endpoint = ? AND container = ? AND key = ? AND version = ? "
+                    "AND algorithm = ? AND digest = ?",
+                    (*key, algorithm, name),
+                )
+                connection.execute("DELETE FROM blobs WHERE algorithm = ? AND digest = ?", (algorithm, name))
+
+    return work

@@ -1,0 +1,270 @@
+"""A cache with limits: what it keeps is what running jobs use, and what does not fit is served all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncfetch.cache import Cache, eviction, files
+from asyncfetch.cache.admission import SLACK
+from asyncfetch.cache.owner import Owner
+
+from .helpers import (
+    blobs,
+    check_accounts,
+    check_blobs,
+    keep_private,
+    key,
+    leftovers,
+    look_up,
+    opened,
+    publish,
+    totals,
+)
+
+SIZE = 10_000
+LONG_AGO, EARLIER, LATER = 1e9, 1e12, 2e12  # the job that started in the future has used nothing yet
+
+
+def body(number: int) -> bytes:
+    return b"%04d" % number * (SIZE // 4)
+
+
+async def fill_up(directory: Path, count: int) -> None:
+    """A job that is over has left objects, each with its moment of use."""
+    async with opened(directory) as cache:
+        for number in range(count):
+            await publish(cache, body(number), key(str(number)))
+
+
+async def here(cache: Cache, count: int) -> list[int]:
+    found = await look_up(cache, *(key(str(number)) for number in range(count)))
+    return [number for number, one in enumerate(found) if one is not None]
+
+
+async def test_least_recently_used_of_earlier_jobs_give_way(tmp_path: Path) -> None:
+    await fill_up(tmp_path, 10)
+    async with opened(tmp_path, max_bytes=10 * SIZE, job_started=LATER) as cache:
+        assert (await publish(cache, body(100), key("new"))).stored
+        assert totals(tmp_path)[1] <= 10 * SIZE
+        check_accounts(tmp_path)
+        statistics = cache.statistics()
+        assert (statistics.refused, statistics.evicted, statistics.evicted_bytes) == (0, 2, 2 * SIZE)
+    async with opened(tmp_path) as cache:
+        assert await here(cache, 10) == list(range(2, 10)), "the new one and some slack"
+    check_blobs(tmp_path)
+
+
+async def test_what_a_job_has_used_stays_for_it(tmp_path: Path) -> None:
+    await fill_up(tmp_path, 10)
+    async with opened(tmp_path, max_bytes=10 * SIZE) as cache:
+        assert await look_up(cache, key("0"), key("1")) != [None, None]
+        for number in range(100, 120):
+            await publish(cache, body(number), key(str(number)))
+        found = await look_up(cache, *(key(str(number)) for number in (0, 1, *range(2, 10), *range(100, 120))))
+        assert found[0] is not None
+        assert found[1] is not None
+        assert found[2:10] == [None] * 8
+        assert [one is not None for one in found[10:]] == [True] * 8 + [False] * 12
+        assert cache.statistics().refused == 12
+        check_accounts(tmp_path)
+        assert totals(tmp_path) == (10, 10 * SIZE)
+
+
+async def test_what_does_not_fit_is_a_private_file_and_no_failure(tmp_path: Path) -> None:
+    async with opened(tmp_path, max_bytes=3 * SIZE) as cache:
+        for number in range(3):
+            assert not (await publish(cache, body(number), key(str(number)))).private
+        refused = await publish(cache, body(3), key("3"))
+        assert refused.private
+        assert Path(refused.path).read_bytes() == body(3)
+        assert await look_up(cache, key("3")) == [None]
+        same = await publish(cache, body(1), key("another name"))
+        assert not same.private, "bytes that are here need no room"
+        assert await look_up(cache, key("another name")) != [None]
+        large = await publish(cache, b"x" * (3 * SIZE + 1), key("large"))
+        assert large.private
+        assert await here(cache, 3) == [0, 1, 2]
+        cache.discard(refused.path)
+        cache.discard(large.path)
+        await cache.stats()
+        assert not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+async def test_full_disk_is_made_room_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    await fill_up(tmp_path, 10)
+    write = files.write
+
+    def full(descriptor: int, data: memoryview) -> None:
+        if len(blobs(tmp_path)) > 9 and len(data) > 100:
+            raise OSError(number, os.strerror(number))
+        write(descriptor, data)
+
+    async with opened(tmp_path, job_started=LATER) as cache:
+        monkeypatch.setattr(files, "write", full)
+        assert (await publish(cache, body(100)[:1], key("new"))).stored
+        for name in ("one", "two"):
+            published = await keep_private(cache, body(100) + name.encode())
+            assert Path(published.path).stat().st_size == SIZE + 3
+        assert await here(cache, 10) != list(range(10))
+        check_accounts(tmp_path)
+
+
+async def test_free_space_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await fill_up(tmp_path, 10)
+    monkeypatch.setattr(
+        files, "free_bytes", lambda path: 20 * SIZE - sum(p.stat().st_size for p in blobs(tmp_path).values())
+    )
+    async with opened(tmp_path, min_free=10 * SIZE, job_started=LATER) as cache:
+        assert (await publish(cache, body(100), key("new"))).stored
+        assert totals(tmp_path) == (10, 10 * SIZE)
+    async with opened(tmp_path, min_free=10 * SIZE, job_started=EARLIER / 1e6) as cache:
+        assert (await publish(cache, body(101), key("newer"))).private
+
+
+async def test_limit_lowered_is_come_down_to_while_nothing_else_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eviction, "SLICE", 4)
+    await fill_up(tmp_path, 40)
+    async with opened(tmp_path, max_bytes=10 * SIZE, job_started=LATER) as cache:
+        while cache.statistics().evicted < 30:
+            await asyncio.sleep(0.001)  # the cache's own doing: there is nothing to await
+        assert totals(tmp_path)[1] <= 10 * SIZE
+        check_accounts(tmp_path)
+    async with opened(tmp_path) as cache:
+        assert min(await here(cache, 40)) >= 30
+
+
+async def test_job_that_still_runs_elsewhere_keeps_what_it_uses(tmp_path: Path) -> None:
+    await fill_up(tmp_path, 10)
+    older = Owner(str(tmp_path / "v1" / "tmp"), job_started=LONG_AGO)
+    async with opened(tmp_path, max_bytes=10 * SIZE, job_started=LATER) as cache:
+        assert (await publish(cache, body(100), key("new"))).private
+    older.close()
+    async with opened(tmp_path, max_bytes=10 * SIZE, job_started=LATER) as cache:
+        assert not (await publish(cache, body(100), key("new"))).private
+
+
+async def test_objects_of_evicted_blobs_are_forgotten_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eviction, "SLICE", 8)
+    await fill_up(tmp_path, 40)
+    async with opened(tmp_path, max_bytes=10 * SIZE, job_started=LATER) as cache:
+        for number in range(100, 160):
+            await publish(cache, body(number), key(str(number)))
+        stats = await cache.stats()
+        assert stats.blobs <= 10
+        assert stats.objects <= 2 * 10 + 16
+
+
+async def test_pinned_blobs_are_not_evicted(tmp_path: Path) -> None:
+    await fill_up(tmp_path, 10)
+    _execute(tmp_path, "UPDATE blobs SET pinned = 1 WHERE used < (SELECT max(used) FROM blobs)")
+    async with opened(tmp_path, max_bytes=10 * SIZE, job_started=LATER) as cache:
+        assert (await publish(cache, body(100), key("new"))).stored
+        assert (await publish(cache, body(101), key("newer"))).stored is True
+    async with opened(tmp_path) as cache:
+        assert await here(cache, 10) == list(range(9))
+
+
+async def test_uses_are_kept_exactly_once_somebody_evicts(tmp_path: Path) -> None:
+    def uses() -> int:
+        return int(_execute(tmp_path, f"SELECT count(*) FROM blobs WHERE used >= {started}"))
+
+    await fill_up(tmp_path, 2)
+    started = time.time()
+    async with opened(tmp_path) as cache:
+        await here(cache, 2)
+        assert uses() == 0
+        async with opened(tmp_path, max_bytes=100 * SIZE, job_started=LATER) as other:
+            await other.stats()
+            await here(cache, 2)
+            assert uses() == 2
+        _execute(tmp_path, "DELETE FROM counters")
+        _execute(tmp_path, "UPDATE blobs SET used = 1")
+    async with opened(tmp_path) as cache:
+        await here(cache, 2)
+        assert uses() == 2, "after long enough they are noted all the same"
+
+
+def _execute(directory: Path, statement: str) -> Any:
+
+    path = directory / "v1" / "index"
+    with closing(sqlite3.connect(path / f"index-{(path / 'CURRENT').read_text()}.sqlite")) as connection:
+        row = connection.execute(statement).fetchone()
+        connection.commit()
+        return row and row[0]
+
+
+def at_commit(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
+    """Has something happen between what a batch does to files and its commit."""
+    from asyncfetch.cache.index import Index
+
+    apply = Index.apply
+
+    def overtaken(self: Index, *args: object) -> bool:
+        monkeypatch.setattr(Index, "apply", apply)
+        happens()
+        return apply(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Index, "apply", overtaken)
+
+
+async def test_hit_that_is_evicted_before_its_use_is_known_is_a_miss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill_up(tmp_path, 1)
+    async with opened(tmp_path, job_started=LATER) as cache:
+        (path,) = blobs(tmp_path).values()
+        at_commit(monkeypatch, path.unlink)
+        assert await look_up(cache, key("0")) == [None]
+        assert cache.statistics().hits == 0
+
+
+@pytest.mark.parametrize("size", [SIZE, 2 << 20])
+async def test_body_that_was_there_and_is_evicted_before_its_use_is_known_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    async with opened(tmp_path) as cache:
+        await publish(cache, b"x" * size, key("a"))
+        (path,) = blobs(tmp_path).values()
+        at_commit(monkeypatch, path.unlink)
+        published = await publish(cache, b"x" * size, key("b"))
+        assert published.stored
+        assert Path(published.path).read_bytes() == b"x" * size
+        assert not leftovers(tmp_path)
+        assert not (await publish(cache, b"x" * size, key("c"))).stored
+        assert not leftovers(tmp_path)
+        check_accounts(tmp_path)
+
+
+async def test_victim_that_cannot_be_removed_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await fill_up(tmp_path, 10)
+    remove = files.remove
+    stuck = min(blobs(tmp_path).values(), key=lambda path: path.stat().st_mtime_ns)
+
+    def refuse(path: str) -> bool:
+        if path == str(stuck):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return remove(path)
+
+    monkeypatch.setattr(files, "remove", refuse)
+    async with opened(tmp_path, max_bytes=10 * SIZE, job_started=LATER) as cache:
+        for number in range(100, 105):
+            assert (await publish(cache, body(number), key(str(number)))).stored
+        assert stuck.exists()
+        check_accounts(tmp_path)
+
+
+def test_slack_is_small() -> None:
+    assert 0 < SLACK < 0.05
