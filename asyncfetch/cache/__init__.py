@@ -4,7 +4,7 @@ from asyncfetch.cache.buffers import BufferPool, BufferStatistics
 from asyncfetch.cache.digests import digest_file
 from asyncfetch.cache.parts import PART_MEMORY, PartedBody, PartSink
 from asyncfetch.cache.policy import Freshness, decide
-from asyncfetch.cache.records import CacheStatistics, CacheStats, Found, Published, Ref, RefKey
+from asyncfetch.cache.records import CacheStatistics, CacheStats, Elsewhere, Found, Published, Ref, RefKey
 from asyncfetch.cache.sinks import BODY_MEMORY, SMALL, Body, BodySink, MemorySink
 from asyncfetch.cache.store import Cache
 
@@ -19,6 +19,7 @@ __all__ = [
     "Cache",
     "CacheStatistics",
     "CacheStats",
+    "Elsewhere",
     "Found",
     "Freshness",
     "MemorySink",

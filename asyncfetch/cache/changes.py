@@ -25,6 +25,7 @@ INSERT INTO blobs VALUES (?, ?, ?, ?, -1, 0) ON CONFLICT DO UPDATE SET
 size = excluded.size, used = max(used, excluded.used)
 """
 _TOUCH = "UPDATE blobs SET used = ? WHERE algorithm = ? AND digest = ? AND used < ?"
+_UNCLAIM = f"DELETE FROM claims WHERE {_ONE} AND algorithm = ? AND owner = ?"  # noqa: S608
 _COUNT = "INSERT INTO counters VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value"
 
 
@@ -71,6 +72,11 @@ def touch(digest: str, at: float) -> Change:
 def count(name: str, number: int) -> Change:
     """Adds to a counter that lives as long as the index."""
     return Change(_COUNT, (name, number))
+
+
+def unclaim(key: RefKey, algorithm: str, owner: str) -> Change:
+    """An owner does not bring the object any more, if it was the one that did."""
+    return Change(_UNCLAIM, (*key, algorithm, owner))
 
 
 def blob_of(change: Change) -> str:

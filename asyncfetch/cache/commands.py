@@ -8,15 +8,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from asyncfetch.cache.changes import Change
-    from asyncfetch.cache.records import Found, Published, Ref, RefKey
+    from asyncfetch.cache.records import Elsewhere, Found, Published, Ref, RefKey
     from asyncfetch.cache.sinks import Body
 
 
 class LookUp(NamedTuple):
-    """Which of these objects are here?"""
+    """Which of these objects are here? With `later` those that are not are about to be fetched."""
 
     keys: Sequence[RefKey]
-    done: Callable[[list[Found | None] | Exception], None]
+    done: Callable[[list[Found | Elsewhere | None] | Exception], None]
+    later: Callable[[RefKey, Found | None], None] | None = None
 
 
 class Read(NamedTuple):
@@ -46,6 +47,14 @@ class Note(NamedTuple):
     ref: Ref | None = None
     at: float = 0.0
 
+    def seen(self, ref: Ref | None) -> Ref | None:
+        """What the index will say of the object, where it says `ref` now."""
+        if ref is None or self.ref is None:
+            return None
+        if (ref.digest, ref.etag) != (self.ref.digest, self.ref.etag):
+            return ref
+        return ref._replace(validated=self.at)
+
 
 class Discard(NamedTuple):
     """Remove a private file."""
@@ -60,4 +69,10 @@ class Ask(NamedTuple):
     done: Callable[[object], None]  # gets the exception instead when it raised one
 
 
-Command = LookUp | Read | Write | Note | Discard | Ask
+class Release(NamedTuple):
+    """The object will not come after all; who waits for it in other processes may know."""
+
+    key: RefKey
+
+
+Command = LookUp | Read | Write | Note | Discard | Ask | Release

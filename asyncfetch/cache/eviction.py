@@ -63,6 +63,7 @@ class Room:
         self._exhausted_at = -1.0  # when nothing that may be evicted was left
         self._slice_at = 0.0
         self._last_ref = _FIRST_REF
+        self.refusing = False  # the last body was refused, though not for its size alone
         self.evicted = self.evicted_bytes = 0
 
     def make(self, sizes: Sequence[int]) -> None:
@@ -82,7 +83,8 @@ class Room:
         """Whether one more body of this size is admitted; it counts from then on."""
         if not self._limits.any:
             return True
-        if size > self._room:
+        self.refusing = size > self._room
+        if self.refusing:
             return False
         self._room -= size
         self._written += size

@@ -14,7 +14,7 @@ import re
 import secrets
 import sqlite3
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asyncfetch.cache import database, files
 from asyncfetch.cache.changes import count
@@ -42,6 +42,7 @@ WHERE endpoint = ? AND container = ? AND key = ? AND version = ? AND refs.algori
 
 _LIMITED = "SELECT 1 FROM counters WHERE name = 'limited'"
 
+_BEGINNINGS = 5  # each fails only if another process opens the cache in just that instant
 _GENERATIONS = 3  # that a change is made in: the one that is damaged or replaced just now, and two that follow
 
 _Stamps = tuple[files.Stamp | None, int | None]
@@ -63,7 +64,7 @@ class Index:
         `ValueError` when no index can be had at all.
         """
         self._directory = directory
-        self._algorithm = algorithm
+        self.algorithm = algorithm
         self._scratch = scratch
         self._boot = boot
         self._connection: sqlite3.Connection | None = None
@@ -87,7 +88,7 @@ class Index:
         connection = self._connection
         if connection is None:
             return [None] * len(keys)
-        algorithm = self._algorithm
+        algorithm = self.algorithm
         prefix = algorithm + ":"
         found: list[Known | None] = []
         try:
@@ -105,6 +106,19 @@ class Index:
             self._failed(error, "read")
             return [None] * len(keys)
         return found
+
+    def ask(self, statement: str, rows: Sequence[tuple[str, ...]]) -> list[tuple[Any, ...] | None]:
+        """The first row that a statement gives for each of these parameters; None where there is none, or no answer."""
+        try:
+            if self._connection is not None and rows:
+                self._connection.execute("BEGIN")
+                try:
+                    return [self._connection.execute(statement, row).fetchone() for row in rows]
+                finally:
+                    database.leave(self._connection)
+        except sqlite3.Error as error:
+            self._failed(error, "read")
+        return [None] * len(rows)
 
     def apply(self, changes: Sequence[Change], also: Sequence[Callable[[sqlite3.Connection], object]] = ()) -> bool:
         """Makes changes in their order and then calls `also`, all in one transaction, under the write lock.
@@ -251,9 +265,7 @@ class Index:
 
     def _replace(self, named: bytes | None) -> None:
         """Begins a generation in the place of the one that `CURRENT` named, unless another process was first."""
-        generation = secrets.token_hex(8).encode()
-        path = self._path_of(generation)
-        connection = database.connect(path, create=True)
+        generation, path, connection = self._begin()
         try:
             first = self._swap(named, generation)
         except BaseException:
@@ -264,6 +276,20 @@ class Index:
         else:
             _throw_away(connection, path)
             self._use(files.read(self._current, 64) or b"")
+
+    def _begin(self) -> tuple[bytes, str, sqlite3.Connection]:
+        """Makes a database that nobody knows of yet."""
+        attempts = 0
+        while True:
+            attempts += 1
+            generation = secrets.token_hex(8).encode()
+            path = self._path_of(generation)
+            try:
+                return generation, path, database.connect(path, create=True)
+            except sqlite3.OperationalError:
+                # Removed at once by one who was alone when it opened the cache, a moment ago?
+                if attempts == _BEGINNINGS or files.stamp_of(path) is not None:
+                    raise
 
     def _swap(self, named: bytes | None, generation: bytes) -> bool:
         """Lets `CURRENT` name a generation. False when it no longer names what it did."""

@@ -18,6 +18,7 @@ from asyncfetch.cache import files
 
 _LOCK = "lock"
 _INTENT = "intent"  # and, taken over from the dead, `intent-<their names>`
+_SETTLING_NS = 100 * 10**6  # from the making of a directory to its lock; file times are exact to 10 ms or better
 _MOST_INTENTS = 1 << 20  # bytes read of one; a batch names 64 blobs in 4.5 KB, an eviction 128
 _ATTEMPTS = 100  # to claim a directory; one fails only if a sweeper looks at it in the instant before it is locked
 
@@ -33,6 +34,8 @@ class Owner:
         self._renewing = threading.Lock()
         self._directory, self._lock = _claim(root, self.job_started)
         self._claimed = {self._directory}
+        self._seen: files.Stamp | None = None
+        self._company = False
 
     @property
     def directory(self) -> str:
@@ -80,6 +83,25 @@ class Owner:
         with contextlib.suppress(OSError):
             for path in self._inheritance():
                 files.remove(path)
+
+    def is_dead(self, name: str) -> bool:
+        """Whether an owner, called as its directory is, does not live any more."""
+        try:
+            return not _lives(f"{self._root}/{name}")
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False
+
+    def in_company(self) -> bool:
+        """Whether others live. One look at the directory of all, while none comes or goes."""
+        seen = files.stamp_of(self._root)
+        if seen is None or seen != self._seen:
+            self._company = any(not self.is_dead(path.rpartition("/")[2]) for path in self._others())
+            # One that is being made has no lock yet; and two changes can have the same time.
+            settled = seen is not None and time.time_ns() - seen.modified_ns > _SETTLING_NS
+            self._seen = seen if settled else None
+        return self._company
 
     def oldest_job(self) -> float:
         """When the oldest job of all living owners started; before all time where one does not say."""

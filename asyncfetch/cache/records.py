@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import NamedTuple
 
 
@@ -47,6 +48,12 @@ class Found(NamedTuple):
     path: str
 
 
+class Elsewhere(enum.Enum):
+    """The answer on an object that another process is bringing; where it is will be told later."""
+
+    ELSEWHERE = "elsewhere"
+
+
 class Published(NamedTuple):
     """Where a body lies now. `stored` is False when the same bytes were there already.
 
@@ -81,6 +88,7 @@ class CacheStatistics(NamedTuple):
     stored_bytes: int
     private: int  # bodies kept outside the cache
     refused: int  # of these, those for which the cache had no room
+    awaited: int  # objects that other processes brought
     evicted: int  # blobs removed to make room
     evicted_bytes: int
     failed: int  # bodies that could not be written

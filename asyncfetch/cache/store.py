@@ -14,7 +14,7 @@ from asyncfetch.cache.blobs import Blobs
 from asyncfetch.cache.boot import boot_id
 from asyncfetch.cache.buffers import BufferPool
 from asyncfetch.cache.changes import confirm, forget
-from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Read, Write
+from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Read, Release, Write
 from asyncfetch.cache.directory import prepare
 from asyncfetch.cache.failures import explain
 from asyncfetch.cache.index import Index
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from asyncfetch.cache.commands import Command
-    from asyncfetch.cache.records import CacheStats, Found, Published, RefKey
+    from asyncfetch.cache.records import CacheStats, Elsewhere, Found, Published, RefKey
     from asyncfetch.cache.sinks import Body, OnHead
     from asyncfetch.errors import AsyncfetchError
     from asyncfetch.origins.checksums import Check
@@ -103,13 +103,23 @@ class Cache:
             loop, blobs=blobs, index=index, owner=owner, writers=self._writers, limits=Limits(*policy.limits)
         )
 
-    def look_up(self, keys: Sequence[RefKey], done: Callable[[list[Found | None] | Exception], None]) -> None:
+    def look_up(
+        self,
+        keys: Sequence[RefKey],
+        done: Callable[[list[Found | Elsewhere | None] | Exception], None],
+        *,
+        later: Callable[[RefKey, Found | None], None] | None = None,
+    ) -> None:
         """Asks which objects are here, each with a blob of the right size; the answers come in the order of the keys.
 
         Whether they are fresh is for `decide`. More than 256 keys in one call keep bodies waiting.
+
+        With `later`, those that are not here will be fetched. Each is the caller's to fetch, until it is published
+        or given up by `release`, or answered `ELSEWHERE`, because another process is bringing it; then `later` is
+        called with its key, and with where it is, or None for one that is the caller's by now.
         """
         self._refuse_closed()
-        self._gathered.append(LookUp(keys, done))
+        self._gathered.append(LookUp(keys, done, later))
         self._hand_in()
 
     def read(self, key: RefKey, may: Callable[[Ref], bool], done: Callable[[bytes | Exception | None], None]) -> None:
@@ -194,6 +204,11 @@ class Cache:
         self._refuse_closed()
         self._gather(Note(forget(key), key))
 
+    def release(self, key: RefKey) -> None:
+        """Says that an object which was looked up to be fetched will not come. There is no answer."""
+        if self._ended is None and key in self._thread.claims.mine:
+            self._gather(Release(key))
+
     async def stats(self) -> CacheStats:
         """Counts what lies in the cache, which takes a walk over all blobs; look-ups wait meanwhile."""
         return await self._ask(self._count)
@@ -219,6 +234,7 @@ class Cache:
             stored_bytes=placing.stored_bytes,
             private=placing.private,
             refused=placing.refused,
+            awaited=thread.awaited,
             evicted=thread.room.evicted,
             evicted_bytes=thread.room.evicted_bytes,
             failed=thread.failed,

@@ -12,18 +12,19 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from asyncfetch.cache import files
+from asyncfetch.cache.batch import Answer, Batch
 from asyncfetch.cache.changes import blob_of, count, met, remember, touch
-from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Read, Write
+from asyncfetch.cache.claims import Claims, Miss
+from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Read, Release, Write
 from asyncfetch.cache.eviction import Room
 from asyncfetch.cache.failures import explain
 from asyncfetch.cache.placing import Placing
-from asyncfetch.cache.records import Found
+from asyncfetch.cache.records import Elsewhere, Found
 from asyncfetch.cache.recovery import Intents, Lost, drop_lost
 from asyncfetch.settings import MIB
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from asyncfetch.cache.commands import Command
     from asyncfetch.cache.index import Index
     from asyncfetch.cache.owner import Owner
-    from asyncfetch.cache.records import Known, Published, Ref, RefKey
+    from asyncfetch.cache.records import Known, Published, RefKey
     from asyncfetch.cache.sinks import Body
     from asyncfetch.cache.writers import Writers
 
@@ -51,25 +52,6 @@ BATCH_CHANGES = 1024  # to the index alone, at 3 to 9 us each
 BATCH_LOOK_UPS = 256  # keys, at 10 us each
 UNLIMITED_SECONDS = 86_400  # how exactly uses are kept while nobody evicts: to note one takes 6 to 14 us
 MOST_OWED = 10_000  # changes kept for an index that takes none; the blobs of others are met again when they are wanted
-
-
-@dataclass(slots=True)
-class _Batch:
-    """What is done together."""
-
-    handled: int = 0  # commands
-    answers: deque[_Answer] = field(default_factory=deque)
-    changes: list[Change] = field(default_factory=list)  # of refs
-    blobs: list[Change] = field(default_factory=list)  # of blobs; apart, as rows for one statement together cost less
-    noted: list[Note] = field(default_factory=list)
-    lost: list[Lost] = field(default_factory=list)
-    checks: list[Callable[[], None]] = field(default_factory=list)  # once the index knows
-
-
-class _Answer(NamedTuple):
-    done: Callable[[Any], None]  # which takes just what its command asked for, or an exception
-    result: object
-    release: Callable[[], None] | None = None
 
 
 class CacheThread:
@@ -89,16 +71,17 @@ class CacheThread:
         self._intents = Intents(owner)
         self.room = Room(limits, index, blobs, owner, self._intents)
         self.placing = Placing(blobs, self.room)
+        self.claims = Claims(index, owner, index.algorithm, self._look)
         self._mailbox: SimpleQueue[Sequence[Command] | None] = SimpleQueue()
         self._look_ups: deque[LookUp | Read] = deque()
-        self._writes: deque[Write | Note | Discard | Ask] = deque()
+        self._writes: deque[Write | Note | Discard | Ask | Release] = deque()
         self._noted: dict[RefKey, Note] = {}  # the last note on each object in `_writes`, which look-ups overtake
         self._owed: list[Change] = []  # of blobs that are in their places, and that the index could not take
         self._counted: Counter[str] = Counter()  # for the index's counters, when it is written to anyway
         self._stopping = False
         self._stopped: Callable[[], None] | None = None
         self.busy_seconds = 0.0
-        self.batches = self.look_ups = self.hits = self.failed = self.unremembered = self.waiting = 0
+        self.batches = self.look_ups = self.hits = self.awaited = self.failed = self.unremembered = self.waiting = 0
         # A daemon: a program that never closes its cache can end, and the cache bears being ended anywhere.
         self._thread = threading.Thread(target=self._run, name="asyncfetch-cache", daemon=True)
         self._thread.start()
@@ -117,6 +100,7 @@ class CacheThread:
         try:
             self._serve()
         finally:
+            self._try(self.claims.leave)
             self._change_index(self._counts())
             self._intents.close()
             self._index.close()
@@ -129,7 +113,7 @@ class CacheThread:
     def _serve(self) -> None:
         while self._receive():
             began = time.perf_counter()
-            batch = _Batch()
+            batch = Batch()
             self._follow()
             writes = self._next_writes()
             self._make_room(writes)
@@ -137,6 +121,7 @@ class CacheThread:
             beside = batch.handled > 0
             self._do_writes(writes, batch)
             self._commit(batch)
+            self._try(partial(self._poll, batch))
             if not self._owed:
                 self._try(partial(self.room.shrink, beside=beside))
             self.batches += 1
@@ -150,9 +135,9 @@ class CacheThread:
         while True:
             idle = not self._look_ups and not self._writes
             try:
-                mail = self._mailbox.get(idle and not self._stopping, self.room.pause())
+                mail = self._mailbox.get(idle and not self._stopping, self._pause())
             except Empty:
-                return not idle or not self._stopping
+                return not (idle and self._stopping)
             if mail is None:
                 self._stopping = True
                 continue
@@ -164,6 +149,10 @@ class CacheThread:
                 if isinstance(command, Note):
                     self._noted[command.key] = command
 
+    def _pause(self) -> float | None:
+        pauses = [pause for pause in (self.room.pause(), self.claims.pause()) if pause is not None]
+        return min(pauses, default=None)
+
     def _tell(self, function: Callable[..., None], *args: object) -> bool:
         try:
             self._loop.call_soon_threadsafe(function, *args)
@@ -171,7 +160,7 @@ class CacheThread:
             return False
         return True
 
-    def _deliver(self, handled: int, answers: deque[_Answer]) -> None:
+    def _deliver(self, handled: int, answers: deque[Answer]) -> None:
         """On the loop: calls back for one batch."""
         self.waiting -= handled
         try:
@@ -204,13 +193,13 @@ class CacheThread:
             _log.exception("the index could not be followed")
 
     def _try(self, chore: Callable[[], object]) -> None:
-        """Does what nobody waits for."""
+        """Does what nobody waits for, and nothing rests on."""
         try:
             chore()
         except OSError:
-            _log.warning("no room could be made in the cache", exc_info=True)
+            _log.warning("the cache could not be looked after", exc_info=True)
         except Exception:  # as above
-            _log.exception("no room could be made in the cache")
+            _log.exception("the cache could not be looked after")
 
     def _change_index(
         self, changes: Sequence[Change], also: Sequence[Callable[[sqlite3.Connection], object]] = ()
@@ -221,9 +210,9 @@ class CacheThread:
             _log.exception("the index could not be changed")
             return False
 
-    def _next_writes(self) -> list[Write | Note | Discard | Ask]:
+    def _next_writes(self) -> list[Write | Note | Discard | Ask | Release]:
         """Takes the next batch out of the line: as much as the limits allow, and an `Ask` alone."""
-        taken: list[Write | Note | Discard | Ask] = []
+        taken: list[Write | Note | Discard | Ask | Release] = []
         bodies = size = 0
         while self._writes and bodies < BATCH_BODIES and size < BATCH_BYTES and len(taken) < BATCH_CHANGES:
             command = self._writes[0]
@@ -240,44 +229,61 @@ class CacheThread:
             self._try(partial(self.room.make, [body.size for body in bodies]))
             self._intents.declare(dict.fromkeys([*map(blob_of, self._owed), *(body.digest for body in bodies)]))
 
-    def _answer_look_ups(self, batch: _Batch) -> None:
+    def _answer_look_ups(self, batch: Batch) -> None:
         keys = 0
         while self._look_ups and (not keys or keys + _weight(self._look_ups[0]) <= BATCH_LOOK_UPS):
             command = self._look_ups.popleft()
             batch.handled, keys = batch.handled + 1, keys + _weight(command)
-            result: list[Found | None] | bytes | Exception | None
+            result: list[Found | Elsewhere | None] | bytes | Exception | None
             try:
-                result = self._find(command.keys, batch) if isinstance(command, LookUp) else self._read(command, batch)
+                result = self._find(command, batch) if isinstance(command, LookUp) else self._read(command, batch)
             except OSError as error:
                 result = explain(error, self._blobs.root)
             except Exception as error:  # whoever asked gets it; the thread serves others too
                 result = error
-            batch.answers.append(_Answer(command.done, result))
+            batch.answers.append(Answer(command.done, result))
 
-    def _find(self, keys: Sequence[RefKey], batch: _Batch) -> list[Found | None]:
-        found: list[Found | None] = []
-        for key, known in zip(keys, self._index.find(keys), strict=True):
+    def _look(self, keys: Sequence[RefKey]) -> list[Found | None]:
+        """Looks up without counting; what was noted on an object before it was missed holds no more."""
+        refs = [known and known.ref for known in self._index.find(keys)]
+        paths = [ref and self._blobs.find(ref.digest, ref.size) for ref in refs]
+        return [Found(ref, path) if ref and path else None for ref, path in zip(refs, paths, strict=True)]
+
+    def _find(self, command: LookUp, batch: Batch) -> list[Found | Elsewhere | None]:
+        found: list[Found | Elsewhere | None] = []
+        for key, known in zip(command.keys, self._index.find(command.keys), strict=True):
             ref, path = known and known.ref, None
             if (note := self._noted.get(key)) is not None:
-                ref = _as_noted(ref, note)
+                ref = note.seen(ref)
             if known is not None and ref is not None:
                 path = self._blobs.find(ref.digest, ref.size)
                 if path is None:
                     batch.lost.append(Lost(key, ref))
                 elif self._touch(known, batch):
                     batch.checks.append(partial(self._look_again, found, len(found)))
+            if path is None and command.later is not None and not self.room.refusing:
+                batch.misses.append(Miss(key, command.later, partial(self._missed, found, len(found))))
             found.append(None if ref is None or path is None else Found(ref, path))
             self.hits += path is not None
-        self.look_ups += len(keys)
+        self.look_ups += len(command.keys)
         return found
 
-    def _look_again(self, found: list[Found | None], place: int) -> None:
+    def _missed(self, answer: list[Found | Elsewhere | None], place: int, found: Found | None, elsewhere: bool) -> None:
+        answer[place] = Elsewhere.ELSEWHERE if elsewhere else found
+        self.hits += found is not None
+
+    def _poll(self, batch: Batch) -> None:
+        for key, found, laters in self.claims.poll():
+            self.awaited += found is not None
+            batch.answers.extend(Answer(partial(later, key), found) for later in laters)
+
+    def _look_again(self, found: list[Found | Elsewhere | None], place: int) -> None:
         one = found[place]
-        if one is not None and self._blobs.find(one.ref.digest, one.ref.size) is None:
+        if isinstance(one, Found) and self._blobs.find(one.ref.digest, one.ref.size) is None:
             found[place] = None
             self.hits -= 1
 
-    def _touch(self, known: Known, batch: _Batch) -> bool:
+    def _touch(self, known: Known, batch: Batch) -> bool:
         """Notes that this job uses a blob. False when the index knows that, or nobody evicts and it nearly does."""
         ref, used = known.ref, known.used
         since = self._owner.job_started - (0 if self._index.limited else UNLIMITED_SECONDS)
@@ -286,11 +292,11 @@ class CacheThread:
         batch.blobs.append(met(ref.digest, ref.size, time.time()) if used is None else touch(ref.digest, time.time()))
         return True
 
-    def _read(self, command: Read, batch: _Batch) -> bytes | None:
+    def _read(self, command: Read, batch: Batch) -> bytes | None:
         (known,) = self._index.find([command.key])
         ref = known and known.ref
         if (note := self._noted.get(command.key)) is not None:
-            ref = _as_noted(ref, note)
+            ref = note.seen(ref)
         self.look_ups += 1
         if known is None or ref is None or not command.may(ref):
             return None
@@ -300,7 +306,7 @@ class CacheThread:
             self._touch(known, batch)
         return data
 
-    def _do_writes(self, writes: Sequence[Command], batch: _Batch) -> None:
+    def _do_writes(self, writes: Sequence[Command], batch: Batch) -> None:
         for command in writes:
             batch.handled += 1
             if isinstance(command, Write):
@@ -308,13 +314,17 @@ class CacheThread:
             elif isinstance(command, Note):
                 batch.changes.append(command.change)
                 batch.noted.append(command)
+            elif isinstance(command, Release):
+                batch.released += self.claims.release(command.key)
             elif isinstance(command, Discard):
                 _discard(command.path)
             elif isinstance(command, Ask):
-                batch.answers.append(_Answer(command.done, self._ask(command.function)))
+                batch.answers.append(Answer(command.done, self._ask(command.function)))
 
-    def _write(self, command: Write, batch: _Batch) -> None:
+    def _write(self, command: Write, batch: Batch) -> None:
         body = command.body
+        if command.key is not None:
+            batch.released += self.claims.release(command.key)
         result: Published | Exception
         try:
             result, change = self.placing.place(body, private=command.private)
@@ -327,9 +337,9 @@ class CacheThread:
                     batch.changes.append(remember(command.key, command.ref))
                 if not result.stored:
                     batch.checks.append(partial(self._confirm, batch, len(batch.answers), body, result))
-        batch.answers.append(_Answer(command.done, result, command.release))
+        batch.answers.append(Answer(command.done, result, command.release))
 
-    def _confirm(self, batch: _Batch, place: int, body: Body, published: Published) -> None:
+    def _confirm(self, batch: Batch, place: int, body: Body, published: Published) -> None:
         result: Published | Exception
         try:
             result = self.placing.confirm(body, published)
@@ -343,11 +353,11 @@ class CacheThread:
             _discard(body.path)
         return explain(error, self._blobs.path(body.digest)) if isinstance(error, OSError) else error
 
-    def _commit(self, batch: _Batch) -> None:
+    def _commit(self, batch: Batch) -> None:
         """Tells the index, and then looks again at what others might have removed before they could know."""
-        if batch.changes or batch.blobs or batch.lost:
+        if batch.changes or batch.blobs or batch.lost or batch.released:
             also = [drop_lost(self._blobs, batch.lost)] if batch.lost else []
-            if self._change_index([*batch.changes, *self._owed, *batch.blobs, *self._counts()], also):
+            if self._change_index([*batch.changes, *self._owed, *batch.blobs, *batch.released, *self._counts()], also):
                 self._owed.clear()
             else:
                 self.unremembered += len(batch.changes)
@@ -359,6 +369,8 @@ class CacheThread:
                 del self._noted[note.key]
         for check in batch.checks:
             check()
+        if batch.misses:
+            self._try(partial(self.claims.claim, batch.misses))
 
     def _counts(self) -> list[Change]:
         """What the index's counters have not been told yet."""
@@ -378,15 +390,6 @@ class CacheThread:
 def _weight(command: LookUp | Read) -> int:
     """How many look-ups a command is worth in a batch: reading 86 KB takes as long as three."""
     return len(command.keys) if isinstance(command, LookUp) else 4
-
-
-def _as_noted(ref: Ref | None, note: Note) -> Ref | None:
-    """What the index will say of an object once it has taken the note."""
-    if ref is None or note.ref is None:
-        return None
-    if (ref.digest, ref.etag) != (note.ref.digest, note.ref.etag):
-        return ref
-    return ref._replace(validated=note.at)
 
 
 def _discard(path: str) -> None:

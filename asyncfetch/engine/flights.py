@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from asyncfetch.cache import BODY_MEMORY, Freshness, RefKey, decide
+from asyncfetch.cache import BODY_MEMORY, Elsewhere, Found, Freshness, RefKey, decide
 from asyncfetch.engine.flight import Flight
 from asyncfetch.engine.lanes import Progress
 from asyncfetch.engine.parts import STALE, Parts, Unranged, in_parts
@@ -25,7 +25,7 @@ from asyncfetch.presigned import redacted
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from asyncfetch.cache import Cache, Found, Published, Ref
+    from asyncfetch.cache import Cache, Published, Ref
     from asyncfetch.engine.lanes import Lanes
     from asyncfetch.engine.meter import Meter
     from asyncfetch.objects import ObjectStat
@@ -127,15 +127,20 @@ class Flights:
                 self.urge(ticket)
         if boarding:
             keys = [flight.key for flight in boarding]
-            self.cache.look_up(keys, lambda found: self._looked_up(boarding, found))
+            self.cache.look_up(
+                keys,
+                partial(self._looked_up, boarding),
+                later=lambda key, found: self._looked_up([boarding[keys.index(key)]], [found]),
+            )
         self._lanes.pump()
 
     async def peek(self, location: Location, listed: ObjectStat | None) -> Found | None:
         """What the cache has of an object, if that may be served without asking the origin."""
-        answer: asyncio.Future[list[Found | None] | Exception] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[list[Found | Elsewhere | None] | Exception]
+        answer = asyncio.get_running_loop().create_future()
         self.cache.look_up([self.key_of(location)], partial(_resolve, answer))
         looked_up = await answer
-        found = None if isinstance(looked_up, Exception) else looked_up[0]
+        found = looked_up[0] if isinstance(looked_up, list) and isinstance(looked_up[0], Found) else None
         fresh = self._decide(found and found.ref, location, listed, time.time()) in (
             Freshness.FRESH,
             Freshness.VALIDATED,
@@ -239,10 +244,15 @@ class Flights:
             endpoint = self._endpoints[bucket] = (self._settings.access_for(bucket).endpoint or "").rstrip("/")
         return RefKey(endpoint, bucket, location.key, location.version or "")
 
-    def _looked_up(self, flights: list[Flight], answer: list[Found | None] | Exception) -> None:
+    def _looked_up(self, flights: Sequence[Flight], answer: Sequence[Found | Elsewhere | None] | Exception) -> None:
         now = time.time()
-        for flight, found in zip(flights, answer if isinstance(answer, list) else [None] * len(flights), strict=True):
+        for flight, found in zip(
+            flights, [None] * len(flights) if isinstance(answer, Exception) else answer, strict=True
+        ):
+            if isinstance(found, Elsewhere):
+                continue
             if flight.progress is Progress.OVER:
+                self.cache.release(flight.key)
                 continue
             freshness = self._decide(found and found.ref, flight.location, flight.listed, now)
             if found is None or freshness is Freshness.MISS:
@@ -292,6 +302,8 @@ class Flights:
     def crash(self, flight: Flight, stage: str, error: Exception) -> None:
         """Settles all tickets of a flight with an error; each gets an exception of its own, to raise in its place."""
         self._forget(flight)
+        if not flight.private:
+            self.cache.release(flight.key)
         tickets, flight.tickets = flight.tickets, []
         for ticket in tickets:
             ticket.flight = None
@@ -320,6 +332,8 @@ class Flights:
 
     def _give_up(self, flight: Flight) -> None:
         self._lanes.give_up(flight)
+        if not flight.private:
+            self.cache.release(flight.key)
         if flight.parts is not None:
             flight.parts.abort()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from blake3 import blake3
 
-from asyncfetch.cache import Body, BodySink, Cache, Found, Published, RefKey
+from asyncfetch.cache import Body, BodySink, Cache, Elsewhere, Found, Published, RefKey
 from asyncfetch.settings import CachePolicy, Digest
 
 if TYPE_CHECKING:
@@ -70,7 +70,10 @@ async def keep_private(cache: Cache, data: bytes) -> Published:
 
 
 async def look_up(cache: Cache, *names: RefKey) -> list[Found | None]:
-    return await taken(lambda done: cache.look_up(names, done))
+    answers: list[Found | Elsewhere | None] = await taken(lambda done: cache.look_up(names, done))
+    found = [one for one in answers if not isinstance(one, Elsewhere)]
+    assert len(found) == len(names), "who does not say that it will fetch is not made to wait"
+    return found
 
 
 async def taken(ask: Callable[[Callable[[T | Exception], None]], None]) -> T:

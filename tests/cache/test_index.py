@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -268,6 +268,30 @@ def test_processes_that_begin_together_agree_on_the_first_generation(
     fast.apply([remember(key("a"), REF)])
     assert refs(slow, [key("a")]) == [REF]
     assert len(list((tmp_path / "index").glob("index-*.sqlite"))) == 1
+
+
+def test_database_removed_while_it_is_made_is_made_again(tmp_path: Path, open_index: Open) -> None:
+    """One who was alone a moment ago removes what it takes for an old generation."""
+    removed: list[Path] = []
+    connect = sqlite3.connect
+
+    def beset(path: str, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(path, **options)
+        if not removed:
+            connection.execute("PRAGMA user_version")
+            removed.extend((tmp_path / "index").glob("index-*"))
+            for each in removed:
+                each.unlink()
+            (tmp_path / "index").rename(tmp_path / "moved")
+            (tmp_path / "index").mkdir()
+        return connection
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", beset)
+        one = open_index()
+    assert removed
+    assert one.apply([remember(key("a"), REF)])
+    assert refs(open_index(), [key("a")]) == [REF]
 
 
 def test_file_system_without_links_will_do(open_index: Open, monkeypatch: pytest.MonkeyPatch) -> None:

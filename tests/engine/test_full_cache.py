@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from asyncfetch import Access, Fetcher
-from asyncfetch.testing import ScriptedServer, answer
-from asyncfetch.testing.scripted import RawRequest
+from asyncfetch.testing import RawRequest, ScriptedServer, answer
 from tests.leaks import temporary_files
 
 COUNT, SIZE = 40, 2000

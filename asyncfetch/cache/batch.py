@@ -1,0 +1,38 @@
+"""What the cache's thread does together: the answers of a batch, and what the index is to be told."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from asyncfetch.cache.changes import Change
+    from asyncfetch.cache.claims import Miss
+    from asyncfetch.cache.commands import Note
+    from asyncfetch.cache.recovery import Lost
+
+
+class Answer(NamedTuple):
+    """A result on its way to the loop."""
+
+    done: Callable[[Any], None]  # which takes just what its command asked for, or an exception
+    result: object
+    release: Callable[[], None] | None = None
+
+
+@dataclass(slots=True)
+class Batch:
+    """One batch. Changes are kept apart by kind: rows for one statement cost less together than in turn."""
+
+    handled: int = 0  # commands
+    answers: deque[Answer] = field(default_factory=deque)
+    changes: list[Change] = field(default_factory=list)  # of refs
+    blobs: list[Change] = field(default_factory=list)
+    released: list[Change] = field(default_factory=list)  # of claims
+    noted: list[Note] = field(default_factory=list)
+    lost: list[Lost] = field(default_factory=list)
+    misses: list[Miss] = field(default_factory=list)
+    checks: list[Callable[[], None]] = field(default_factory=list)  # to be made once the index knows

@@ -1,0 +1,210 @@
+"""Single flight across processes: who fetches is agreed upon, who waits never waits for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from asyncfetch.cache import Cache, Elsewhere, Found, RefKey, claims, files
+from asyncfetch.cache.owner import Owner
+
+from .helpers import key, opened, publish, taken
+from .test_owner import forsake
+
+ELSEWHERE = Elsewhere.ELSEWHERE
+A, B = key("a"), key("b")
+
+
+class Asker:
+    """One cache that looks up in order to fetch, and keeps what it is told later."""
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+        self.told: asyncio.Queue[tuple[RefKey, Found | None]] = asyncio.Queue()
+
+    async def ask(self, *names: RefKey) -> list[Found | Elsewhere | None]:
+        return await taken(
+            lambda done: self.cache.look_up(names, done, later=lambda *answer: self.told.put_nowait(answer))
+        )
+
+
+@pytest.fixture
+async def two(tmp_path: Path) -> AsyncIterator[tuple[Asker, Asker]]:
+    async with opened(tmp_path) as one, opened(tmp_path) as other:
+        yield Asker(one), Asker(other)
+
+
+async def test_second_waits_and_is_told_where_it_is(two: tuple[Asker, Asker]) -> None:
+    one, other = two
+    assert await one.ask(A) == [None]
+    assert await other.ask(A, B) == [ELSEWHERE, None]
+    assert await one.ask(B) == [ELSEWHERE]
+    published = await publish(one.cache, b"bytes", A)
+    name, found = await other.told.get()
+    assert name == A
+    assert found is not None
+    assert found.path == published.path
+    await publish(other.cache, b"more", B)
+    name, found = await one.told.get()
+    assert (name, found is not None) == (B, True)
+    assert other.cache.statistics().awaited == 1
+    assert all(isinstance(answer, Found) for answer in await other.ask(A, B))
+
+
+async def test_given_up_by_the_first_it_is_the_seconds(two: tuple[Asker, Asker]) -> None:
+    one, other = two
+    await one.ask(A, B)
+    assert await other.ask(A) == [ELSEWHERE]
+    one.cache.release(A)
+    assert await other.told.get() == (A, None)
+    assert await one.ask(A) == [ELSEWHERE]
+    await publish(other.cache, b"bytes", A)
+    assert (await one.told.get())[1] is not None
+
+
+async def test_all_waiters_of_one_process_are_told(two: tuple[Asker, Asker]) -> None:
+    one, other = two
+    await one.ask(A)
+    assert await other.ask(A) == [ELSEWHERE]
+    assert await other.ask(A) == [ELSEWHERE]
+    await publish(one.cache, b"bytes", A)
+    answers = [await other.told.get(), await other.told.get()]
+    assert all(name == A and found is not None for name, found in answers)
+
+
+async def test_closed_it_leaves_its_claims_to_the_others(tmp_path: Path) -> None:
+    async with opened(tmp_path) as kept:
+        other = Asker(kept)
+        async with opened(tmp_path) as cache:
+            assert await Asker(cache).ask(A) == [None]
+            assert await other.ask(A) == [ELSEWHERE]
+        assert await other.told.get() == (A, None)
+
+
+async def test_claims_of_the_dead_are_taken_over(tmp_path: Path, two: tuple[Asker, Asker]) -> None:
+    dead = Owner(str(tmp_path / "v1" / "tmp"))
+    await two[0].ask(B)  # both know that others live
+    _claim(tmp_path, A, dead)
+    assert await two[0].ask(A) == [ELSEWHERE]
+    assert await two[1].ask(A) == [ELSEWHERE]
+    forsake(dead)
+    teller = [asyncio.create_task(asker.told.get()) for asker in two]
+    first, _ = await asyncio.wait(teller, return_when=asyncio.FIRST_COMPLETED)
+    assert [task.result() for task in first] == [(A, None)], "one of them, and the other waits for it"
+    one, other = two if teller[0] in first else two[::-1]
+    await publish(one.cache, b"bytes", A)
+    assert (await next(task for task in teller if task not in first))[1] is not None
+    assert other.told.empty()
+
+
+async def test_waiter_races_after_a_bounded_time(two: tuple[Asker, Asker], monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = two
+    await one.ask(A)
+    monkeypatch.setattr(claims, "RACE_SECONDS", 0.0)
+    assert await other.ask(A) == [ELSEWHERE]
+    assert await other.told.get() == (A, None)
+    assert (await publish(one.cache, b"bytes", A)).stored
+    assert not (await publish(other.cache, b"bytes", A)).stored
+
+
+async def test_what_was_under_way_before_the_other_came_is_claimed_too(tmp_path: Path) -> None:
+    async with opened(tmp_path) as cache:
+        first = Asker(cache)
+        assert await first.ask(A) == [None]
+        async with opened(tmp_path) as later:
+            second = Asker(later)
+            assert await first.ask(B) == [None]
+            assert await second.ask(A) == [ELSEWHERE]
+
+
+async def test_object_that_came_in_between_is_found(two: tuple[Asker, Asker], monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the look-up has missed it and before it is claimed."""
+    one, other = two
+    await one.ask(B)
+    claim = claims.Claims.claim
+    loop = asyncio.get_running_loop()
+
+    def overtaken(self: claims.Claims, misses: list[claims.Miss]) -> None:
+        monkeypatch.setattr(claims.Claims, "claim", claim)
+        asyncio.run_coroutine_threadsafe(publish(one.cache, b"bytes", A), loop).result()
+        claim(self, misses)
+
+    monkeypatch.setattr(claims.Claims, "claim", overtaken)
+    (answer,) = await other.ask(A)
+    assert isinstance(answer, Found)
+    Path(answer.path).unlink()
+    assert await one.ask(A) == [None], "nobody has kept a claim on it"
+
+
+async def test_full_cache_makes_nobody_wait(tmp_path: Path) -> None:
+    async with opened(tmp_path, max_bytes=5) as one, opened(tmp_path, max_bytes=5) as other:
+        first, second = Asker(one), Asker(other)
+        await publish(one, b"bytes", key("c"))
+        for cache in (one, other):
+            assert (await publish(cache, b"other", key("d"))).private
+        assert await first.ask(A) == await second.ask(A) == [None]
+
+
+@pytest.fixture
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a file system whose locks do nothing: everybody seems dead to everybody."""
+    monkeypatch.setattr("fcntl.flock", lambda *_: None)
+
+
+@pytest.mark.usefixtures("no_locks")
+async def test_without_locks_all_that_is_lost_is_bandwidth(tmp_path: Path) -> None:
+    names = [key(str(number)) for number in range(20)]
+
+    async def use(cache: Cache) -> None:
+        asker = Asker(cache)
+        mine = [name for name, answer in zip(names, await asker.ask(*names), strict=True) if answer is None]
+        waited = len(names) - len(mine)
+        for name in mine:
+            assert Path((await publish(cache, name.key.encode() * 1000, name)).path).exists()
+        for _ in range(waited):
+            name, found = await asker.told.get()
+            if found is None:
+                await publish(cache, name.key.encode() * 1000, name)
+
+    async with opened(tmp_path) as one, opened(tmp_path) as other, opened(tmp_path) as third:
+        await asyncio.gather(use(one), use(other), use(third))
+        for answer, name in zip(await Asker(third).ask(*names), names, strict=True):
+            assert isinstance(answer, Found)
+            assert Path(answer.path).read_bytes() == name.key.encode() * 1000
+
+
+async def test_index_that_takes_no_claims_makes_nobody_wait(
+    two: tuple[Asker, Asker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from asyncfetch.cache.index import Index
+
+    one, other = two
+    await one.ask(B)
+    monkeypatch.setattr(Index, "apply", lambda *_: False)
+    assert await one.ask(A) == [None]
+    assert await other.ask(A) == [None]
+
+
+async def test_fault_in_claiming_leaves_nobody_waiting(
+    two: tuple[Asker, Asker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str) -> None:
+        raise OSError(5, "Input/output error")
+
+    one, _ = two
+    monkeypatch.setattr(files, "stamp_of", refuse)
+    assert await one.ask(A) == [None]
+
+
+def _claim(directory: Path, name: RefKey, owner: Owner) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    path = directory / "v1" / "index"
+    with closing(sqlite3.connect(path / f"index-{(path / 'CURRENT').read_text()}.sqlite")) as connection:
+        row = (*name, "blake3", owner.directory.rpartition("/")[2], 0.0)
+        connection.execute("INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        connection.commit()

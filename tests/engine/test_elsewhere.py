@@ -1,0 +1,144 @@
+"""Objects that another owner of the cache is bringing: two fetchers in one directory are two owners."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from asyncfetch import Access, Fetcher, NetworkPolicy
+from asyncfetch.errors import ObjectNotFound
+from asyncfetch.testing import Hold, RawRequest, ScriptedServer, answer
+from asyncfetch.testing.scripted import Answer
+
+URIS = [f"s3://bucket/{number:03d}" for number in range(60)]
+
+
+class Shop:
+    """Answers every GET with bytes of its own, once `open` is set, and counts."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+        self.open = asyncio.Event()
+        self.missing = False
+
+    def __call__(self, request: RawRequest) -> Answer:
+        key = request.target.partition("?")[0].rpartition("/")[2]
+        self.asked[key] += 1
+        if self.missing:
+            return [Hold(self.open), answer(status="404 Not Found")]
+        return [Hold(self.open), answer(content(key), headers=[f'ETag: "{key}"'])]
+
+
+def content(key: str) -> bytes:
+    return random.Random(key).randbytes(3000)
+
+
+@asynccontextmanager
+async def two(cache_dir: Path) -> AsyncIterator[tuple[Shop, ScriptedServer, Fetcher, Fetcher]]:
+    shop = Shop()
+    async with ScriptedServer(shop) as server:
+        access = Access(endpoint_url=server.url, anonymous=True, region="us-east-1")
+        network = NetworkPolicy(concurrency=8, attempts=1)
+        async with (
+            Fetcher(cache_dir=cache_dir, access=access, network=network) as one,
+            Fetcher(cache_dir=cache_dir, access=access, network=network) as other,
+        ):
+            yield shop, server, one, other
+
+
+async def looked_up(fetcher: Fetcher, number: int) -> None:
+    while fetcher._engine().cache.statistics().look_ups < number:
+        await asyncio.sleep(0)
+
+
+async def test_one_brings_it_for_both(tmp_path: Path) -> None:
+    async with two(tmp_path) as (shop, server, one, other):
+        first = asyncio.create_task(one.fetch(URIS[0]))
+        await server.until(lambda: shop.asked.total() == 1)
+        second = asyncio.create_task(other.fetch(URIS[0]))
+        await looked_up(other, 1)
+        shop.open.set()
+        assert (await first).path == (await second).path
+        assert [entry.from_cache for entry in (await first, await second)] == [False, True]
+        assert shop.asked.total() == 1
+
+
+async def test_when_the_first_gives_up_the_second_fetches(tmp_path: Path) -> None:
+    async with two(tmp_path) as (shop, server, one, other):
+        first = asyncio.create_task(one.fetch(URIS[0]))
+        await server.until(lambda: shop.asked.total() == 1)
+        second = asyncio.create_task(other.fetch(URIS[0]))
+        await looked_up(other, 1)
+        first.cancel()
+        await server.until(lambda: shop.asked.total() == 2)
+        shop.open.set()
+        assert (await second).path.read_bytes() == content("000")
+
+
+async def test_when_the_first_fails_the_second_asks_for_itself(tmp_path: Path) -> None:
+    async with two(tmp_path) as (shop, server, one, other):
+        shop.missing = True
+        first = asyncio.create_task(one.fetch(URIS[0]))
+        await server.until(lambda: shop.asked.total() == 1)
+        second = asyncio.create_task(other.fetch(URIS[0]))
+        await looked_up(other, 1)
+        shop.open.set()
+        for task in (first, second):
+            with pytest.raises(ObjectNotFound):
+                await task
+        assert shop.asked.total() == 2
+
+
+async def test_waiter_that_is_cancelled_harms_nobody(tmp_path: Path) -> None:
+    async with two(tmp_path) as (shop, server, one, other):
+        first = asyncio.create_task(one.fetch(URIS[0]))
+        await server.until(lambda: shop.asked.total() == 1)
+        second = asyncio.create_task(other.fetch(URIS[0]))
+        await looked_up(other, 1)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        third = asyncio.create_task(other.fetch(URIS[0]))
+        await looked_up(other, 2)
+        shop.open.set()
+        assert (await first).path == (await third).path
+        assert shop.asked.total() == 1
+        assert other.stats().waiting == 0
+
+
+async def test_fetcher_that_closes_while_it_waits_ends_at_once(tmp_path: Path) -> None:
+    async with two(tmp_path) as (shop, server, one, other):
+        first = asyncio.create_task(one.fetch(URIS[0]))
+        await server.until(lambda: shop.asked.total() == 1)
+        second = asyncio.create_task(other.fetch(URIS[0]))
+        await looked_up(other, 1)
+        await other.aclose()
+        with pytest.raises(RuntimeError, match="closed"):
+            await second
+        shop.open.set()
+        await first
+
+
+@pytest.mark.parametrize("order", ["input", "completion"])
+async def test_streams_share_the_work_in_any_order(tmp_path: Path, order: Literal["input", "completion"]) -> None:
+    async with two(tmp_path) as (shop, _, one, other):
+        shop.open.set()
+
+        async def read(fetcher: Fetcher, uris: list[str]) -> list[str]:
+            async with fetcher.entries(uris, order=order, look_ahead=16) as stream:
+                got = [entry async for entry in stream]
+            assert all(entry.path.read_bytes() == content(entry.uri[-3:]) for entry in got)
+            return [entry.uri for entry in got]
+
+        forth, back = await asyncio.gather(read(one, URIS), read(other, URIS[::-1]))
+        assert set(forth) == set(back) == set(URIS)
+        if order == "input":
+            assert (forth, back) == (URIS, URIS[::-1])
+        assert shop.asked.total() == len(URIS)
