@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from asyncfetch.cache.blobs import Blobs
     from asyncfetch.cache.index import Index
     from asyncfetch.cache.owner import Owner
-    from asyncfetch.cache.records import Ref, RefKey
+    from asyncfetch.cache.records import CacheStats, Ref, RefKey
 
 _log = logging.getLogger(__name__)
 
+_CLEAR = "clear"
 _DIGEST = re.compile(rb"(?:blake3|sha256):[0-9a-f]{64}(?=\n)")  # a line that was cut short names nothing
 
 
@@ -53,6 +54,10 @@ class Intents:
             self._declared = True
             files.write_at(self._descriptor, memoryview(text.encode()), 0)
 
+    def declare_clear(self) -> None:
+        """Says that all blobs are to go."""
+        self.declare([_CLEAR])
+
     def fulfil(self) -> None:
         """Says that the index knows what became of them."""
         if self._declared:
@@ -77,12 +82,29 @@ class Lost(NamedTuple):
 
 def mend(index: Index, blobs: Blobs, owner: Owner) -> None:
     """Settles what an owner has taken over from the dead. What the index does not take now is left for later."""
-    digests = [digest for text in owner.inherited() for digest in parse_intents(text)]
+    inherited = owner.inherited()
+    digests = [digest for text in inherited for digest in parse_intents(text)]
     try:
-        if not digests or index.apply((), (reconcile(blobs, digests, time.time()),)):
+        if any(text.startswith(f"{_CLEAR}\n".encode()) for text in inherited):
+            clear(index, blobs)
+            owner.settle()
+        elif not digests or index.apply((), (reconcile(blobs, digests, time.time()),)):
             owner.settle()
     except OSError:
         _log.debug("intents of a dead process could not be settled", exc_info=True)
+
+
+def clear(index: Index, blobs: Blobs) -> CacheStats:
+    """Removes all blobs, and begins an index without them. Returns what was removed.
+
+    Blobs go first: that makes room on a full disk for the new index. They go once more afterwards, for those that came
+    meanwhile and that only the old index knows.
+    """
+    known = index.totals()
+    number, size = blobs.clear()
+    index.restart()
+    more, more_size = blobs.clear()
+    return known._replace(blobs=number + more, blob_bytes=size + more_size)
 
 
 def parse_intents(text: bytes) -> list[str]:

@@ -21,7 +21,7 @@ from asyncfetch.cache.index import Index
 from asyncfetch.cache.owner import Owner
 from asyncfetch.cache.parts import PartedBody
 from asyncfetch.cache.records import CacheStatistics, Ref
-from asyncfetch.cache.recovery import mend
+from asyncfetch.cache.recovery import Intents, clear, mend
 from asyncfetch.cache.sinks import BodySink, SinkParts
 from asyncfetch.cache.spill import Spill
 from asyncfetch.cache.thread import BATCH_BODIES, BATCH_BYTES, CacheThread
@@ -99,8 +99,15 @@ class Cache:
         self._last_gathered = 0.0
         self._timer: asyncio.Handle | None = None
         self._ended: asyncio.Future[None] | None = None
+        self._intents = Intents(owner)
         self._thread = CacheThread(
-            loop, blobs=blobs, index=index, owner=owner, writers=self._writers, limits=Limits(*policy.limits)
+            loop,
+            blobs=blobs,
+            index=index,
+            owner=owner,
+            writers=self._writers,
+            limits=Limits(*policy.limits),
+            intents=self._intents,
         )
 
     def look_up(
@@ -299,14 +306,13 @@ class Cache:
         return self._index.totals()._replace(blobs=blobs, blob_bytes=blob_bytes)
 
     def _clear(self) -> CacheStats:
-        objects = self._index.totals()
-        # Blobs first: they make room on a full disk for the new index, and a ref without a blob is only a miss.
-        blobs = self._blobs.clear()
-        self._index.restart()
+        self._intents.declare_clear()
+        gone = clear(self._index, self._blobs)
+        self._intents.fulfil()
         if self._owner.sweep():
             self._index.remove_others()
         mend(self._index, self._blobs, self._owner)
-        return objects._replace(blobs=blobs[0], blob_bytes=blobs[1])
+        return gone
 
     def _begin_spill(self, check: Check | None) -> Spill:
         self._refuse_closed()

@@ -25,7 +25,7 @@ from asyncfetch.cache.eviction import Room
 from asyncfetch.cache.failures import explain
 from asyncfetch.cache.placing import Placing
 from asyncfetch.cache.records import Elsewhere, Found
-from asyncfetch.cache.recovery import Intents, Lost, drop_lost
+from asyncfetch.cache.recovery import Lost, drop_lost
 from asyncfetch.settings import MIB
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from asyncfetch.cache.index import Index
     from asyncfetch.cache.owner import Owner
     from asyncfetch.cache.records import Known, Published, RefKey
+    from asyncfetch.cache.recovery import Intents
     from asyncfetch.cache.sinks import Body
     from asyncfetch.cache.writers import Writers
 
@@ -66,9 +67,10 @@ class CacheThread:
         owner: Owner,
         writers: Writers,
         limits: Limits,
+        intents: Intents,
     ) -> None:
         self._loop, self._blobs, self._index, self._owner, self._writers = loop, blobs, index, owner, writers
-        self._intents = Intents(owner)
+        self._intents = intents
         self.room = Room(limits, index, blobs, owner, self._intents)
         self.placing = Placing(blobs, self.room)
         self.claims = Claims(index, owner, index.algorithm, self._look)
@@ -150,8 +152,7 @@ class CacheThread:
                     self._noted[command.key] = command
 
     def _pause(self) -> float | None:
-        pauses = [pause for pause in (self.room.pause(), self.claims.pause()) if pause is not None]
-        return min(pauses, default=None)
+        return min((pause for pause in (self.room.pause(), self.claims.pause()) if pause is not None), default=None)
 
     def _tell(self, function: Callable[..., None], *args: object) -> bool:
         try:

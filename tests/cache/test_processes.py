@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.soak import Soak
+from tests.soak import SECONDS, Soak
 
 from .helpers import blobs, check_blobs
 
@@ -33,7 +33,14 @@ def zygote(*arguments: object, seconds: float = 55) -> dict[str, int]:
 def test_killed_at_any_moment_nothing_read_is_torn_and_nothing_promised_is_lost(tmp_path: Path, soak: Soak) -> None:
     result = zygote("kill", tmp_path / "cache", soak.kills, 20240607, seconds=max(55, 1.5 * soak.kills))
     assert result["killed"] > soak.kills / 3
-    assert result["objects"] > 100
+    assert result["objects"] > soak.kills
+
+
+def test_killed_at_each_file_operation_what_is_left_is_whole_and_accounted_for(tmp_path: Path, soak: Soak) -> None:
+    """Publish, evict, clear: with one in so many of their calls, or with all of them."""
+    stride = soak.kill_stride
+    result = zygote("each", tmp_path / "cache", stride, stride // 2, seconds=max(55, SECONDS / stride))
+    assert result["killed"] > 300 / stride
 
 
 def test_processes_that_start_together_share_one_cache(tmp_path: Path) -> None:

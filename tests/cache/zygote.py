@@ -1,6 +1,7 @@
 """A program that forks users of one cache, kills some, and looks at what they leave. Prints what it did as JSON.
 
     python -m tests.cache.zygote kill <directory> <rounds> <seed>
+    python -m tests.cache.zygote each <directory> <stride> <first>
     python -m tests.cache.zygote together <directory> <processes>
 
 It has no threads itself, so that a fork is a process like any other, without an import for each.
@@ -21,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 from asyncfetch.cache import SMALL, Cache, files
 
-from .helpers import check_blobs, keep_private, key, leftovers, look_up, opened, owners, publish
+from .helpers import check_accounts, check_blobs, keep_private, key, leftovers, look_up, opened, owners, publish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+LATER = 2e12  # when a job starts that finds all that is here unused
 SIZES = [0, 1, 5_000, 86_000, SMALL + 1]
 
 
@@ -50,14 +52,34 @@ async def write(directory: Path, whose: str, tell: Callable[[str], object], *, c
             await cache.clear()
 
 
+async def evict(directory: Path) -> None:
+    """A later job in a cache that is too small: what others left gives way, bit by bit and as bodies come."""
+    async with opened(directory, max_bytes=100_000, job_started=LATER) as cache:
+        for number in range(3):
+            await publish(cache, body(f"{number}-evicting"), key(f"{number}-evicting"))
+            await look_up(cache, *(key(f"{one}-all") for one in range(3)))
+        while cache.statistics().evicted < 2:
+            await asyncio.sleep(0)
+
+
+async def clear(directory: Path) -> None:
+    async with opened(directory) as cache:
+        await publish(cache, body("0-all"), key("0-all"))
+        await cache.clear()
+        await publish(cache, body("1-all"), key("1-all"))
+
+
 async def inspect_after(directory: Path, told: list[str]) -> None:
     """Whatever was killed when: blobs are whole, what was told of is there, and nothing unfinished is left."""
     check_blobs(directory)
     async with opened(directory) as cache:
         assert len(owners(directory)) == 1
         assert not leftovers(directory)
+        check_accounts(directory)
         await _all_there(cache, told)
         check_blobs(directory)
+        assert (await publish(cache, body("0-all"), key("0-all"))).path
+        check_accounts(directory)
 
 
 async def _all_there(cache: Cache, told: list[str]) -> None:
@@ -148,6 +170,29 @@ def _round(directory: Path, number: int, at_call: int | None, at_line: int, *, c
     return killed, len(told)
 
 
+def each(directory: Path, stride: int, first: int) -> dict[str, int]:
+    """Kills before and after each call of a publish, an eviction and a clear, or every `stride`th of them."""
+
+    async def fill() -> None:
+        await write(directory, "first", str, count=3, clear=False)
+
+    kinds: list[Callable[[], Coroutine[Any, Any, None]]] = [
+        fill,
+        lambda: evict(directory),
+        lambda: clear(directory),
+    ]
+    killed = 0
+    for kind in kinds:
+        call, alive = first, False
+        while not alive:
+            assert succeeded(fork(fill))
+            alive = succeeded(fork(kind, prepare=lambda at=call: die_at(at)))  # type: ignore[misc]  # a default binds it
+            killed += not alive
+            assert succeeded(fork(lambda: inspect_after(directory, []))), (kind, call)
+            call += stride
+    return {"killed": killed}
+
+
 def _calls_of_a_run(directory: Path) -> int:
     reading, writing = os.pipe()
     counters: list[Callable[[], int]] = []
@@ -190,6 +235,8 @@ if __name__ == "__main__":
     what, where, number, *rest = sys.argv[1:]
     if what == "kill":
         result = kill(Path(where), int(number), random.Random(int(rest[0])))
+    elif what == "each":
+        result = each(Path(where), int(number), int(rest[0]))
     else:
         result = together(Path(where), int(number))
     print(json.dumps(result))
