@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -264,6 +265,37 @@ async def test_victim_that_cannot_be_removed_is_passed_over(tmp_path: Path, monk
             assert (await publish(cache, body(number), key(str(number)))).stored
         assert stuck.exists()
         check_accounts(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EMFILE])
+@pytest.mark.parametrize(
+    "function", ["remove", "lock", "read", "names", "stamp_of", "free_bytes", "write_at", "truncate", "close"]
+)
+async def test_failure_of_any_call_in_an_eviction_fails_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, number: int
+) -> None:
+    await fill_up(tmp_path, 10)
+    before = threading.main_thread()
+
+    def refuse(*arguments: object, **options: object) -> object:
+        if threading.current_thread() is before:
+            return real(*arguments, **options)
+        raise OSError(number, os.strerror(number))
+
+    real = getattr(files, function)
+    async with opened(tmp_path, max_bytes=10 * SIZE, min_free=1, job_started=LATER) as cache:
+        with monkeypatch.context() as patch:
+            patch.setattr(files, function, refuse)
+            for content in range(100, 103):
+                try:
+                    published = await publish(cache, body(content), key(str(content)))
+                except OSError:
+                    assert function == "close", "which ends the write of the body itself"
+                else:
+                    assert Path(published.path).read_bytes() == body(content)
+        await publish(cache, body(200), key("200"))
+        check_accounts(tmp_path)
+        assert totals(tmp_path)[1] <= 10 * SIZE
 
 
 def test_slack_is_small() -> None:

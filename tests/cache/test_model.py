@@ -16,8 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from asyncfetch.cache import SMALL, Cache, Ref, RefKey
 from asyncfetch.settings import CachePolicy
 
-from .helpers import HASHES, blobs, check_blobs, fill, key, leftovers, look_up, taken
+from .helpers import HASHES, blobs, check_accounts, check_blobs, fill, key, leftovers, look_up, taken
 from .test_index import DAMAGES, current
+from .test_recovery import leave, put
+from .zygote import LATER
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -52,14 +54,19 @@ class CacheModel(RuleBasedStateMachine):
         self.caches: list[Cache] = []
         self.known: dict[RefKey, Known] = {}
         self.damaged: set[int] = set()
+        self.accounted = True  # until the index was lost, and with it the knowledge of blobs
+
+    def opened(self, max_bytes: int | None = None) -> Cache:
+        """A cache of a job to which all that others have used is old."""
+        policy = CachePolicy(cache_dir=self.directory, max_bytes=max_bytes)
+        return Cache.open(policy, loop=self.loop, job_started=LATER)
 
     def run(self, work: Coroutine[None, None, object]) -> None:
         self.loop.run_until_complete(work)
 
     @initialize()
     def open(self) -> None:
-        policy = CachePolicy(cache_dir=self.directory)
-        self.caches = [Cache.open(policy, loop=self.loop) for _ in range(2)]
+        self.caches = [self.opened() for _ in range(2)]
 
     @rule(user=users, name=keys, content=contents, etag=etags, at=times, announced=st.booleans())
     def publish(self, user: int, name: RefKey, content: int, etag: str | None, at: float, announced: bool) -> None:
@@ -132,13 +139,49 @@ class CacheModel(RuleBasedStateMachine):
             assert (await self.caches[user].clear())[2:] == (len(here), size)
             self.known = {}
             self.damaged.clear()
+            self.accounted = True
 
         self.run(clear())
 
     @rule(user=users)
     def open_again(self, user: int) -> None:
         self.run(self.caches[user].aclose())
-        self.caches[user] = Cache.open(CachePolicy(cache_dir=self.directory), loop=self.loop)
+        self.caches[user] = self.opened()
+
+    @rule(limit=st.sampled_from([1, 6000, SMALL, 2 * SMALL]), content=contents, name=keys)
+    def evict(self, limit: int, content: int, name: RefKey) -> None:
+        """Another job, with a limit, publishes something and makes room for it."""
+
+        async def evict() -> None:
+            cache = self.opened(max_bytes=limit)
+            body = await fill(cache.sink(), CONTENTS[content])
+            published: Published = await taken(lambda done: cache.publish(body, name, done, validated=7.0))
+            assert Path(published.path).read_bytes() == CONTENTS[content]
+            if not published.private:
+                self.damaged.discard(content)
+                self.known[name] = Known(Ref(published.size, None, published.digest, 7.0), content, True)
+            await cache.aclose()
+
+        self.known = {name: known._replace(sure=False) for name, known in self.known.items()}
+        self.run(evict())
+        self.damaged = {one for one in self.damaged if DIGESTS[one] in blobs(self.directory)}
+
+    @rule(named=st.lists(contents, unique=True), placed=st.booleans(), user=users)
+    def crash(self, named: list[int], placed: bool, user: int) -> None:
+        """A process names blobs, removes or places them, and dies before it has told the index; another one sweeps."""
+        for content in named:
+            path = blobs(self.directory).get(DIGESTS[content])
+            if placed and path is None:
+                put(self.directory, DIGESTS[content], CONTENTS[content])
+            elif not placed and path is not None:
+                path.unlink()
+                self.damaged.discard(content)
+                self.known = {
+                    name: known._replace(sure=known.sure and known.content != content)
+                    for name, known in self.known.items()
+                }
+        leave(self.directory, *(DIGESTS[content] for content in named))
+        self.open_again(user)
 
     @rule(damage=st.sampled_from(sorted(DAMAGES)), opened=st.booleans())
     def damage_the_index(self, damage: str, opened: bool) -> None:
@@ -151,6 +194,7 @@ class CacheModel(RuleBasedStateMachine):
         if (self.directory / "v1" / "index" / "CURRENT").exists() and current(self.directory / "v1").exists():
             DAMAGES[damage](current(self.directory / "v1"))
         self.known = {name: known._replace(sure=False) for name, known in self.known.items()}
+        self.accounted = False
         if not opened:
             self.open()
 
@@ -158,6 +202,7 @@ class CacheModel(RuleBasedStateMachine):
     def damage_a_blob(self, content: int, how: str) -> None:
         path, data = blobs(self.directory).get(DIGESTS[content]), CONTENTS[content]
         if path is not None and content not in self.damaged:
+            self.accounted = False
             if how == "removed" or not data:
                 path.unlink()
             else:
@@ -171,6 +216,11 @@ class CacheModel(RuleBasedStateMachine):
     @invariant()
     def nothing_is_left_lying(self) -> None:
         assert not leftovers(self.directory)
+
+    @invariant()
+    def sums_are_those_of_the_disk(self) -> None:
+        if self.accounted and self.caches:
+            check_accounts(self.directory)
 
     def teardown(self) -> None:
         for cache in self.caches:

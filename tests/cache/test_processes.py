@@ -43,6 +43,12 @@ def test_killed_at_each_file_operation_what_is_left_is_whole_and_accounted_for(t
     assert result["killed"] > 300 / stride
 
 
+@pytest.mark.timeout(1800 if LONG else 60)
+def test_eight_that_jostle_in_a_small_cache_read_only_what_is_right(tmp_path: Path) -> None:
+    rounds = 300 if LONG else 3
+    assert zygote("stress", tmp_path / "cache", rounds, 7)["killed"] <= rounds
+
+
 def test_processes_that_start_together_share_one_cache(tmp_path: Path) -> None:
     result = zygote("together", tmp_path / "cache", 4)
     assert result == {"failed": 0, "objects": 75}

@@ -3,6 +3,7 @@
     python -m tests.cache.zygote kill <directory> <rounds> <seed>
     python -m tests.cache.zygote each <directory> <stride> <first>
     python -m tests.cache.zygote together <directory> <processes>
+    python -m tests.cache.zygote stress <directory> <rounds> <seed>
 
 It has no threads itself, so that a fork is a process like any other, without an import for each.
 """
@@ -20,9 +21,22 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asyncfetch.cache import SMALL, Cache, files
+from asyncfetch.cache import SMALL, Cache, Elsewhere, Found, RefKey, files
 
-from .helpers import check_accounts, check_blobs, keep_private, key, leftovers, look_up, opened, owners, publish
+from .helpers import (
+    blobs,
+    check_accounts,
+    check_blobs,
+    keep_private,
+    key,
+    leftovers,
+    look_up,
+    opened,
+    owners,
+    publish,
+    taken,
+    totals,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -231,10 +245,77 @@ def together(directory: Path, processes: int) -> dict[str, int]:
     return {"failed": len(failed), "objects": len(told)}
 
 
+async def jostle(directory: Path, rng: random.Random) -> None:
+    """One of many users of a cache that is too small: reads what it finds, fetches what it must, as others bring it."""
+    names = [f"{number}-all" for number in range(40)]
+    async with opened(directory, max_bytes=500_000, job_started=rng.choice([None, LATER])) as cache:
+        told: asyncio.Queue[tuple[RefKey, Found | None]] = asyncio.Queue()
+        for _ in range(5):
+            wanted = rng.sample(names, 10)
+            answers = await seek(cache, wanted, told)
+            for name, answer in zip(wanted, answers, strict=True):
+                await _use(cache, name, answer)
+            for _ in range(answers.count(Elsewhere.ELSEWHERE)):
+                asked, found = await told.get()
+                await _use(cache, asked.key, found)
+            if rng.random() < 0.02:
+                await cache.clear()
+
+
+async def seek(
+    cache: Cache, names: list[str], told: asyncio.Queue[tuple[RefKey, Found | None]]
+) -> list[Found | Elsewhere | None]:
+    def later(name: RefKey, found: Found | None) -> None:
+        told.put_nowait((name, found))
+
+    return await taken(lambda done: cache.look_up([*map(key, names)], done, later=later))
+
+
+async def _use(cache: Cache, name: str, answer: Found | Elsewhere | None) -> None:
+    if isinstance(answer, Found):
+        try:
+            assert Path(answer.path).read_bytes() == body(name)
+        except FileNotFoundError:  # cleared, or evicted by a job that began at the same moment
+            cache.forget(key(name))
+    elif answer is None:
+        published = await publish(cache, body(name), key(name))
+        if published.private:
+            assert Path(published.path).read_bytes() == body(name)
+            cache.discard(published.path)
+
+
+def stress(directory: Path, rounds: int, rng: random.Random) -> dict[str, int]:
+    """Eight at a time, one of which is killed; then a look at what is left."""
+    killed = 0
+    for _ in range(rounds):
+        seeds = [rng.random() for _ in range(8)]
+        children = [fork(lambda seed=seed: jostle(directory, random.Random(seed))) for seed in seeds]  # type: ignore[misc]
+        if rng.random() < 0.8:
+            os.kill(children[0], signal.SIGKILL)
+        killed += not succeeded(children[0])
+        outcomes = [succeeded(child) for child in children[1:]]
+        assert all(outcomes)
+        assert succeeded(fork(lambda: inspect_whole(directory)))
+    return {"killed": killed}
+
+
+async def inspect_whole(directory: Path) -> None:
+    """Blobs are whole, nothing is left over, and no blob is there that the index does not count."""
+    async with opened(directory):
+        check_blobs(directory)
+        assert not leftovers(directory)
+        number, size = totals(directory)
+        there = blobs(directory).values()
+        assert len(there) <= number
+        assert sum(path.stat().st_size for path in there) <= size
+
+
 if __name__ == "__main__":
     what, where, number, *rest = sys.argv[1:]
     if what == "kill":
         result = kill(Path(where), int(number), random.Random(int(rest[0])))
+    elif what == "stress":
+        result = stress(Path(where), int(number), random.Random(int(rest[0])))
     elif what == "each":
         result = each(Path(where), int(number), int(rest[0]))
     else:
