@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--soak"):
         for item in items:
             if "soak" in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.timeout(SECONDS))
+                item.add_marker(pytest.mark.timeout(SECONDS), append=False)  # before one of its own
 
 
 @pytest.fixture(scope="session")

@@ -144,7 +144,7 @@ class Room:
             self._remove(connection, need, gone)
 
         taken = self._index.apply((), (work,))
-        self._intents.fulfil()
+        self._intents.fulfil_victims()
         if not taken or not gone:
             self._exhausted_at = time.monotonic()
             return 0
@@ -161,7 +161,7 @@ class Room:
             need -= size
             if need <= 0:
                 break
-        self._intents.declare(f"{algorithm}:{name.hex()}" for algorithm, name, _ in victims)
+        self._intents.declare_victims(f"{algorithm}:{name.hex()}" for algorithm, name, _ in victims)
         removed, stuck = [], []
         for algorithm, name, size in victims:
             try:

@@ -184,10 +184,13 @@ def _started(directory: str) -> float:
 
 
 def _remove_all(directory: str) -> None:
-    """Removes an owner's directory, the lock's name last, so that it is held until all else is gone."""
+    """Removes an owner's directory, the lock's name last, so that it is held until all else is gone.
+
+    Intents that are not fulfilled stay, and the directory with them, for the next who sweeps.
+    """
     with contextlib.suppress(OSError):
         for name in files.names(directory):
-            if name != _LOCK:
+            if name != _LOCK and not (name.startswith(_INTENT) and files.size_of(f"{directory}/{name}")):
                 files.remove(f"{directory}/{name}")
         files.remove(f"{directory}/{_LOCK}")
         files.remove_directory(directory)

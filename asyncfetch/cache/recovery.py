@@ -41,18 +41,13 @@ class Intents:
         self._owner = owner
         self._path = ""
         self._descriptor = -1
-        self._declared = False
+        self._batch = ""
+        self._empty = True
 
     def declare(self, digests: Iterable[str]) -> None:
-        """Names blobs, in the place of those named before."""
-        with contextlib.suppress(OSError):
-            if self._path != self._owner.intents:
-                self.close()
-                self._descriptor = files.create(self._owner.intents)
-                self._path = self._owner.intents
-            text = "".join(f"{digest}\n" for digest in digests)
-            self._declared = True
-            files.write_at(self._descriptor, memoryview(text.encode()), 0)
+        """Names the blobs that a batch places, in the place of those named before."""
+        self._batch = "".join(f"{digest}\n" for digest in digests)
+        self._write(self._batch)
 
     def declare_clear(self) -> None:
         """Says that all blobs are to go."""
@@ -60,10 +55,17 @@ class Intents:
 
     def fulfil(self) -> None:
         """Says that the index knows what became of them."""
-        if self._declared:
-            self._declared = False
-            with contextlib.suppress(OSError):
-                files.truncate(self._descriptor)
+        self._batch = ""
+        self._truncate()
+
+    def declare_victims(self, digests: Iterable[str]) -> None:
+        """Names blobs that are evicted, beside those that a batch is placing at the time."""
+        self._write(self._batch + "".join(f"{digest}\n" for digest in digests))
+
+    def fulfil_victims(self) -> None:
+        """Says that the index knows that they are gone."""
+        if not self._batch:
+            self._truncate()
 
     def close(self) -> None:
         """Closes the file."""
@@ -71,6 +73,21 @@ class Intents:
             with contextlib.suppress(OSError):
                 files.close(self._descriptor)
             self._descriptor, self._path = -1, ""
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            if self._path != self._owner.intents:
+                self.close()
+                self._descriptor = files.create(self._owner.intents)
+                self._path = self._owner.intents
+            self._empty = False
+            files.write_at(self._descriptor, memoryview(text.encode()), 0)
+
+    def _truncate(self) -> None:
+        if not self._empty:
+            self._empty = True
+            with contextlib.suppress(OSError):
+                files.truncate(self._descriptor)
 
 
 class Lost(NamedTuple):

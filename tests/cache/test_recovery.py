@@ -97,6 +97,38 @@ async def test_blobs_that_the_index_could_not_take_are_told_with_the_next_batch(
         assert not leftovers(tmp_path)
 
 
+async def test_what_the_index_never_took_is_left_to_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from asyncfetch.cache.index import Index
+
+    async with opened(tmp_path):
+        pass
+    with monkeypatch.context() as patch:
+        async with opened(tmp_path) as cache:
+            patch.setattr(Index, "apply", lambda *_: False)
+            await publish(cache, b"0", key("a"))
+    assert totals(tmp_path) == (0, 0)
+    async with opened(tmp_path):
+        check_accounts(tmp_path)
+        assert totals(tmp_path) == (1, 1)
+    assert list((tmp_path / "v1" / "tmp").iterdir()) == []
+
+
+async def test_eviction_amid_a_batch_forgets_none_of_its_intents(tmp_path: Path) -> None:
+    owner = Owner(str(tmp_path))
+    intents = Intents(owner)
+    intents.declare(DIGESTS[:1])
+    intents.declare_victims(DIGESTS[1:])
+    assert parse_intents(Path(owner.intents).read_bytes()) == DIGESTS
+    intents.fulfil_victims()
+    assert DIGESTS[0] in parse_intents(Path(owner.intents).read_bytes())
+    intents.fulfil()
+    intents.declare_victims(DIGESTS[1:])
+    intents.fulfil_victims()
+    assert Path(owner.intents).read_bytes() == b""
+    intents.close()
+    owner.close()
+
+
 async def test_object_whose_blob_is_gone_is_forgotten_by_who_looked_it_up(tmp_path: Path) -> None:
     async with opened(tmp_path) as cache:
         published = await publish(cache, b"0", key("a"))
