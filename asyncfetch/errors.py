@@ -128,6 +128,12 @@ class BucketNotFound(OriginError, FileNotFoundError):
     """Raised when there is no such bucket."""
 
 
+class NotInCache(OriginError, FileNotFoundError):
+    """Raised when the fetcher is offline, for what only the origin could give."""
+
+    hint = "Fetch it once with offline=False."
+
+
 class AccessDenied(OriginError, PermissionError):
     """Raised when the origin refuses access. Without List permission S3 says so of a missing key too."""
 

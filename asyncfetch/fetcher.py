@@ -13,7 +13,7 @@ import anyio
 
 from asyncfetch.cache import Cache, digest_file
 from asyncfetch.decode import DecodeOptions, DecodePool
-from asyncfetch.engine import Engine, Pages, RangeCall, StatCall, decode, judge, land, read_blob
+from asyncfetch.engine import Engine, Pages, decode, judge, land, read_blob, read_part, read_range, stat
 from asyncfetch.errors import FetcherClosed, ForeignUse, ObjectNotFound, UsageError
 from asyncfetch.objects import Entry, Image, Stats
 from asyncfetch.origins import ByteRange, open_origins
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from asyncfetch.engine import Snapshot
     from asyncfetch.objects import Failure, Name, ObjectStat, Report, Source, Sources
     from asyncfetch.settings import Access, CachePolicy, DecodePolicy, NetworkPolicy, Revalidate
-    from asyncfetch.uris import Location
 
 Order = Literal["input", "completion"]
 OnError = Literal["raise", "skip", "yield"]
@@ -246,15 +245,9 @@ class Fetcher:
         whole = start == 0 and stop is None
         span = None if whole else ByteRange(start, stop)
         if named.location.scheme == "file" or not cache:
-            return await self._read_range(engine, named.location, span, named.listed)
+            return await read_range(engine, named.location, span, named.listed)
         if span is not None:
-            found = await engine.flights.peek(named.location, named.listed)
-            if found is None:
-                return await self._read_range(engine, named.location, span, named.listed)
-            try:
-                return await read_blob(engine, named.uri, found.path, found.ref.size, span)
-            except FileNotFoundError:  # cleared by another process meanwhile
-                return await self._read_range(engine, named.location, span, named.listed)
+            return await read_part(engine, named.uri, named.location, named.listed, span)
         data = await engine.flights.read_cached(named.location, named.listed)
         if data is not None:
             return data
@@ -262,16 +255,18 @@ class Fetcher:
         try:
             return await read_blob(engine, named.uri, landed.path, landed.size, None)
         except FileNotFoundError:  # cleared by another process meanwhile
-            return await self._read_range(engine, named.location, None, named.listed)
+            return await read_range(engine, named.location, None, named.listed)
         finally:
             engine.discard(landed)
 
     async def stat(self, name: Name) -> ObjectStat:
-        """Asks the origin for an object's size, ETag, version and date. Raises an `OriginError`, as `fetch` does."""
+        """Asks the origin for an object's size, ETag, version and date. Raises an `OriginError`, as `fetch` does.
+
+        Offline, they are what the cache remembers.
+        """
         engine = self._engine()
         named = read_name(name)
-        stat = await StatCall(engine.origin(named.location), named.location).through(engine.lanes)
-        return replace(stat, uri=named.uri)
+        return replace(await stat(engine, named.location), uri=named.uri)
 
     async def digest(self, entry: Entry) -> str:
         """The digest of an entry's bytes: known for cached objects, read and hashed on a thread for local files."""
@@ -409,6 +404,7 @@ class Fetcher:
             bytes=meter.bytes,
             hits=meter.hits,
             revalidated=meter.revalidated,
+            stale=meter.stale,
             downloaded=meter.downloaded,
             downloaded_bytes=meter.downloaded_bytes,
             shared=meter.shared,
@@ -454,11 +450,6 @@ class Fetcher:
         uri, location, listed = read_name(name)
         landed = await land(engine, uri, location, listed, private=not cache and location.scheme != "file")
         return Entry(uri, landed.path, landed.size, landed.digest, landed.etag, landed.from_cache, 0, payload)
-
-    async def _read_range(
-        self, engine: Engine, location: Location, span: ByteRange | None, listed: ObjectStat | None
-    ) -> bytes:
-        return await RangeCall(engine.origin(location), location, span, listed).through(engine.lanes)
 
 
 async def _open_cache(settings: Settings, loop: asyncio.AbstractEventLoop, job_started: float) -> Cache:

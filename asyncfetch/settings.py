@@ -99,6 +99,10 @@ class CachePolicy:
     `max_bytes` is the most that blobs may take on the disk, `min_free` what they leave free there for others; both are
     bytes or text such as `"200GiB"`, and None is no limit. Blobs that no running job has used give way, the least
     recently used first; an object for which there is no room then is served and not kept.
+
+    `offline` serves what is there, whatever its age, and raises `NotInCache` for the rest; no request is sent. With
+    `stale_if_error` a cached object that cannot be checked is served where its origin cannot be reached, does not
+    answer in time or answers 5xx (RFC 5861, section 4); that it is gone (404) or refused (403) is raised all the same.
     """
 
     cache_dir: str | os.PathLike[str] | None = None
@@ -106,6 +110,8 @@ class CachePolicy:
     digest: Digest = "blake3"
     max_bytes: int | str | None = None
     min_free: int | str | None = None
+    offline: bool = False
+    stale_if_error: bool = False
 
     def __post_init__(self) -> None:
         _ = self.limits

@@ -17,7 +17,7 @@ class Freshness(enum.Enum):
 
     FRESH = "fresh"  # serve it
     VALIDATED = "validated"  # serve it, and remember that the listing confirmed it
-    STALE = "stale"  # ask the origin with If-None-Match and the ref's ETag
+    STALE = "stale"  # ask the origin, with If-None-Match where the ref has an ETag
     MISS = "miss"  # fetch it
 
 
@@ -40,7 +40,7 @@ def decide(
     none.
 
     Without an ETag nothing can be asked conditionally (If-Modified-Since would take two changes within one second for
-    none: RFC 9110, section 8.8.2.2), so what would be stale is a miss.
+    none: RFC 9110, section 8.8.2.2): what is stale is transferred again, and only stands in for an origin that fails.
     """
     if ref is None:
         return Freshness.MISS
@@ -57,7 +57,7 @@ def decide(
             return Freshness.MISS
     if since <= ref.validated <= now:
         return Freshness.FRESH
-    return Freshness.STALE if ref.etag is not None else Freshness.MISS
+    return Freshness.STALE
 
 
 def _since(revalidate: Revalidate, now: float, job_started: float) -> float:

@@ -1,10 +1,10 @@
 """The engine room: single flight, byte credits, lanes to the origins, retries, and the clocks of it all."""
 
-from asyncfetch.engine.calls import PAGE, ListCall, PageCall, Pages, RangeCall, StatCall
+from asyncfetch.engine.calls import PAGE, ListCall, PageCall, Pages
 from asyncfetch.engine.engine import Engine
 from asyncfetch.engine.flights import Crash, Landed, Ticket
 from asyncfetch.engine.meter import Snapshot, judge
-from asyncfetch.engine.singles import decode, land, read_blob
+from asyncfetch.engine.singles import decode, land, read_blob, read_part, read_range, stat
 
 __all__ = [
     "PAGE",
@@ -14,12 +14,13 @@ __all__ = [
     "ListCall",
     "PageCall",
     "Pages",
-    "RangeCall",
     "Snapshot",
-    "StatCall",
     "Ticket",
     "decode",
     "judge",
     "land",
     "read_blob",
+    "read_part",
+    "read_range",
+    "stat",
 ]

@@ -111,7 +111,7 @@ class Flight(Errand):
         if self.parts is not None:
             self.parts.fail(error)
         else:
-            self.table.crash(self, "fetch", error)
+            self.table.failed(self, error)
 
     def parts_ended(self, outcome: Outcome) -> None:
         """Takes what became of the parts."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 import math
 import time
 from abc import ABC, abstractmethod
@@ -19,7 +20,7 @@ from asyncfetch.cache import BODY_MEMORY, Elsewhere, Found, Freshness, RefKey, d
 from asyncfetch.engine.flight import Flight
 from asyncfetch.engine.lanes import Progress
 from asyncfetch.engine.parts import STALE, Parts, Unranged, in_parts
-from asyncfetch.errors import FetcherClosed
+from asyncfetch.errors import FetcherClosed, OriginError
 from asyncfetch.presigned import redacted
 
 if TYPE_CHECKING:
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
     from asyncfetch.engine.meter import Meter
     from asyncfetch.objects import ObjectStat
     from asyncfetch.origins import Origin
-    from asyncfetch.settings import Settings
+    from asyncfetch.settings import Revalidate, Settings
     from asyncfetch.uris import Location
 
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -53,6 +55,13 @@ class Crash(NamedTuple):
 
     stage: str
     exception: Exception
+
+
+class Peeked(NamedTuple):
+    """What the cache has of an object, if it is of any use. `fresh`: it may be served without asking the origin."""
+
+    found: Found | None
+    fresh: bool
 
 
 class Ticket(ABC):
@@ -97,6 +106,8 @@ class Flights:
         self._settings = settings
         self._lanes = lanes
         self._job_started = job_started
+        self._revalidate: Revalidate = "never" if settings.cache.offline else settings.cache.revalidate
+        self._stood_in: set[str] = set()  # containers whose origin's failure was told in the log
         self._flights: dict[Location, Flight] = {}
         self._endpoints: dict[str, str] = {}
         self._holders: dict[str, int] = {}  # of private files that several tickets have: how many
@@ -127,25 +138,26 @@ class Flights:
                 self.urge(ticket)
         if boarding:
             keys = [flight.key for flight in boarding]
-            self.cache.look_up(
-                keys,
-                partial(self._looked_up, boarding),
-                later=lambda key, found: self._looked_up([boarding[keys.index(key)]], [found]),
-            )
+
+            def later(key: RefKey, found: Found | None) -> None:
+                self._looked_up([boarding[keys.index(key)]], [found])
+
+            # Offline nothing will be fetched, and nobody is to wait for that.
+            offline = self._settings.cache.offline
+            self.cache.look_up(keys, partial(self._looked_up, boarding), later=None if offline else later)
         self._lanes.pump()
 
-    async def peek(self, location: Location, listed: ObjectStat | None) -> Found | None:
-        """What the cache has of an object, if that may be served without asking the origin."""
+    async def peek(self, location: Location, listed: ObjectStat | None) -> Peeked:
+        """What the cache has of an object, and whether that may be served without asking the origin."""
         answer: asyncio.Future[list[Found | Elsewhere | None] | Exception]
         answer = asyncio.get_running_loop().create_future()
         self.cache.look_up([self.key_of(location)], partial(_resolve, answer))
         looked_up = await answer
         found = looked_up[0] if isinstance(looked_up, list) and isinstance(looked_up[0], Found) else None
-        fresh = self._decide(found and found.ref, location, listed, time.time()) in (
-            Freshness.FRESH,
-            Freshness.VALIDATED,
-        )
-        return found if fresh else None
+        freshness = self._decide(found and found.ref, location, listed, time.time())
+        if freshness is Freshness.MISS:
+            return Peeked(None, fresh=False)
+        return Peeked(found, fresh=freshness is not Freshness.STALE)
 
     async def read_cached(self, location: Location, listed: ObjectStat | None) -> bytes | None:
         """The bytes of an object that the cache may serve without asking the origin, and that is small; else None."""
@@ -216,7 +228,7 @@ class Flights:
         """Ends a flight whose parts do not come, or do not make an object; those are left to another flight."""
         self._lanes.give_up(flight)
         if not isinstance(error, STALE):
-            self.crash(flight, "fetch", error)
+            self.failed(flight, error)
             return
         if isinstance(error, Unranged):
             self._unranged.add(flight.location.container)
@@ -275,7 +287,7 @@ class Flights:
     def _decide(self, ref: Ref | None, location: Location, listed: ObjectStat | None, now: float) -> Freshness:
         return decide(
             ref,
-            revalidate=self._settings.cache.revalidate,
+            revalidate=self._revalidate,
             now=now,
             job_started=self._job_started,
             listed=listed,
@@ -310,6 +322,24 @@ class Flights:
             self.meter.failures[type(error).__name__] += 1
             ticket.crash(Crash(stage, error))
             error = _another(error)
+
+    def failed(self, flight: Flight, error: Exception) -> None:
+        """Ends a flight whose origin failed: with what the cache has, where the policy wants that, or in a crash."""
+        if flight.found is not None and self.stands_in(flight.location, error):
+            self.land(flight, _from_cache(flight.found))
+        else:
+            self.crash(flight, "fetch", error)
+
+    def stands_in(self, location: Location, error: Exception) -> bool:
+        """Whether a stale object is to be served because its origin failed so; then that is told and counted."""
+        passing = isinstance(error, OriginError) and error.retryable
+        if not (self._settings.cache.stale_if_error and passing):
+            return False
+        self.meter.stale += 1
+        if location.container not in self._stood_in:
+            self._stood_in.add(location.container)
+            _log.warning("%s; what the cache has of %s is served unchecked (stale_if_error)", error, location.container)
+        return True
 
     def confirmed(self, flight: Flight) -> None:
         """Takes the origin's word that what the cache has is still the object."""

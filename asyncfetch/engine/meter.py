@@ -76,6 +76,7 @@ class Meter:
         self.bytes = 0
         self.hits = 0  # served from the cache without asking the origin
         self.revalidated = 0  # served from the cache after the origin, or its listing, said that nothing changed
+        self.stale = 0  # served from the cache unchecked, because the origin failed
         self.downloaded = 0
         self.downloaded_bytes = 0
         self.shared = 0  # requests that joined another's flight

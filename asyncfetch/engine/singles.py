@@ -1,14 +1,18 @@
-"""Single calls: one object to local disk, one image to pixels, awaited by one caller."""
+"""Single calls: one object to local disk, bytes of it, its facts, one image to pixels, awaited by one caller."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asyncfetch.decode import DecodeJob
+from asyncfetch.engine.calls import RangeCall, StatCall
 from asyncfetch.engine.flights import Ticket
-from asyncfetch.errors import FetcherClosed, RangeNotSatisfiable
+from asyncfetch.errors import FetcherClosed, OriginError, RangeNotSatisfiable
+from asyncfetch.objects import ObjectStat
 from asyncfetch.origins import ByteRange
 
 if TYPE_CHECKING:
@@ -18,7 +22,6 @@ if TYPE_CHECKING:
     from asyncfetch.decode import DecodeOptions
     from asyncfetch.engine.engine import Engine
     from asyncfetch.engine.flights import Crash, Landed
-    from asyncfetch.objects import ObjectStat
     from asyncfetch.uris import Location
 
 
@@ -83,6 +86,37 @@ async def read_blob(engine: Engine, uri: str, path: str, size: int, span: ByteRa
     if span is not None and span.start >= size:
         raise RangeNotSatisfiable(uri, f"byte {span.start} lies behind its end, {size}")
     return await engine.loop.run_in_executor(None, _pread, path, span or ByteRange(0))
+
+
+async def read_range(engine: Engine, location: Location, span: ByteRange | None, listed: ObjectStat | None) -> bytes:
+    """Reads a range of an object, or all of it, from its origin past the cache."""
+    return await RangeCall(engine.origin(location), location, span, listed).through(engine.lanes)
+
+
+async def read_part(engine: Engine, uri: str, location: Location, listed: ObjectStat | None, span: ByteRange) -> bytes:
+    """Reads a range from the cache where the object is there and fresh, else from its origin."""
+    found, fresh = await engine.flights.peek(location, listed)
+    if found is not None and fresh:
+        with contextlib.suppress(FileNotFoundError):  # cleared by another process meanwhile
+            return await read_blob(engine, uri, found.path, found.ref.size, span)
+    try:
+        return await read_range(engine, location, span, listed)
+    except OriginError as error:
+        if found is not None and not fresh and engine.flights.stands_in(location, error):
+            with contextlib.suppress(FileNotFoundError):
+                return await read_blob(engine, uri, found.path, found.ref.size, span)
+        raise
+
+
+async def stat(engine: Engine, location: Location) -> ObjectStat:
+    """Asks an origin for an object's facts; offline they are what the cache remembers."""
+    if engine.settings.cache.offline and location.scheme != "file":
+        found, _ = await engine.flights.peek(location, None)
+        if found is not None:
+            ref = found.ref
+            modified = None if ref.last_modified is None else datetime.fromtimestamp(ref.last_modified, UTC)
+            return ObjectStat(str(location), ref.size, ref.etag, location.version, modified)
+    return await StatCall(engine.origin(location), location).through(engine.lanes)
 
 
 def _pread(path: str, span: ByteRange) -> bytes:

@@ -21,8 +21,12 @@ def open_origins(settings: Settings) -> dict[str, Origin]:
     from asyncfetch.origins.boto import BotoOrigin
     from asyncfetch.origins.file import FileOrigin
     from asyncfetch.origins.http import HTTPOrigin
+    from asyncfetch.origins.offline import OfflineOrigin
     from asyncfetch.origins.s3 import S3Origin
 
+    if settings.cache.offline:
+        offline = OfflineOrigin()
+        return {"s3": offline, "file": FileOrigin(), "https": offline, "http": offline}
     web = HTTPOrigin(settings)
     s3 = S3Origin(settings, partial(BotoOrigin, settings))
     return {"s3": s3, "file": FileOrigin(), "https": web, "http": web}
