@@ -15,7 +15,7 @@ if sys.platform not in ("linux", "darwin"):
 from asyncfetch.errors import AsyncfetchError
 from asyncfetch.fetcher import Fetcher
 from asyncfetch.objects import Entry, Failure, Image, ObjectStat, Report, Stats, Verdict
-from asyncfetch.settings import Access, CachePolicy, DecodePolicy, NetworkPolicy, Settings
+from asyncfetch.settings import Access, CachePolicy, DecodePolicy, Job, NetworkPolicy, Settings
 from asyncfetch.streams import Listing, Stream
 from asyncfetch.uris import Location
 from asyncfetch.version import __version__
@@ -29,6 +29,7 @@ __all__ = [
     "Failure",
     "Fetcher",
     "Image",
+    "Job",
     "Listing",
     "Location",
     "NetworkPolicy",

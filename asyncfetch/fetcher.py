@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
@@ -57,7 +56,8 @@ class Fetcher:
     Opened by `async with`, which may be entered and left in different tasks. Leaving it cancels what is under way and
     frees every socket, worker, buffer and temporary file; pixels that the user still holds stay valid until they are
     let go. It belongs to the loop and the process that opened it, and refuses others with `ForeignUse`; `settings`
-    can be pickled and opened anew there. Raises `UsageError` for settings that mean nothing, and on entering
+    can be pickled and opened anew there, while it is open as a part of the same job (`settings.job`): what one of them
+    has checked the others do not check again. Raises `UsageError` for settings that mean nothing, and on entering
     `CacheUnusable` when the cache directory cannot serve.
     """
 
@@ -99,6 +99,7 @@ class Fetcher:
             memory_budget=base.memory_budget
             if memory_budget is None
             else parse_size(memory_budget, name="memory_budget"),
+            job=base.job,
         )
         self._state: Engine | None = None
         self._closing: asyncio.Event | None = None
@@ -151,10 +152,10 @@ class Fetcher:
         """Hosts the only task group, so that the user's own tasks and exceptions never meet it."""
         assert self._closing is not None
         loop = asyncio.get_running_loop()
-        settings = self.settings
+        given = self.settings
+        settings = replace(given, job=given.current_job)
         origins = open_origins(settings)
-        job_started = time.time()
-        cache = await _open_cache(settings, loop, job_started)
+        cache = await _open_cache(settings, loop)
         engine: Engine | None = None
         try:
             async with anyio.create_task_group() as group:
@@ -165,9 +166,8 @@ class Fetcher:
                     origins=origins,
                     make_pool=partial(DecodePool, settings.decode),
                     start=lambda run: _start(group, run),
-                    job_started=job_started,
                 )
-                self._state = engine
+                self._state, self.settings = engine, settings
                 self._opened = engine.snapshot()
                 opened.set_result(None)
                 await self._closing.wait()
@@ -175,7 +175,7 @@ class Fetcher:
                 engine.close()
                 group.cancel_scope.cancel()
         finally:
-            self._state = None
+            self._state, self.settings = None, given
             with anyio.CancelScope(shield=True):
                 if engine is not None:
                     engine.close()
@@ -452,8 +452,8 @@ class Fetcher:
         return Entry(uri, landed.path, landed.size, landed.digest, landed.etag, landed.from_cache, 0, payload)
 
 
-async def _open_cache(settings: Settings, loop: asyncio.AbstractEventLoop, job_started: float) -> Cache:
-    open_it = partial(Cache.open, settings.cache, loop=loop, job_started=job_started)
+async def _open_cache(settings: Settings, loop: asyncio.AbstractEventLoop) -> Cache:
+    open_it = partial(Cache.open, settings.cache, loop=loop, job_started=settings.current_job.started)
     opening = loop.run_in_executor(None, open_it)  # no task: nobody cancels it
     try:
         return await asyncio.shield(opening)

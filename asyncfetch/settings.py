@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,6 +19,8 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 Revalidate = Literal["once", "always", "never"] | float
 Addressing = Literal["auto", "path", "virtual"]
 Digest = Literal["blake3", "sha256"]
+
+_SKEW_SECONDS = 86_400.0  # clocks of machines differ; by more than a day, it is a number of something else
 
 _SIZE = re.compile(r"\s*(\d{1,18})(?:\.(\d{1,18}))?\s*(?:([kmgt])(i)?)?b?\s*\Z", re.IGNORECASE | re.ASCII)
 
@@ -195,9 +198,59 @@ class DecodePolicy:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job: what `revalidate="once"` means by once. `started` is in seconds since 1970.
+
+    Fetchers that share it check no object that one of them has checked. `str(job)`, `"<id>:<seconds>"`, is what
+    `ASYNCFETCH_JOB` takes to give it to ranks and tasks of a cluster.
+    """
+
+    id: str
+    started: float
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.id, str) and re.match(r"[A-Za-z0-9._-]{1,128}\Z", self.id)):
+            raise UsageError(f"the id of a job must be 1 to 128 letters, digits or ._-, not {self.id!r}")
+        if isinstance(self.started, bool) or not isinstance(self.started, int | float) or not self.started > 0:
+            raise UsageError(f"the start of a job must be seconds since 1970, not {self.started!r}")
+        if self.started > time.time() + _SKEW_SECONDS:
+            raise UsageError(
+                f"the start of a job must be seconds since 1970, but {self.started!r} is still to come",
+                remedy="Milliseconds must be divided by 1,000.",
+            )
+
+    def __str__(self) -> str:
+        return f"{self.id}:{self.started!r}"
+
+    @classmethod
+    def begin(cls) -> Job:
+        """A new one, which starts now."""
+        return cls(os.urandom(8).hex(), time.time())
+
+    @classmethod
+    def inherited(cls) -> Job | None:
+        """The one that the environment gives. Raises `UsageError` when that is no job."""
+        text = os.environ.get("ASYNCFETCH_JOB")
+        if not text:
+            return None
+        id, _, started = text.rpartition(":")
+        try:
+            return cls(id, float(started))
+        except ValueError as error:
+            detail = error.message if isinstance(error, UsageError) else f"{started!r} is no number of seconds"
+            raise UsageError(
+                f"ASYNCFETCH_JOB {text!r}: {detail}",
+                remedy="Write <id>:<seconds since 1970>, such as nightly-7:1700000000.",
+            ) from None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything a fetcher is made of, as one picklable value. `buckets` overrides `access` for those it names."""
+    """Everything a fetcher is made of, as one picklable value. `buckets` overrides `access` for those it names.
+
+    `job` None is the one that `ASYNCFETCH_JOB` names, else a new one when a fetcher is opened.
+    """
 
     access: Access = field(default_factory=Access)
     buckets: Mapping[str, Access] = field(default_factory=dict)
@@ -205,6 +258,16 @@ class Settings:
     network: NetworkPolicy = field(default_factory=NetworkPolicy)
     decode: DecodePolicy = field(default_factory=DecodePolicy)
     memory_budget: int = 512 * MIB
+    job: Job | None = None
+
+    def __post_init__(self) -> None:
+        if self.job is not None and not isinstance(self.job, Job):
+            raise UsageError(f"job must be a Job, not {self.job!r}")
+
+    @property
+    def current_job(self) -> Job:
+        """The job in force, or one that begins now. Raises `UsageError` when the environment names one wrongly."""
+        return self.job or Job.inherited() or Job.begin()
 
     def access_for(self, bucket: str) -> Access:
         """How one bucket is reached."""

@@ -42,7 +42,6 @@ class Engine:
         origins: Mapping[str, Origin],
         make_pool: Callable[[Credits], DecodePool],
         start: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
-        job_started: float,
     ) -> None:
         self.settings = settings
         self.loop = loop
@@ -51,7 +50,7 @@ class Engine:
         self.meter = Meter()
         self.credits = Credits(settings.memory_budget, loop.call_soon_threadsafe)
         self.lanes = Lanes(settings.network.concurrency, settings.network.attempts, self.credits, self.meter, start)
-        self.flights = Flights(settings, cache, origins, self.lanes, self.meter, job_started)
+        self.flights = Flights(settings, cache, origins, self.lanes, self.meter)
         self.files = Files(loop, self.meter)
         self.pool = make_pool(self.credits)
         self.credits.reclaim_from(self.pool.reclaim)

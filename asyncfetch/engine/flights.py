@@ -98,14 +98,13 @@ class Flights:
         origins: Mapping[str, Origin],
         lanes: Lanes,
         meter: Meter,
-        job_started: float,
     ) -> None:
         self.cache = cache
         self.origins = origins
         self.meter = meter
         self._settings = settings
         self._lanes = lanes
-        self._job_started = job_started
+        self._job_started = settings.current_job.started
         self._revalidate: Revalidate = "never" if settings.cache.offline else settings.cache.revalidate
         self._stood_in: set[str] = set()  # containers whose origin's failure was told in the log
         self._flights: dict[Location, Flight] = {}
