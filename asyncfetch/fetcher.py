@@ -51,6 +51,7 @@ class Fetcher:
     - `revalidate`: when a cached object is checked against its origin: `"once"` a job, `"always"`, `"never"`, or so
       many seconds after the last check.
     - `max_bytes`: the most that the cache may hold, in bytes or text; else there is no limit.
+    - `ephemeral`: the cache is a temporary directory, below `cache_dir` if that is given, and goes with the fetcher.
     - `workers`: decode workers; else one a core.
 
     Opened by `async with`, which may be entered and left in different tasks. Leaving it cancels what is under way and
@@ -75,6 +76,7 @@ class Fetcher:
         requester_pays: bool | None = None,
         revalidate: Revalidate | None = None,
         max_bytes: int | str | None = None,
+        ephemeral: bool | None = None,
         workers: int | None = None,
         access: Access | None = None,
         buckets: Mapping[str, Access] | None = None,
@@ -93,7 +95,13 @@ class Fetcher:
                 requester_pays=requester_pays,
             ),
             buckets=dict(base.buckets if buckets is None else buckets),
-            cache=_override(cache or base.cache, cache_dir=cache_dir, revalidate=revalidate, max_bytes=max_bytes),
+            cache=_override(
+                cache or base.cache,
+                cache_dir=cache_dir,
+                revalidate=revalidate,
+                max_bytes=max_bytes,
+                ephemeral=ephemeral,
+            ),
             network=_override(network or base.network, concurrency=concurrency),
             decode=_override(decode or base.decode, workers=workers),
             memory_budget=base.memory_budget

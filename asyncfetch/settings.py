@@ -106,6 +106,9 @@ class CachePolicy:
     `offline` serves what is there, whatever its age, and raises `NotInCache` for the rest; no request is sent. With
     `stale_if_error` a cached object that cannot be checked is served where its origin cannot be reached, does not
     answer in time or answers 5xx (RFC 5861, section 4); that it is gone (404) or refused (403) is raised all the same.
+
+    An `ephemeral` cache is a new directory below `cache_dir`, or below the system's temporary directory where that is
+    None, and is removed when it is closed; one whose owner was killed goes when the next is made there.
     """
 
     cache_dir: str | os.PathLike[str] | None = None
@@ -115,6 +118,7 @@ class CachePolicy:
     min_free: int | str | None = None
     offline: bool = False
     stale_if_error: bool = False
+    ephemeral: bool = False
 
     def __post_init__(self) -> None:
         _ = self.limits

@@ -1,4 +1,4 @@
-"""Every file operation of the cache, one system call each, so that a crash between any two can be tried.
+"""Every file operation of the cache, one system call each but for one, so that a crash between any two can be tried.
 
 They raise the operating system's own `OSError`; `failures.explain` says what it means. Callers name them through this
 module (`files.rename(...)`), so that a test can stand before or after each.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -109,6 +110,22 @@ def remove_directory(path: str) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def remove_tree(path: str) -> None:
+    """Removes a directory of one's own with all that is in it, as far as that can be. More than one system call."""
+    import shutil  # nobody needs it for a start
+
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def is_own_directory(path: str) -> bool:
+    """True for a directory, not a link to one, that belongs to this user."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def size_of(path: str) -> int | None:

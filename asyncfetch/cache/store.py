@@ -7,6 +7,7 @@ import functools
 import sqlite3
 import time
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from asyncfetch.cache.admission import Limits
@@ -22,6 +23,7 @@ from asyncfetch.cache.owner import Owner
 from asyncfetch.cache.parts import PartedBody
 from asyncfetch.cache.records import CacheStatistics, Ref
 from asyncfetch.cache.recovery import Intents, clear, mend
+from asyncfetch.cache.scratch import Scratch
 from asyncfetch.cache.sinks import BodySink, SinkParts
 from asyncfetch.cache.spill import Spill
 from asyncfetch.cache.thread import BATCH_BODIES, BATCH_BYTES, CacheThread
@@ -65,7 +67,25 @@ class Cache:
         system, belongs to a newer version), `StorageFull` when its disk is full; then nothing is left open. What is
         returned must be closed, also when nobody waits for it any more.
         """
-        layout = prepare(policy.directory)
+        if not policy.ephemeral:
+            return cls._open(policy, loop, job_started, policy.directory, None)
+        scratch = _make_scratch(policy)
+        try:
+            return cls._open(policy, loop, job_started, Path(scratch.path), scratch)
+        except BaseException:
+            scratch.close()
+            raise
+
+    @classmethod
+    def _open(
+        cls,
+        policy: CachePolicy,
+        loop: asyncio.AbstractEventLoop,
+        job_started: float | None,
+        directory: Path,
+        scratch: Scratch | None,
+    ) -> Cache:
+        layout = prepare(directory)
         try:
             owner = Owner(layout.tmp, job_started=job_started)
         except OSError as error:
@@ -82,10 +102,16 @@ class Cache:
             index.remove_others()
         blobs = Blobs(layout.blobs, owner)
         mend(index, blobs, owner)
-        return cls(policy, blobs, owner, index, loop)
+        return cls(policy, blobs, owner, index, loop, scratch)
 
     def __init__(
-        self, policy: CachePolicy, blobs: Blobs, owner: Owner, index: Index, loop: asyncio.AbstractEventLoop
+        self,
+        policy: CachePolicy,
+        blobs: Blobs,
+        owner: Owner,
+        index: Index,
+        loop: asyncio.AbstractEventLoop,
+        scratch: Scratch | None,
     ) -> None:
         """Takes over what `open`, which is to be called instead, has opened."""
         self._blobs, self._owner, self._index, self._loop = blobs, owner, index, loop
@@ -108,6 +134,7 @@ class Cache:
             writers=self._writers,
             limits=Limits(*policy.limits),
             intents=self._intents,
+            scratch=scratch,
         )
 
     def look_up(
@@ -339,6 +366,17 @@ def _resolve(future: asyncio.Future[_T], result: _T | Exception) -> None:
             future.set_exception(result)
         else:
             future.set_result(result)
+
+
+def _make_scratch(policy: CachePolicy) -> Scratch:
+    import tempfile  # here and not above: what `import asyncfetch` takes is counted in milliseconds
+
+    parent = str(policy.directory if policy.cache_dir else Path(tempfile.gettempdir()).absolute())
+    try:
+        Path(parent).mkdir(parents=True, exist_ok=True)
+        return Scratch(parent)
+    except OSError as error:
+        raise explain(error, parent) from error
 
 
 def _no_index(error: Exception, path: str) -> AsyncfetchError:

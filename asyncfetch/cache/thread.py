@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from asyncfetch.cache.owner import Owner
     from asyncfetch.cache.records import Known, Published, RefKey
     from asyncfetch.cache.recovery import Intents
+    from asyncfetch.cache.scratch import Scratch
     from asyncfetch.cache.sinks import Body
     from asyncfetch.cache.writers import Writers
 
@@ -68,7 +69,10 @@ class CacheThread:
         writers: Writers,
         limits: Limits,
         intents: Intents,
+        scratch: Scratch | None = None,
     ) -> None:
+        """Takes over what it is given, and closes it at its end."""
+        self._scratch = scratch
         self._loop, self._blobs, self._index, self._owner, self._writers = loop, blobs, index, owner, writers
         self._intents = intents
         self.room = Room(limits, index, blobs, owner, self._intents)
@@ -110,6 +114,8 @@ class CacheThread:
             self._writers.join()
             with contextlib.suppress(OSError):
                 self._owner.close()
+            if self._scratch is not None:
+                self._scratch.close()
             self._tell(self._ended)
 
     def _serve(self) -> None:

@@ -33,8 +33,13 @@ def key(name: str, version: str = "") -> RefKey:
 async def opened(
     directory: Path, digest: Digest = "blake3", *, job_started: float | None = None, **policy: Any
 ) -> AsyncIterator[Cache]:
-    chosen = CachePolicy(cache_dir=directory, digest=digest, **policy)
-    cache = await asyncio.to_thread(Cache.open, chosen, loop=asyncio.get_running_loop(), job_started=job_started)
+    async with opened_by(CachePolicy(cache_dir=directory, digest=digest, **policy), job_started=job_started) as cache:
+        yield cache
+
+
+@asynccontextmanager
+async def opened_by(policy: CachePolicy, *, job_started: float | None = None) -> AsyncIterator[Cache]:
+    cache = await asyncio.to_thread(Cache.open, policy, loop=asyncio.get_running_loop(), job_started=job_started)
     try:
         yield cache
     finally:
