@@ -109,6 +109,9 @@ class CachePolicy:
 
     An `ephemeral` cache is a new directory below `cache_dir`, or below the system's temporary directory where that is
     None, and is removed when it is closed; one whose owner was killed goes when the next is made there.
+
+    A `read_only` cache must be there, and is never written: what it does not have is kept in an ephemeral one over it.
+    One that cannot be written is taken so without being told where its medium is read only, or it was closed for that.
     """
 
     cache_dir: str | os.PathLike[str] | None = None
@@ -119,11 +122,14 @@ class CachePolicy:
     offline: bool = False
     stale_if_error: bool = False
     ephemeral: bool = False
+    read_only: bool = False
 
     def __post_init__(self) -> None:
         _ = self.limits
         if self.digest not in ("blake3", "sha256"):
             raise UsageError(f"digest must be 'blake3' or 'sha256', not {self.digest!r}")
+        if self.ephemeral and self.read_only:
+            raise UsageError("a cache cannot be ephemeral and read_only")
         if isinstance(self.revalidate, bool) or not (
             self.revalidate in ("once", "always", "never")
             if isinstance(self.revalidate, str)

@@ -1,5 +1,6 @@
 """The disk cache: bodies go in through sinks, lie under their digest, and are found again by who they are."""
 
+from asyncfetch.cache.below import seal
 from asyncfetch.cache.buffers import BufferPool, BufferStatistics
 from asyncfetch.cache.digests import digest_file
 from asyncfetch.cache.parts import PART_MEMORY, PartedBody, PartSink
@@ -30,4 +31,5 @@ __all__ = [
     "RefKey",
     "decide",
     "digest_file",
+    "seal",
 ]

@@ -24,13 +24,12 @@ class Blobs:
 
     def path(self, digest: str) -> str:
         """Where the blob of a digest lies, if it does."""
-        algorithm, _, name = digest.partition(":")
-        return f"{self.root}/{algorithm}/{name[:2]}/{name}"
+        return path_of(self.root, digest)
 
     def find(self, digest: str, size: int) -> str | None:
-        """The path of a blob that is there with its right size."""
+        """The path of a blob that is there with its right size and can be read."""
         path = self.path(digest)
-        return path if files.size_of(path) == size else None
+        return path if files.readable_size(path) == size else None
 
     def read(self, digest: str, size: int) -> bytes | None:
         """The bytes of a blob that is there with its right size."""
@@ -39,10 +38,11 @@ class Blobs:
     def put(self, digest: str, data: memoryview) -> tuple[str, bool]:
         """Publishes bytes from memory. Returns the path, and False when they were there already.
 
-        A blob of another size than its bytes have was damaged from outside, and is replaced.
+        A blob of another size than its bytes have was damaged from outside, and is replaced; so is one that another
+        user keeps to himself.
         """
         path = self.path(digest)
-        if files.size_of(path) == len(data):
+        if files.readable_size(path) == len(data):
             return path, False
         try:
             self._publish(self._write(data), path)
@@ -58,7 +58,7 @@ class Blobs:
         Then the file is still the caller's; where this raises it is gone.
         """
         path = self.path(digest)
-        if files.size_of(path) == size:
+        if files.readable_size(path) == size:
             return path, False
         self._publish(temp, path)
         return path, True
@@ -117,6 +117,12 @@ class Blobs:
         except BaseException:
             _discard(temp)
             raise
+
+
+def path_of(root: str, digest: str) -> str:
+    """Where below `root` the blob of a digest lies, if it does."""
+    algorithm, _, name = digest.partition(":")
+    return f"{root}/{algorithm}/{name[:2]}/{name}"
 
 
 def _discard(temp: str) -> None:

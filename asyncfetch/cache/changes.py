@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from asyncfetch.cache.records import RefKey
+
 if TYPE_CHECKING:
-    from asyncfetch.cache.records import Ref, RefKey
+    from asyncfetch.cache.records import Ref
 
 _ONE = "endpoint = ? AND container = ? AND key = ? AND version = ?"
 
@@ -51,6 +53,11 @@ def confirm(key: RefKey, ref: Ref, at: float) -> Change:
 def forget(key: RefKey) -> Change:
     """There is no such object."""
     return Change(_FORGET, tuple(key))
+
+
+def forgotten(change: Change) -> RefKey | None:
+    """The object that a change has forgotten, None for another change."""
+    return RefKey(*change.row) if change.statement is _FORGET else None  # type: ignore[arg-type]  # a key's own row
 
 
 def stored(digest: str, size: int, at: float) -> Change:

@@ -72,6 +72,7 @@ _TABLES = {
     "claims": "endpoint, container, key, version, algorithm, owner, since",
 }
 
+TOTALS = "SELECT refs, ref_bytes, blobs, blob_bytes FROM totals"
 _LAST_BOOT = "SELECT boot FROM epochs ORDER BY epoch DESC LIMIT 1"
 
 # Result codes (sqlite.org/rescode.html) that say: this database will not get better.
@@ -86,13 +87,9 @@ BROKEN = {
 
 def connect(path: str, *, create: bool = False) -> sqlite3.Connection:
     """Opens a database, whole and of this schema. Raises `sqlite3.Error` or `ValueError` when it is not."""
-    connection = sqlite3.connect(
-        f"file:{quote(path)}?mode={'rwc' if create else 'rw'}",
-        uri=True,
-        timeout=BUSY_SECONDS,
-        isolation_level=None,
-        check_same_thread=False,  # opened where the cache is, then used by its thread alone
-    )
+    if create:
+        files.close(files.create(path))  # by the umask: SQLite itself would keep it from a group that shares the cache
+    connection = _open(path, "mode=rw")
     try:
         # NORMAL: a power loss may take the last batches, never the database (sqlite.org/wal.html). Not while it is made
         # anew, which takes several fsyncs, 20 ms on a disk, for what could as well be made again.
@@ -113,6 +110,18 @@ def connect(path: str, *, create: bool = False) -> sqlite3.Connection:
     return connection
 
 
+def connect_read_only(path: str, *, log: bool) -> sqlite3.Connection:
+    """Opens a database without a write of any kind. Raises as `connect`.
+
+    With a `log` that may not be folded in yet it is read as its writers do, if its files let us. Else it is taken for
+    immutable (sqlite.org/uri.html), which needs no locks, and no log is read.
+    """
+    if log:
+        with contextlib.suppress(sqlite3.OperationalError):
+            return _checked(_open(path, "mode=ro"), path)
+    return _checked(_open(path, "mode=ro&immutable=1"), path)
+
+
 def begin_epoch(connection: sqlite3.Connection, boot: str) -> None:
     """Sees to it that blobs stored from now on belong to an epoch of this boot.
 
@@ -127,6 +136,25 @@ def leave(connection: sqlite3.Connection) -> None:
     """Ends a transaction that was not committed; SQLite itself ends it at some failures."""
     if connection.in_transaction:
         connection.execute("ROLLBACK")
+
+
+def _open(path: str, options: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"file:{quote(path)}?{options}",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,  # opened where the cache is, then used by its thread alone
+    )
+
+
+def _checked(connection: sqlite3.Connection, path: str) -> sqlite3.Connection:
+    try:
+        _check(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _check(connection: sqlite3.Connection, path: str) -> None:

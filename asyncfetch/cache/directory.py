@@ -34,16 +34,31 @@ def prepare(directory: Path) -> Layout:
     """
     top = str(directory)
     _make(top)
-    _refuse_network(top)
+    refuse_network(top)
     _refuse_newer(top)
-    root = f"{top}/v{VERSION}"
-    layout = Layout(*(f"{root}/{name}" for name in ("blobs", "tmp", "index")))
-    for path in (root, layout.blobs, layout.tmp, layout.index):
+    layout = layout_of(top)
+    for path in (f"{top}/v{VERSION}", layout.blobs, layout.tmp, layout.index):
         try:
             files.make_directory(path)
         except OSError as error:
             raise explain(error, path) from error
     return layout
+
+
+def layout_of(top: str) -> Layout:
+    """Where things lie below a cache's directory, whether they do or not."""
+    return Layout(*(f"{top}/v{VERSION}/{name}" for name in ("blobs", "tmp", "index")))
+
+
+def refuse_network(top: str) -> None:
+    """Raises `CacheUnusable` when a directory lies on a network file system."""
+    mount = mounts.mount_of(os.path.realpath(top), mounts.mounts())
+    if mount is not None and mount.is_network:
+        raise CacheUnusable(
+            f"{top}: the cache directory lies on a network file system ({mount.kind} at {mount.point}), "
+            "where neither its index nor its renames can be relied on",
+            remedy="Point cache_dir (or ASYNCFETCH_CACHE_DIR) at a disk of this machine.",
+        )
 
 
 def _make(top: str) -> None:
@@ -59,16 +74,6 @@ def _make(top: str) -> None:
             files.make_directory(path, mode=0o700 if path == top else 0o777)
     except OSError as error:
         raise explain(error, top) from error
-
-
-def _refuse_network(top: str) -> None:
-    mount = mounts.mount_of(os.path.realpath(top), mounts.mounts())
-    if mount is not None and mount.is_network:
-        raise CacheUnusable(
-            f"{top}: the cache directory lies on a network file system ({mount.kind} at {mount.point}), "
-            "where neither its index nor its renames can be relied on",
-            remedy="Point cache_dir (or ASYNCFETCH_CACHE_DIR) at a disk of this machine.",
-        )
 
 
 def _refuse_newer(top: str) -> None:

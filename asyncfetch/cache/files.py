@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import stat
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -58,10 +59,10 @@ def truncate(descriptor: int) -> None:
 
 
 def read_whole(path: str, size: int) -> bytes | None:
-    """A file's bytes, if it is there and has just so many."""
+    """A file's bytes, if it is there, may be read, and has just so many."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return None
     try:
         data = os.read(descriptor, size + 1)  # one more shows a file that is too long
@@ -134,6 +135,33 @@ def size_of(path: str) -> int | None:
         return os.stat(path).st_size  # noqa: PTH116
     except FileNotFoundError:
         return None
+
+
+def readable_size(path: str) -> int | None:
+    """The length of a file that this user may read, None when there is none such."""
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except (FileNotFoundError, PermissionError):
+        return None
+    # Most may be read by all, or are one's own: only of the others the system is asked.
+    if found.st_mode & stat.S_IROTH or found.st_uid == os.geteuid() or os.access(path, os.R_OK):
+        return found.st_size
+    return None
+
+
+def sync(path: str) -> None:
+    """Returns when a file's bytes would survive the loss of power; nothing happens when there is no file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        if sys.platform == "darwin":
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # fsync(2) of macOS leaves them in the drive's own memory
+        else:
+            os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def stamp_of(path: str) -> Stamp | None:

@@ -88,24 +88,18 @@ class Index:
         connection = self._connection
         if connection is None:
             return [None] * len(keys)
-        algorithm = self.algorithm
-        prefix = algorithm + ":"
-        found: list[Known | None] = []
         try:
             # One read transaction: without it every statement takes and drops the lock, a third of its time.
             connection.execute("BEGIN")
             try:
                 self.limited = self.limited or connection.execute(_LIMITED).fetchone() is not None
-                for key in keys:
-                    row = connection.execute(_FIND, (*key, algorithm)).fetchone()
-                    found.append(row and Known(Ref(row[0], row[1], prefix + row[2].hex(), row[3], row[4]), *row[5:]))
+                return rows(connection, keys, self.algorithm)
             finally:
                 database.leave(connection)
         # A damaged record can also come as values of other types than were written.
         except (sqlite3.Error, AttributeError, TypeError) as error:
             self._failed(error, "read")
             return [None] * len(keys)
-        return found
 
     def ask(self, statement: str, rows: Sequence[tuple[str, ...]]) -> list[tuple[Any, ...] | None]:
         """The first row that a statement gives for each of these parameters; None where there is none, or no answer."""
@@ -161,7 +155,7 @@ class Index:
         """The number of refs and of blobs that it knows, and the sums of their sizes."""
         try:
             if self._connection is not None:
-                row = self._connection.execute("SELECT refs, ref_bytes, blobs, blob_bytes FROM totals").fetchone()
+                row = self._connection.execute(database.TOTALS).fetchone()
                 return CacheStats(*row)
         except (sqlite3.Error, TypeError) as error:
             self._failed(error, "read")
@@ -243,9 +237,7 @@ class Index:
 
     def _path_of(self, named: bytes) -> str:
         """The database that `CURRENT` names. Raises `ValueError` when that is not one of ours."""
-        if not _GENERATION.match(named):
-            raise ValueError(f"{named!r} names no generation")
-        return f"{self._directory}/index-{named.decode()}.sqlite"
+        return database_of(self._directory, named)
 
     def _use(self, named: bytes) -> None:
         self._take(named, database.connect(self._path_of(named)))
@@ -353,6 +345,23 @@ class Index:
             _log.warning(
                 "%s: could not %s the index (%s); objects it does not know are fetched anew", self._path, doing, error
             )
+
+
+def database_of(directory: str, named: bytes) -> str:
+    """The database that `CURRENT` of an index names. Raises `ValueError` when that is not one of ours."""
+    if not _GENERATION.match(named):
+        raise ValueError(f"{named!r} names no generation")
+    return f"{directory}/index-{named.decode()}.sqlite"
+
+
+def rows(connection: sqlite3.Connection, keys: Sequence[RefKey], algorithm: Digest) -> list[Known | None]:
+    """What a database knows of each object. Raises `sqlite3.Error`, and `AttributeError` or `TypeError` for damage."""
+    prefix = algorithm + ":"
+    found: list[Known | None] = []
+    for key in keys:
+        row = connection.execute(_FIND, (*key, algorithm)).fetchone()
+        found.append(row and Known(Ref(row[0], row[1], prefix + row[2].hex(), row[3], row[4]), *row[5:]))
+    return found
 
 
 def _throw_away(connection: sqlite3.Connection, path: str) -> None:

@@ -9,8 +9,14 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from asyncfetch.cache import files
+from asyncfetch.cache.failures import explain
+
+if TYPE_CHECKING:
+    import os
 
 _LOCK = "lock"
 _NAME = re.compile(r"asyncfetch-[0-9a-f]{16}\Z")
@@ -29,6 +35,21 @@ class Scratch:
         """Removes it with all that is in it."""
         files.remove_tree(self.path)
         files.close(self._lock)
+
+
+def make_scratch(parent: str | os.PathLike[str] | None) -> Scratch:
+    """Makes one below `parent`, which is made if need be, or below the system's temporary directory.
+
+    Raises `CacheUnusable` or `StorageFull`.
+    """
+    import tempfile  # here and not above: what `import asyncfetch` takes is counted in milliseconds
+
+    place = Path(parent or tempfile.gettempdir()).expanduser().absolute()
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        return Scratch(str(place))
+    except OSError as error:
+        raise explain(error, str(place)) from error
 
 
 def _claim(parent: str) -> tuple[str, int]:

@@ -4,39 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import sqlite3
 import time
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from asyncfetch.cache.admission import Limits
-from asyncfetch.cache.blobs import Blobs
-from asyncfetch.cache.boot import boot_id
 from asyncfetch.cache.buffers import BufferPool
-from asyncfetch.cache.changes import confirm, forget
+from asyncfetch.cache.changes import confirm, forget, remember
 from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Read, Release, Write
-from asyncfetch.cache.directory import prepare
-from asyncfetch.cache.failures import explain
-from asyncfetch.cache.index import Index
-from asyncfetch.cache.owner import Owner
+from asyncfetch.cache.opening import open_parts
 from asyncfetch.cache.parts import PartedBody
 from asyncfetch.cache.records import CacheStatistics, Ref
 from asyncfetch.cache.recovery import Intents, clear, mend
-from asyncfetch.cache.scratch import Scratch
 from asyncfetch.cache.sinks import BodySink, SinkParts
 from asyncfetch.cache.spill import Spill
 from asyncfetch.cache.thread import BATCH_BODIES, BATCH_BYTES, CacheThread
 from asyncfetch.cache.writers import Writers
-from asyncfetch.errors import CacheUnusable, FetcherClosed, StorageFull
+from asyncfetch.errors import CacheUnusable, FetcherClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from asyncfetch.cache.commands import Command
+    from asyncfetch.cache.opening import Parts
     from asyncfetch.cache.records import CacheStats, Elsewhere, Found, Published, RefKey
     from asyncfetch.cache.sinks import Body, OnHead
-    from asyncfetch.errors import AsyncfetchError
     from asyncfetch.origins.checksums import Check
     from asyncfetch.settings import CachePolicy
 
@@ -67,54 +59,12 @@ class Cache:
         system, belongs to a newer version), `StorageFull` when its disk is full; then nothing is left open. What is
         returned must be closed, also when nobody waits for it any more.
         """
-        if not policy.ephemeral:
-            return cls._open(policy, loop, job_started, policy.directory, None)
-        scratch = _make_scratch(policy)
-        try:
-            return cls._open(policy, loop, job_started, Path(scratch.path), scratch)
-        except BaseException:
-            scratch.close()
-            raise
+        return cls(policy, open_parts(policy, job_started), loop)
 
-    @classmethod
-    def _open(
-        cls,
-        policy: CachePolicy,
-        loop: asyncio.AbstractEventLoop,
-        job_started: float | None,
-        directory: Path,
-        scratch: Scratch | None,
-    ) -> Cache:
-        layout = prepare(directory)
-        try:
-            owner = Owner(layout.tmp, job_started=job_started)
-        except OSError as error:
-            raise explain(error, layout.tmp) from error
-        try:
-            alone = owner.sweep()
-            index = Index(layout.index, policy.digest, owner.new_path, boot=boot_id())
-        except BaseException as error:
-            owner.close()
-            if isinstance(error, OSError | sqlite3.Error | ValueError):
-                raise _no_index(error, layout.index) from error
-            raise
-        if alone:
-            index.remove_others()
-        blobs = Blobs(layout.blobs, owner)
-        mend(index, blobs, owner)
-        return cls(policy, blobs, owner, index, loop, scratch)
-
-    def __init__(
-        self,
-        policy: CachePolicy,
-        blobs: Blobs,
-        owner: Owner,
-        index: Index,
-        loop: asyncio.AbstractEventLoop,
-        scratch: Scratch | None,
-    ) -> None:
+    def __init__(self, policy: CachePolicy, parts: Parts, loop: asyncio.AbstractEventLoop) -> None:
         """Takes over what `open`, which is to be called instead, has opened."""
-        self._blobs, self._owner, self._index, self._loop = blobs, owner, index, loop
+        self._owner, self._index, self._blobs, self._read_only = parts.owner, parts.index, parts.blobs, parts.read_only
+        self._loop = loop
         self._pool = BufferPool()
         self._writers = Writers()
         self._spills: set[Spill | PartedBody] = set()  # begun, and neither whole nor aborted
@@ -125,16 +75,16 @@ class Cache:
         self._last_gathered = 0.0
         self._timer: asyncio.Handle | None = None
         self._ended: asyncio.Future[None] | None = None
-        self._intents = Intents(owner)
+        self._intents = Intents(self._owner)
         self._thread = CacheThread(
             loop,
-            blobs=blobs,
-            index=index,
-            owner=owner,
+            blobs=self._blobs,
+            index=self._index,
+            owner=self._owner,
             writers=self._writers,
             limits=Limits(*policy.limits),
             intents=self._intents,
-            scratch=scratch,
+            at_end=parts.at_end,
         )
 
     def look_up(
@@ -231,7 +181,9 @@ class Cache:
     def validate(self, key: RefKey, ref: Ref, at: float) -> None:
         """Remembers, soon, that the origin confirmed `ref` at a time, if `key` still is that. There is no answer."""
         self._refuse_closed()
-        self._gather(Note(confirm(key, ref, at), key, ref, at))
+        # A ref of the cache below cannot be changed: what is known of it now is known above.
+        change = confirm(key, ref, at) if not self._read_only else remember(key, ref._replace(validated=at))
+        self._gather(Note(change, key, ref, at))
 
     def forget(self, key: RefKey) -> None:
         """Drops what is known of an object; look-ups do not find it from now on. Its blob stays. There is no answer."""
@@ -251,8 +203,11 @@ class Cache:
         """Removes all blobs and refs, of all processes, and returns what was removed.
 
         Safe beside other processes: what they have open they keep, and what they look for anew they fetch again.
-        Private files and bodies under way are not touched. Cancelled, it goes on all the same.
+        Private files and bodies under way are not touched. Cancelled, it goes on all the same. Raises `CacheUnusable`
+        for one that is only read.
         """
+        if self._read_only:
+            raise CacheUnusable("A cache that is only read cannot be cleared")
         return await self._ask(self._clear)
 
     def statistics(self) -> CacheStatistics:
@@ -366,23 +321,3 @@ def _resolve(future: asyncio.Future[_T], result: _T | Exception) -> None:
             future.set_exception(result)
         else:
             future.set_result(result)
-
-
-def _make_scratch(policy: CachePolicy) -> Scratch:
-    import tempfile  # here and not above: what `import asyncfetch` takes is counted in milliseconds
-
-    parent = str(policy.directory if policy.cache_dir else Path(tempfile.gettempdir()).absolute())
-    try:
-        Path(parent).mkdir(parents=True, exist_ok=True)
-        return Scratch(parent)
-    except OSError as error:
-        raise explain(error, parent) from error
-
-
-def _no_index(error: Exception, path: str) -> AsyncfetchError:
-    """What to raise when no index could be begun."""
-    if isinstance(error, OSError):
-        return explain(error, path)
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
-        return StorageFull(f"{path}: {error}")
-    return CacheUnusable(f"{path}: the index could not be begun: {error}", remedy="Point cache_dir at another disk.")

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from asyncfetch.cache.owner import Owner
     from asyncfetch.cache.records import Known, Published, RefKey
     from asyncfetch.cache.recovery import Intents
-    from asyncfetch.cache.scratch import Scratch
     from asyncfetch.cache.sinks import Body
     from asyncfetch.cache.writers import Writers
 
@@ -69,10 +68,10 @@ class CacheThread:
         writers: Writers,
         limits: Limits,
         intents: Intents,
-        scratch: Scratch | None = None,
+        at_end: Callable[[], None],
     ) -> None:
-        """Takes over what it is given, and closes it at its end."""
-        self._scratch = scratch
+        """Takes over what it is given, and closes it at its end; `at_end` is called last, on the thread."""
+        self._at_end = at_end
         self._loop, self._blobs, self._index, self._owner, self._writers = loop, blobs, index, owner, writers
         self._intents = intents
         self.room = Room(limits, index, blobs, owner, self._intents)
@@ -114,8 +113,7 @@ class CacheThread:
             self._writers.join()
             with contextlib.suppress(OSError):
                 self._owner.close()
-            if self._scratch is not None:
-                self._scratch.close()
+            self._at_end()
             self._tell(self._ended)
 
     def _serve(self) -> None:

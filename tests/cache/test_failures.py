@@ -55,7 +55,7 @@ BEARABLE = ("write_at", "truncate")
     ],
 )
 @pytest.mark.parametrize(
-    "function", ["create", "write", "write_at", "truncate", "close", "rename", "make_directory", "size_of"]
+    "function", ["create", "write", "write_at", "truncate", "close", "rename", "make_directory", "readable_size"]
 )
 async def test_failure_of_any_call_is_told_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, number: int, expected: type[OSError], size: int

@@ -145,7 +145,7 @@ async def test_blob_that_came_back_before_it_was_forgotten_stays(
     async with opened(tmp_path) as cache:
         published = await publish(cache, b"0", key("a"))
         Path(published.path).unlink()
-        size_of = files.size_of
+        size_of = files.readable_size
         missed: list[int | None] = []
 
         def late(path: str) -> int | None:
@@ -155,7 +155,7 @@ async def test_blob_that_came_back_before_it_was_forgotten_stays(
                 Path(path).write_bytes(b"0")
             return size
 
-        monkeypatch.setattr(files, "size_of", late)
+        monkeypatch.setattr(files, "readable_size", late)
         assert await look_up(cache, key("a")) == [None]
         assert missed == [None]
         assert await look_up(cache, key("a")) != [None]

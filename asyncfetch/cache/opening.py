@@ -1,0 +1,105 @@
+"""How a cache is opened: as it lies there, as one that goes when it is closed, or over one that is only read."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asyncfetch.cache.below import Below, is_meant, reopen
+from asyncfetch.cache.blobs import Blobs
+from asyncfetch.cache.boot import boot_id
+from asyncfetch.cache.directory import prepare
+from asyncfetch.cache.failures import explain
+from asyncfetch.cache.index import Index
+from asyncfetch.cache.layers import LayeredBlobs, LayeredIndex
+from asyncfetch.cache.owner import Owner
+from asyncfetch.cache.recovery import mend
+from asyncfetch.cache.scratch import make_scratch
+from asyncfetch.errors import CacheUnusable, StorageFull
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from asyncfetch.errors import AsyncfetchError
+    from asyncfetch.settings import CachePolicy
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an open cache works with. `at_end` is to be called when all else is closed."""
+
+    owner: Owner
+    index: Index
+    blobs: Blobs
+    read_only: bool  # what the policy names is; what is written goes elsewhere
+    at_end: Callable[[], None]
+
+
+def open_parts(policy: CachePolicy, job_started: float | None) -> Parts:
+    """Opens the cache that a policy names. Raises `CacheUnusable` or `StorageFull`; then nothing is left open."""
+    directory = policy.directory
+    if policy.read_only:
+        return _open_over(policy, job_started, Below(directory, policy.digest))
+    if policy.ephemeral:
+        return _open_over(policy, job_started, None)
+    try:
+        return _open(policy, job_started, directory, None, contextlib.ExitStack())
+    except CacheUnusable as error:
+        if not is_meant(directory, error):
+            raise
+        try:
+            below = Below(directory, policy.digest)
+        except CacheUnusable:
+            raise error from None
+        _log.warning("%s: it is only read; what is not there is kept as long as it is open", error.message)
+        return _open_over(policy, job_started, below)
+
+
+def _open_over(policy: CachePolicy, job_started: float | None, below: Below | None) -> Parts:
+    """Opens a cache that goes when it is closed, alone or over one that is only read."""
+    with contextlib.ExitStack() as held:
+        if below is not None:
+            held.callback(below.close)
+        scratch = make_scratch(policy.cache_dir if policy.ephemeral else None)
+        held.callback(scratch.close)
+        return _open(policy, job_started, Path(scratch.path), below, held)
+
+
+def _open(
+    policy: CachePolicy, job_started: float | None, directory: Path, below: Below | None, held: contextlib.ExitStack
+) -> Parts:
+    layout = prepare(directory)
+    try:
+        owner = Owner(layout.tmp, job_started=job_started)
+    except OSError as error:
+        raise explain(error, layout.tmp) from error
+    try:
+        alone = owner.sweep()
+        reopen(layout.index)
+        ways = layout.index, policy.digest, owner.new_path
+        index = Index(*ways, boot=boot_id()) if below is None else LayeredIndex(below, *ways, boot=boot_id())
+    except BaseException as error:
+        owner.close()
+        if isinstance(error, OSError | sqlite3.Error | ValueError):
+            raise _no_index(error, layout.index) from error
+        raise
+    if alone:
+        index.remove_others()
+    blobs = Blobs(layout.blobs, owner) if below is None else LayeredBlobs(below, layout.blobs, owner)
+    mend(index, blobs, owner)
+    return Parts(owner, index, blobs, below is not None, held.pop_all().close)
+
+
+def _no_index(error: Exception, path: str) -> AsyncfetchError:
+    """What to raise when no index could be begun."""
+    if isinstance(error, OSError):
+        return explain(error, path)
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+        return StorageFull(f"{path}: {error}")
+    return CacheUnusable(f"{path}: the index could not be begun: {error}", remedy="Point cache_dir at another disk.")
