@@ -413,6 +413,7 @@ class Fetcher:
             hits=meter.hits,
             revalidated=meter.revalidated,
             stale=meter.stale,
+            damaged=cache.damaged,
             downloaded=meter.downloaded,
             downloaded_bytes=meter.downloaded_bytes,
             shared=meter.shared,

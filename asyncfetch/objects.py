@@ -155,6 +155,7 @@ class Stats(NamedTuple):
     hits: int  # objects served without asking their origin
     revalidated: int  # served from the cache after the origin, or a listing, confirmed them
     stale: int  # served from the cache unchecked because their origin failed, as `stale_if_error` wants it
+    damaged: int  # blobs of the cache that were not what their names say: set aside, and fetched anew
     downloaded: int  # bodies transferred into the cache or a private file
     downloaded_bytes: int
     shared: int  # requests that joined one already under way

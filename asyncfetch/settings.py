@@ -19,6 +19,7 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 Revalidate = Literal["once", "always", "never"] | float
 Addressing = Literal["auto", "path", "virtual"]
 Digest = Literal["blake3", "sha256"]
+Verify = Literal["size", "first", "always"]
 
 _SKEW_SECONDS = 86_400.0  # clocks of machines differ; by more than a day, it is a number of something else
 
@@ -103,6 +104,10 @@ class CachePolicy:
     bytes or text such as `"200GiB"`, and None is no limit. Blobs that no running job has used give way, the least
     recently used first; an object for which there is no room then is served and not kept.
 
+    `verify` says when the digest of a cached object is computed anew before it is served: `"size"` leaves it at a look
+    at its size, `"first"` does it at the first hit of this process, `"always"` at each. Whatever it says, it is done
+    for blobs that may have suffered from a loss of power, when they are first read.
+
     `offline` serves what is there, whatever its age, and raises `NotInCache` for the rest; no request is sent. With
     `stale_if_error` a cached object that cannot be checked is served where its origin cannot be reached, does not
     answer in time or answers 5xx (RFC 5861, section 4); that it is gone (404) or refused (403) is raised all the same.
@@ -123,11 +128,14 @@ class CachePolicy:
     stale_if_error: bool = False
     ephemeral: bool = False
     read_only: bool = False
+    verify: Verify = "size"
 
     def __post_init__(self) -> None:
         _ = self.limits
         if self.digest not in ("blake3", "sha256"):
             raise UsageError(f"digest must be 'blake3' or 'sha256', not {self.digest!r}")
+        if self.verify not in ("size", "first", "always"):
+            raise UsageError(f"verify must be 'size', 'first' or 'always', not {self.verify!r}")
         if self.ephemeral and self.read_only:
             raise UsageError("a cache cannot be ephemeral and read_only")
         if isinstance(self.revalidate, bool) or not (

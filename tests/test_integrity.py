@@ -1,141 +1,184 @@
-"""Bytes that were changed on the way are seen, fetched again, and never kept."""
+"""Damaged blobs, as a user meets them: never served, set aside, counted, told, and fetched anew in the same call."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+import logging
+import random
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
-import asyncfetch
-from asyncfetch import Access, NetworkPolicy
-from asyncfetch.errors import IntegrityError
-from asyncfetch.settings import KIB, MIB
-from asyncfetch.testing import Fault, Faults, FaultServer, Generated
-from asyncfetch.uris import parse
-from tests.leaks import temporary_files
+from asyncfetch import CachePolicy, Fetcher
+from asyncfetch.errors import NotInCache, UsageError
+from asyncfetch.testing import ScriptedServer, answer, demo_objects
+from asyncfetch.testing.scripted import RawRequest
+from tests.cache.helpers import blobs, check_blobs
 
-if TYPE_CHECKING:
-    from pathlib import Path
+Verify = Literal["size", "first", "always"]
+Damage = Callable[[bytes], bytes]
 
-    from asyncfetch.testing.shelf import Checksum
-
-# In one buffer, through pieces on threads, and in parts.
-WAYS: dict[str, tuple[int, dict[str, Any]]] = {
-    "small": (80 * KIB, {}),
-    "spilled": (3 * MIB, {"parts_from": None}),
-    "parts": (3 * MIB, {"parts_from": 512 * KIB, "part_size": 256 * KIB}),
+BODIES = {
+    f"/{number}": random.Random(number).randbytes(size) for number, size in enumerate((1, 5_000, 300_000, 1_500_000))
 }
-KEY = "00000000"
 
 
-@pytest.fixture(autouse=True)
-def identity(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDOFTHETESTS")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secretOfTheTests")
+def flipped(data: bytes) -> bytes:
+    at = random.Random(len(data)).randrange(len(data))
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
-def open_fetcher(
-    server: FaultServer, cache_dir: Path, *, origin: Literal["native", "boto"] = "native", **network: Any
-) -> asyncfetch.Fetcher:
-    return asyncfetch.Fetcher(
-        cache_dir=cache_dir,
-        access=Access(endpoint_url=server.endpoint_url, region="us-east-1", origin=origin),
-        network=NetworkPolicy(**network),
-    )
+def truncated(data: bytes) -> bytes:
+    return data[:-1]
 
 
-@pytest.mark.parametrize("origin", ["native", "boto"])
-@pytest.mark.parametrize("way", WAYS)
+def longer(data: bytes) -> bytes:
+    return data + b"\0"
+
+
+def zeroed(data: bytes) -> bytes:
+    return bytes(len(data))
+
+
+def emptied(_: bytes) -> bytes:
+    return b""
+
+
+SAME_SIZE = [flipped, zeroed]
+OTHER_SIZE = [truncated, longer, emptied]
+
+
+class Place:
+    """A server of the bodies, and a cache that has all of them."""
+
+    def __init__(self, server: ScriptedServer, directory: Path) -> None:
+        self.server, self.directory = server, directory
+        self.uris = [f"{server.url}{target}" for target in BODIES]
+
+    def policy(self, **options: Any) -> CachePolicy:
+        return CachePolicy(cache_dir=self.directory, **options)
+
+    def damage(self, how: Damage) -> None:
+        for path in blobs(self.directory).values():
+            path.write_bytes(how(path.read_bytes()))
+
+    def bad(self) -> list[Path]:
+        return list((self.directory / "v1" / "bad").glob("*"))
+
+    async def read(self, fetcher: Fetcher) -> list[bytes]:
+        return [entry.path.read_bytes() async for entry in fetcher.entries(self.uris)]
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    def serve(request: RawRequest) -> bytes:
+        etag = f'"{request.target}"'
+        if request.header("If-None-Match") == etag:
+            return answer(status="304 Not Modified", headers=[f"ETag: {etag}"])
+        return answer(BODIES[request.target], headers=[f"ETag: {etag}"])
+
+    async with ScriptedServer(serve) as server:
+        place = Place(server, tmp_path)
+        async with Fetcher(cache=place.policy()) as fetcher:
+            assert await place.read(fetcher) == list(BODIES.values())
+        server.requests.clear()
+        yield place
+
+
+@pytest.mark.parametrize("revalidate", ["never", "once", "always"])
 @pytest.mark.parametrize(
-    ("checksum", "wanted"), [("crc32", {"checksums": True}), ("sha256", {"checksums": True}), (None, {"md5": True})]
+    ("verify", "damage"),
+    [
+        *((verify, damage) for verify in ("size", "first", "always") for damage in OTHER_SIZE),
+        *((verify, damage) for verify in ("first", "always") for damage in SAME_SIZE),
+    ],
 )
-async def test_a_flipped_bit_is_seen_and_the_object_fetched_again(
-    cache_dir: Path, way: str, origin: Literal["native", "boto"], checksum: Checksum | None, wanted: dict[str, bool]
+async def test_what_the_policy_looks_at_is_found_and_fetched_anew(
+    place: Place, verify: Verify, damage: Damage, revalidate: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    size, network = WAYS[way]
-    # In parts the second request is for a range, which tells no checksum: only the whole of them shows it.
-    faults = Faults(at={(KEY, 2 if way == "parts" else 1): Fault.FLIP})
-    async with FaultServer(Generated(1, size), faults=faults, checksum=checksum) as server:
-        async with open_fetcher(server, cache_dir, origin=origin, **network, **wanted) as fetcher:
-            entry = await fetcher.fetch(server.uri(KEY))
-            assert entry.path.read_bytes() == Generated(1, size)[KEY]
-            assert fetcher.stats().retries == 1
-        assert server.count(fault=Fault.FLIP) == 1
-    assert temporary_files(cache_dir) == []
+    place.damage(damage)
+    async with Fetcher(cache=place.policy(verify=verify, revalidate=revalidate)) as fetcher:
+        for number, uri in enumerate(place.uris):  # each way to a body passes through the check
+            body = BODIES[f"/{number}"]
+            if number % 2:
+                assert await fetcher.read_bytes(uri) == body
+            else:
+                assert (await fetcher.fetch(uri)).path.read_bytes() == body
+        assert await place.read(fetcher) == list(BODIES.values())
+        assert (fetcher.stats().damaged, fetcher.stats().downloaded) == (4, 4)
+    assert len(place.bad()) == 4
+    assert {path.name.partition(".")[0] for path in place.bad()} == {
+        path.name for path in blobs(place.directory).values()
+    }
+    check_blobs(place.directory)
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(told) == 4
+    assert all("is damaged" in text for text in told)
+    conditional = [request for request in place.server.requests if request.header("If-None-Match")]
+    assert revalidate == "always" or not conditional, "nobody asks whether damaged bytes are still the object"
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_without_checksums_nobody_sees_it(cache_dir: Path, way: str) -> None:
-    size, network = WAYS[way]
-    faults = Faults(at={(KEY, 2 if way == "parts" else 1): Fault.FLIP})
-    async with (
-        FaultServer(Generated(1, size), faults=faults, checksum="crc32") as server,
-        open_fetcher(server, cache_dir, **network) as fetcher,
-    ):
-        entry = await fetcher.fetch(server.uri(KEY))
-        assert entry.path.read_bytes() != Generated(1, size)[KEY]
+@pytest.mark.parametrize("damage", SAME_SIZE)
+async def test_a_range_is_not_cut_out_of_damaged_bytes(place: Place, damage: Damage) -> None:
+    place.damage(damage)
+    async with Fetcher(cache=place.policy(verify="first")) as fetcher:
+        for uri, body in zip(place.uris, BODIES.values(), strict=True):
+            assert await fetcher.read_bytes(uri, 0, 4_000) == body[:4_000]
+        assert fetcher.stats().damaged == 4
+    assert len(place.bad()) == 4
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_what_is_wrong_every_time_is_an_error_with_a_name_and_leaves_nothing(cache_dir: Path, way: str) -> None:
-    size, network = WAYS[way]
-    async with (
-        FaultServer(Generated(1, size), faults=Faults(flip=1.0), checksum="crc32") as server,
-        open_fetcher(server, cache_dir, checksums=True, attempts=2, **network) as fetcher,
-    ):
-        with pytest.raises(IntegrityError, match="crc32") as caught:
-            await fetcher.fetch(server.uri(KEY))
-        assert (caught.value.uri, caught.value.attempts) == (server.uri(KEY), 2)
-        assert fetcher.stats().memory == 0
-        assert temporary_files(cache_dir) == []
-        with pytest.raises(IntegrityError):
-            await fetcher.read_bytes(server.uri(KEY))
+async def test_always_looks_each_time_and_first_once(place: Place) -> None:
+    policies: tuple[tuple[Verify, int], ...] = (("always", 4), ("first", 0), ("size", 0))
+    for verify, found in policies:
+        async with Fetcher(cache=place.policy(verify=verify, revalidate="never")) as fetcher:
+            assert await place.read(fetcher) == list(BODIES.values())
+            originals = {path: path.read_bytes() for path in blobs(place.directory).values()}
+            place.damage(zeroed)
+            wrong = [data != body for data, body in zip(await place.read(fetcher), BODIES.values(), strict=True)]
+            assert (sum(wrong), fetcher.stats().damaged) == (4 - found, found)
+        for path, data in originals.items():
+            path.write_bytes(data)
 
 
-async def test_a_length_that_is_too_short_is_seen(cache_dir: Path) -> None:
-    faults = Faults(at={(KEY, 1): Fault.UNDERSTATE})
-    async with (
-        FaultServer(Generated(1, 5000), faults=faults, checksum="crc32") as server,
-        open_fetcher(server, cache_dir, checksums=True) as fetcher,
-    ):
-        assert (await fetcher.fetch(server.uri(KEY))).size == 5000
+async def test_offline_a_damaged_object_is_one_that_is_not_there(place: Place) -> None:
+    place.damage(flipped)
+    async with Fetcher(cache=place.policy(verify="first", offline=True)) as fetcher:
+        for uri in place.uris:
+            for attempt in (
+                fetcher.fetch(uri),
+                fetcher.read_bytes(uri),
+                fetcher.read_bytes(uri, 0, 1),
+                fetcher.stat(uri),
+            ):
+                with pytest.raises(NotInCache):
+                    await attempt
+        assert fetcher.stats().damaged == 4
 
 
-async def test_bytes_read_into_memory_are_checked_too_and_ranges_are_not(cache_dir: Path) -> None:
-    faults = Faults(at={(KEY, 1): Fault.FLIP, (KEY, 3): Fault.FLIP})
-    body = Generated(1, 5000)[KEY]
-    async with (
-        FaultServer(Generated(1, 5000), faults=faults, checksum="sha1") as server,
-        open_fetcher(server, cache_dir, checksums=True) as fetcher,
-    ):
-        assert await fetcher.read_bytes(server.uri(KEY), cache=False) == body
-        assert server.count(fault=Fault.FLIP) == 1
-        assert await fetcher.read_bytes(server.uri(KEY), 0, 2000, cache=False) != body[:2000]
-        assert server.count(key=KEY) == 3
+async def test_a_disk_that_damages_whatever_it_is_given_serves_no_wrong_byte(place: Place) -> None:
+    async with Fetcher(cache=place.policy(verify="always", revalidate="never")) as fetcher:
+        for turn in range(40):
+            place.damage((flipped, zeroed, truncated)[turn % 3])
+            assert await place.read(fetcher) == list(BODIES.values())
+        assert fetcher.stats().damaged == 160
+    assert len(place.bad()) <= 32
 
 
-@pytest.mark.parametrize("moment", range(1, 6))
-async def test_an_object_that_is_replaced_between_ranges_is_one_or_the_other(cache_dir: Path, moment: int) -> None:
-    faults = Faults(at={(KEY, moment): Fault.REPLACE})
-    async with FaultServer(Generated(1, 2 * MIB), faults=faults) as server:
-        async with open_fetcher(server, cache_dir, parts_from=512 * KIB, part_size=256 * KIB) as fetcher:
-            entry = await fetcher.fetch(server.uri(KEY))
-            assert entry.path.read_bytes() in server.versions(KEY)
-            assert fetcher.stats().retries <= 1
-        # What was begun is given up for the new version once, not for each range that is refused.
-        assert server.count(status=200) <= 2
+async def test_images_are_not_decoded_from_damaged_bytes(place: Place, tmp_path: Path) -> None:
+    photograph = next(body for key, body in demo_objects(12) if "motorcycle" in key)
+    async with ScriptedServer(lambda _: answer(photograph, headers=['ETag: "p"'])) as server:
+        uri = f"{server.url}/p.jpg"
+        async with Fetcher(cache=place.policy()) as fetcher:
+            right = (await fetcher.image(uri)).pixels.tobytes()
+        place.damage(zeroed)
+        async with Fetcher(cache=place.policy(verify="first", revalidate="never")) as fetcher:
+            assert [image.pixels.tobytes() async for image in fetcher.images([uri, uri])] == [right, right]
+            assert (await fetcher.image(uri)).pixels.tobytes() == right
+            assert fetcher.stats().damaged == 1
 
 
-async def test_with_every_fault_at_once_every_object_is_right(cache_dir: Path) -> None:
-    objects = Generated(600, 3000)
-    faults = Faults.evenly(0.22, slow_seconds=0.05, stall_seconds=0.05, drip_seconds=0.001)
-    async with FaultServer(objects, faults=faults, checksum="crc32") as server:
-        async with open_fetcher(server, cache_dir, checksums=True, attempts=20) as fetcher:
-            seen: list[str] = []
-            async for entry in fetcher.entries([server.uri(key) for key in objects], order="completion"):
-                key = parse(entry.uri).key
-                assert entry.path.read_bytes() in server.versions(key)
-                seen.append(key)
-        struck = {fault: server.count(fault=fault) for fault in list(Fault)[:11]}
-    assert sorted(seen) == sorted(objects)
-    assert min(struck.values()) > 0
+def test_only_a_policy_is_a_policy() -> None:
+    with pytest.raises(UsageError, match="verify"):
+        CachePolicy(verify="sometimes")  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from asyncfetch.cache import database, files
 from asyncfetch.cache.blobs import path_of
 from asyncfetch.cache.boot import boot_id
+from asyncfetch.cache.changes import split
 from asyncfetch.cache.directory import layout_of, refuse_network
 from asyncfetch.cache.failures import explain
 from asyncfetch.cache.index import database_of, rows
@@ -35,6 +36,12 @@ _DENIED = (errno.EACCES, errno.EPERM)
 _SYNCED = "SELECT algorithm, digest FROM blobs JOIN epochs USING (epoch) WHERE proven = 0 AND boot = ?"
 
 
+_PROVEN = """
+SELECT 1 FROM blobs LEFT JOIN epochs USING (epoch)
+WHERE algorithm = ? AND digest = ? AND (blobs.epoch = 0 OR proven OR boot = ?)
+"""
+
+
 class Below:
     """The cache in a directory, for one thread at a time. What it cannot read it does not have."""
 
@@ -42,6 +49,7 @@ class Below:
         """Opens it. Raises `CacheUnusable` where there is none, or it is in use on a network file system."""
         layout = layout_of(str(directory))
         self._index, self._algorithm, self._blobs = layout.index, algorithm, layout.blobs
+        self._boot = boot_id()
         self._connection: sqlite3.Connection | None = None
         self._seen: tuple[object, ...] | None = None
         if not is_closed(directory):
@@ -85,6 +93,14 @@ class Below:
         """The path of a blob that lies here with its right size and can be read."""
         path = path_of(self._blobs, digest)
         return path if files.readable_size(path) == size else None
+
+    def epoch_of(self, digest: str) -> int | None:
+        """The epoch of a blob as far as the cache above is concerned: 0 where it is proven, None where it is not."""
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                if self._connection.execute(_PROVEN, (*split(digest), self._boot)).fetchone() is not None:
+                    return 0
+        return None
 
     def totals(self) -> CacheStats:
         """The number of refs and of blobs that it knows, and the sums of their sizes."""

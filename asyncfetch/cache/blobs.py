@@ -7,20 +7,30 @@ rename, which not every file system has.
 from __future__ import annotations
 
 import contextlib
+import secrets
 from typing import TYPE_CHECKING
 
 from asyncfetch.cache import files
+from asyncfetch.settings import MIB
 
 if TYPE_CHECKING:
     from asyncfetch.cache.owner import Owner
+    from asyncfetch.cache.proofs import Proofs
+
+
+# Damaged blobs that are kept: for a look at what the disk does, not to fill it.
+MOST_BAD = 32
+MOST_BAD_BYTES = 64 * MIB  # each
 
 
 class Blobs:
     """The blobs of one cache directory. Raises `OSError` as the system does; a failed write leaves nothing behind."""
 
-    def __init__(self, root: str, owner: Owner) -> None:
+    def __init__(self, root: str, owner: Owner, proofs: Proofs) -> None:
+        """`proofs` says of which digests the bytes that lie under them must be looked at first."""
         self.root = root
         self._owner = owner
+        self._proofs = proofs
 
     def path(self, digest: str) -> str:
         """Where the blob of a digest lies, if it does."""
@@ -39,10 +49,10 @@ class Blobs:
         """Publishes bytes from memory. Returns the path, and False when they were there already.
 
         A blob of another size than its bytes have was damaged from outside, and is replaced; so is one that another
-        user keeps to himself.
+        user keeps to himself, or that is doubted and has other bytes.
         """
         path = self.path(digest)
-        if files.readable_size(path) == len(data):
+        if files.readable_size(path) == len(data) and self._holds(digest, path, data):
             return path, False
         try:
             self._publish(self._write(data), path)
@@ -50,6 +60,7 @@ class Blobs:
             # A stranger removed our unfinished file. Locks are not relied upon to prevent that: it is written again.
             self._owner.renew(str(error.filename))
             self._publish(self._write(data), path)
+        self._proofs.replaced(digest)
         return path, True
 
     def adopt(self, digest: str, size: int, temp: str) -> tuple[str, bool]:
@@ -58,9 +69,11 @@ class Blobs:
         Then the file is still the caller's; where this raises it is gone.
         """
         path = self.path(digest)
-        if files.readable_size(path) == size:
+        # To put it in the place of one that is doubted costs less than to look at that.
+        if files.readable_size(path) == size and not self._proofs.doubts_stored(digest):
             return path, False
         self._publish(temp, path)
+        self._proofs.replaced(digest)
         return path, True
 
     def keep(self, data: memoryview) -> str:
@@ -70,6 +83,21 @@ class Blobs:
         except FileNotFoundError as error:
             self._owner.renew(str(error.filename))
             return self._write(data)
+
+    def size_of(self, digest: str) -> int | None:
+        """The length of what lies under a digest and can be read."""
+        return files.readable_size(self.path(digest))
+
+    def set_aside(self, digest: str) -> None:
+        """Moves a blob that is no good to where nobody looks for one, as far as there is room for the curious."""
+        path = self.path(digest)
+        bad = f"{self.root.rpartition('/')[0]}/bad"
+        if len(files.names(bad)) < MOST_BAD and (files.size_of(path) or 0) <= MOST_BAD_BYTES:
+            files.make_directory(bad)
+            with contextlib.suppress(FileNotFoundError):  # another process was first
+                files.rename(path, f"{bad}/{path.rpartition('/')[2]}.{secrets.token_hex(4)}")
+        else:
+            files.remove(path)
 
     def count(self) -> tuple[int, int]:
         """Walks over all blobs of all algorithms: their number and the bytes in them."""
@@ -82,6 +110,9 @@ class Blobs:
     def clear(self) -> tuple[int, int]:
         """Removes all blobs; their number and bytes. Whoever has one open keeps its bytes."""
         number = total = 0
+        bad = f"{self.root.rpartition('/')[0]}/bad"
+        for name in files.names(bad):
+            files.remove(f"{bad}/{name}")
         for directory in self._shards():
             for name, size in list(files.sizes(directory)):
                 if files.remove(f"{directory}/{name}"):
@@ -91,6 +122,16 @@ class Blobs:
     def _shards(self) -> list[str]:
         algorithms = [f"{self.root}/{name}" for name in files.names(self.root)]
         return [f"{algorithm}/{name}" for algorithm in algorithms for name in files.names(algorithm)]
+
+    def _holds(self, digest: str, path: str, data: memoryview) -> bool:
+        """Whether the bytes under a path are these; they are compared where they are doubted."""
+        if not self._proofs.doubts_stored(digest):
+            return True
+        with contextlib.suppress(OSError):  # a disk that cannot read what it was given
+            if files.read_whole(path, len(data)) == data.tobytes():  # views are compared byte by byte, 40 times slower
+                self._proofs.accept_stored(digest, len(data))
+                return True
+        return False
 
     def _write(self, data: memoryview) -> str:
         temp = self._owner.new_path()

@@ -18,6 +18,7 @@ size = excluded.size, etag = excluded.etag, last_modified = excluded.last_modifi
 """
 _CONFIRM = f"UPDATE refs SET validated = ? WHERE {_ONE} AND algorithm = ? AND digest = ? AND etag IS ?"  # noqa: S608
 _FORGET = f"DELETE FROM refs WHERE {_ONE}"  # noqa: S608
+_DISOWN = f"{_FORGET} AND algorithm = ? AND digest = ?"
 _STORED = """
 INSERT INTO blobs VALUES (?, ?, ?, ?, (SELECT max(epoch) FROM epochs), 0) ON CONFLICT DO UPDATE SET
 size = excluded.size, used = max(used, excluded.used), epoch = excluded.epoch
@@ -28,6 +29,7 @@ size = excluded.size, used = max(used, excluded.used)
 """
 _TOUCH = "UPDATE blobs SET used = ? WHERE algorithm = ? AND digest = ? AND used < ?"
 _UNCLAIM = f"DELETE FROM claims WHERE {_ONE} AND algorithm = ? AND owner = ?"  # noqa: S608
+_LOST = "DELETE FROM blobs WHERE algorithm = ? AND digest = ?"
 _COUNT = "INSERT INTO counters VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value"
 
 
@@ -55,6 +57,11 @@ def forget(key: RefKey) -> Change:
     return Change(_FORGET, tuple(key))
 
 
+def disown(key: RefKey, digest: str) -> Change:
+    """The object is not this blob any more; nothing where the index says another thing by now."""
+    return Change(_DISOWN, (*key, *split(digest)))
+
+
 def forgotten(change: Change) -> RefKey | None:
     """The object that a change has forgotten, None for another change."""
     return RefKey(*change.row) if change.statement is _FORGET else None  # type: ignore[arg-type]  # a key's own row
@@ -74,6 +81,11 @@ def touch(digest: str, at: float) -> Change:
     """Somebody uses this blob."""
     algorithm, name = split(digest)
     return Change(_TOUCH, (at, algorithm, name, at))
+
+
+def lost(digest: str) -> Change:
+    """The blob is not there any more, or is no good."""
+    return Change(_LOST, split(digest))
 
 
 def count(name: str, number: int) -> Change:

@@ -21,7 +21,7 @@ class LookUp(NamedTuple):
 
 
 class Read(NamedTuple):
-    """The bytes of this object, if it is here and `may` says of its ref that they may be given out as they are."""
+    """The bytes of this object, if it is here beyond doubt and `may` says that they may be given out as they are."""
 
     key: RefKey
     may: Callable[[Ref], bool]

@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from asyncfetch.cache import database, files
-from asyncfetch.cache.changes import count
+from asyncfetch.cache.changes import count, split
 from asyncfetch.cache.records import CacheStats, Known, Ref
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ WHERE endpoint = ? AND container = ? AND key = ? AND version = ? AND refs.algori
 """
 
 _LIMITED = "SELECT 1 FROM counters WHERE name = 'limited'"
+_TRUSTED = "SELECT 1 FROM epochs WHERE epoch = ? AND (proven OR boot = ?)"
 
 _BEGINNINGS = 5  # each fails only if another process opens the cache in just that instant
 _GENERATIONS = 3  # that a change is made in: the one that is damaged or replaced just now, and two that follow
@@ -70,6 +71,7 @@ class Index:
         self._connection: sqlite3.Connection | None = None
         self._stamps: _Stamps | None = None  # of what is open; None when that was not in force any more
         self._path = ""
+        self._trusted: dict[int | None, bool] = {0: True}  # epochs of this generation that were asked for
         self._retry_at = 0.0
         self._warned: set[str] = set()
         self._stuck = False  # the write lock could not be had last time
@@ -151,6 +153,18 @@ class Index:
         if not self.limited:
             self.limited = self.apply([count("limited", 1)])
 
+    def trusts(self, epoch: int | None) -> bool:
+        """Whether the blobs of an epoch were synced, or stored under this boot. Those without a row (None) were not."""
+        trusted = self._trusted.get(epoch)
+        if trusted is None:
+            trusted = self._trusted[epoch] = self._ask(_TRUSTED, (epoch, self._boot)) is not None
+        return trusted
+
+    def epoch_of(self, digest: str) -> int | None:
+        """The epoch of a blob, None when it has no row."""
+        row = self._ask("SELECT epoch FROM blobs WHERE algorithm = ? AND digest = ?", split(digest))
+        return row[0] if row else None
+
     def totals(self) -> CacheStats:
         """The number of refs and of blobs that it knows, and the sums of their sizes."""
         try:
@@ -182,6 +196,16 @@ class Index:
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+
+    def _ask(self, statement: str, row: tuple[object, ...]) -> tuple[Any, ...] | None:
+        """One row, None where there is none or it cannot be read."""
+        try:
+            if self._connection is not None:
+                found: tuple[Any, ...] | None = self._connection.execute(statement, row).fetchone()
+                return found
+        except sqlite3.Error as error:
+            self._failed(error, "read")
+        return None
 
     @property
     def _current(self) -> str:
@@ -250,6 +274,7 @@ class Index:
             connection.close()
             raise
         self._path, self._connection, self.limited = self._path_of(named), connection, False
+        self._trusted = {0: True}
         # In this order: a swap by another process meanwhile is seen here, or by the next follow().
         self._stamps = self._look()
         if files.read(self._current, 64) != named:

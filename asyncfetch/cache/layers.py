@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from asyncfetch.cache.below import Below
     from asyncfetch.cache.changes import Change
     from asyncfetch.cache.owner import Owner
+    from asyncfetch.cache.proofs import Proofs
     from asyncfetch.cache.records import Known, RefKey
     from asyncfetch.settings import Digest
 
@@ -46,9 +47,13 @@ class LayeredIndex(Index):
         missing = [key for key, known in zip(keys, found, strict=True) if known is None and key not in self._gone]
         lower = dict(zip(missing, self._below.find(missing), strict=True)) if missing else {}
         return [
-            _unused(lower.get(key)) if known is None else known if known.used is not None else _unused(known)
+            self._above(known) if known is not None else self._from_below(lower.get(key))
             for key, known in zip(keys, found, strict=True)
         ]
+
+    def epoch_of(self, digest: str) -> int | None:
+        epoch = super().epoch_of(digest)
+        return self._below.epoch_of(digest) if epoch is None else epoch
 
     def apply(self, changes: Sequence[Change], also: Sequence[Callable[[sqlite3.Connection], object]] = ()) -> bool:
         self._gone.update(key for change in changes if (key := forgotten(change)) is not None)
@@ -58,12 +63,22 @@ class LayeredIndex(Index):
         pairs = zip(super().totals(), self._below.totals(), strict=True)
         return CacheStats(*(upper + lower for upper, lower in pairs))
 
+    def _above(self, known: Known) -> Known:
+        """A ref of the upper index, whose blob may lie below, where nobody is to be told that it is used."""
+        if known.epoch is not None:
+            return known
+        return known._replace(epoch=self._below.epoch_of(known.ref.digest), used=math.inf)
+
+    def _from_below(self, known: Known | None) -> Known | None:
+        """A ref of the lower index, whose blob may lie above too."""
+        return known and known._replace(epoch=self.epoch_of(known.ref.digest), used=math.inf)
+
 
 class LayeredBlobs(Blobs):
     """The blobs of both, of which the lower ones are only read."""
 
-    def __init__(self, below: Below, root: str, owner: Owner) -> None:
-        super().__init__(root, owner)
+    def __init__(self, below: Below, root: str, owner: Owner, proofs: Proofs) -> None:
+        super().__init__(root, owner, proofs)
         self._below = below
 
     def find(self, digest: str, size: int) -> str | None:
@@ -79,8 +94,3 @@ class LayeredBlobs(Blobs):
         number, total = super().count()
         below = self._below.totals()
         return number + below.blobs, total + below.blob_bytes
-
-
-def _unused(known: Known | None) -> Known | None:
-    """A ref whose blob lies below, where nobody is to be told that it is used."""
-    return known and known._replace(used=math.inf)

@@ -17,6 +17,7 @@ from asyncfetch.cache.failures import explain
 from asyncfetch.cache.index import Index
 from asyncfetch.cache.layers import LayeredBlobs, LayeredIndex
 from asyncfetch.cache.owner import Owner
+from asyncfetch.cache.proofs import Proofs
 from asyncfetch.cache.recovery import mend
 from asyncfetch.cache.scratch import make_scratch
 from asyncfetch.errors import CacheUnusable, StorageFull
@@ -37,6 +38,7 @@ class Parts:
     owner: Owner
     index: Index
     blobs: Blobs
+    proofs: Proofs
     read_only: bool  # what the policy names is; what is written goes elsewhere
     at_end: Callable[[], None]
 
@@ -91,9 +93,12 @@ def _open(
         raise
     if alone:
         index.remove_others()
-    blobs = Blobs(layout.blobs, owner) if below is None else LayeredBlobs(below, layout.blobs, owner)
+    proofs = Proofs(policy.verify, index)
+    blobs = Blobs(layout.blobs, owner, proofs)
+    if below is not None:
+        blobs = LayeredBlobs(below, layout.blobs, owner, proofs)
     mend(index, blobs, owner)
-    return Parts(owner, index, blobs, below is not None, held.pop_all().close)
+    return Parts(owner, index, blobs, proofs, below is not None, held.pop_all().close)
 
 
 def _no_index(error: Exception, path: str) -> AsyncfetchError:

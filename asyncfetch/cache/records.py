@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class RefKey(NamedTuple):
@@ -42,10 +42,15 @@ class Known(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A ref whose blob lay under `path` with the right size when it was looked up."""
+    """A ref whose blob lay under `path` with the right size when it was looked up.
+
+    Where there is a `doubt` its bytes must be checked before they are served: they may not have survived a loss of
+    power (`"unproven"`), or the policy wants it.
+    """
 
     ref: Ref
     path: str
+    doubt: Literal["unproven", "policy"] | None = None
 
 
 class Elsewhere(enum.Enum):
@@ -91,6 +96,7 @@ class CacheStatistics(NamedTuple):
     awaited: int  # objects that other processes brought
     evicted: int  # blobs removed to make room
     evicted_bytes: int
+    damaged: int  # blobs that were not what their names say, and were set aside
     failed: int  # bodies that could not be written
     unremembered: int  # changes that the index could not take
     waiting: int  # commands handed in and not answered

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from asyncfetch.cache.admission import Limits
 from asyncfetch.cache.buffers import BufferPool
 from asyncfetch.cache.changes import confirm, forget, remember
+from asyncfetch.cache.checks import Check, Checks
 from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Read, Release, Write
 from asyncfetch.cache.opening import open_parts
 from asyncfetch.cache.parts import PartedBody
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from asyncfetch.cache.opening import Parts
     from asyncfetch.cache.records import CacheStats, Elsewhere, Found, Published, RefKey
     from asyncfetch.cache.sinks import Body, OnHead
-    from asyncfetch.origins.checksums import Check
+    from asyncfetch.origins import checksums
     from asyncfetch.settings import CachePolicy
 
 _T = TypeVar("_T")
@@ -82,9 +83,13 @@ class Cache:
             index=self._index,
             owner=self._owner,
             writers=self._writers,
+            proofs=parts.proofs,
             limits=Limits(*policy.limits),
             intents=self._intents,
             at_end=parts.at_end,
+        )
+        self._checks = Checks(
+            loop, self._writers, self._blobs, self._index, parts.proofs, self._thread.damage, self._request
         )
 
     def look_up(
@@ -106,6 +111,15 @@ class Cache:
         self._gathered.append(LookUp(keys, done, later))
         self._hand_in()
 
+    def check(self, key: RefKey, found: Found, done: Callable[[bool | Exception], None]) -> None:
+        """Has a blob hashed that there is a `doubt` about; True when its bytes are what they should be.
+
+        One that is damaged is set aside, and `key` is not it any more, before that is answered. Others are hashed at
+        the same time, and nothing waits for it but who asks.
+        """
+        self._refuse_closed()
+        self._checks.put(Check(key, found, done))
+
     def read(self, key: RefKey, may: Callable[[Ref], bool], done: Callable[[bytes | Exception | None], None]) -> None:
         """Asks for the bytes of an object, in one hop; None where it is not here, or `may` refuses its ref.
 
@@ -126,7 +140,7 @@ class Cache:
         self._refuse_closed()
         return BodySink(self._parts, on_length=on_length, on_head=on_head)
 
-    def parted(self, size: int, *, check: Check | None = None) -> PartedBody:
+    def parted(self, size: int, *, check: checksums.Check | None = None) -> PartedBody:
         """Begins a body of known size, above 0, whose parts come at the same time, all held against `check`."""
         self._refuse_closed()
         body = PartedBody(
@@ -226,6 +240,7 @@ class Cache:
             awaited=thread.awaited,
             evicted=thread.room.evicted,
             evicted_bytes=thread.room.evicted_bytes,
+            damaged=thread.damage.count,
             failed=thread.failed,
             unremembered=thread.unremembered,
             waiting=thread.waiting + len(self._gathered),
@@ -244,6 +259,7 @@ class Cache:
             self._ended = self._loop.create_future()
             for spill in list(self._spills):
                 spill.abort()
+            self._checks.close()
             self._writers.stop()
             self._thread.stop(functools.partial(_resolve, self._ended, None))
         await asyncio.shield(self._ended)
@@ -283,6 +299,12 @@ class Cache:
         self._hand_in()
         return await future
 
+    def _request(self, function: Callable[[], object], done: Callable[[object], None]) -> None:
+        """Has a function called on the cache's thread, if that is still there."""
+        if self._ended is None:
+            self._gathered.append(Ask(function, done))
+            self._hand_in()
+
     def _count(self) -> CacheStats:
         blobs, blob_bytes = self._blobs.count()
         return self._index.totals()._replace(blobs=blobs, blob_bytes=blob_bytes)
@@ -296,7 +318,7 @@ class Cache:
         mend(self._index, self._blobs, self._owner)
         return gone
 
-    def _begin_spill(self, check: Check | None) -> Spill:
+    def _begin_spill(self, check: checksums.Check | None) -> Spill:
         self._refuse_closed()
         spill = Spill(
             self._owner,

@@ -21,6 +21,7 @@ from asyncfetch.cache.batch import Answer, Batch
 from asyncfetch.cache.changes import blob_of, count, met, remember, touch
 from asyncfetch.cache.claims import Claims, Miss
 from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Read, Release, Write
+from asyncfetch.cache.damage import Damage
 from asyncfetch.cache.eviction import Room
 from asyncfetch.cache.failures import explain
 from asyncfetch.cache.placing import Placing
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
     from asyncfetch.cache.commands import Command
     from asyncfetch.cache.index import Index
     from asyncfetch.cache.owner import Owner
-    from asyncfetch.cache.records import Known, Published, RefKey
+    from asyncfetch.cache.proofs import Proofs
+    from asyncfetch.cache.records import Known, Published, Ref, RefKey
     from asyncfetch.cache.recovery import Intents
     from asyncfetch.cache.sinks import Body
     from asyncfetch.cache.writers import Writers
@@ -66,12 +68,15 @@ class CacheThread:
         index: Index,
         owner: Owner,
         writers: Writers,
+        proofs: Proofs,
         limits: Limits,
         intents: Intents,
         at_end: Callable[[], None],
     ) -> None:
         """Takes over what it is given, and closes it at its end; `at_end` is called last, on the thread."""
         self._at_end = at_end
+        self._proofs = proofs
+        self.damage = Damage(blobs, index, proofs)
         self._loop, self._blobs, self._index, self._owner, self._writers = loop, blobs, index, owner, writers
         self._intents = intents
         self.room = Room(limits, index, blobs, owner, self._intents)
@@ -250,32 +255,39 @@ class CacheThread:
 
     def _look(self, keys: Sequence[RefKey]) -> list[Found | None]:
         """Looks up without counting; what was noted on an object before it was missed holds no more."""
-        refs = [known and known.ref for known in self._index.find(keys)]
-        paths = [ref and self._blobs.find(ref.digest, ref.size) for ref in refs]
-        return [Found(ref, path) if ref and path else None for ref, path in zip(refs, paths, strict=True)]
+        return [known and self._placed(known.ref, known) for known in self._index.find(keys)]
 
     def _find(self, command: LookUp, batch: Batch) -> list[Found | Elsewhere | None]:
         found: list[Found | Elsewhere | None] = []
         for key, known in zip(command.keys, self._index.find(command.keys), strict=True):
-            ref, path = known and known.ref, None
+            ref, here = known and known.ref, None
             if (note := self._noted.get(key)) is not None:
                 ref = note.seen(ref)
             if known is not None and ref is not None:
-                path = self._blobs.find(ref.digest, ref.size)
-                if path is None:
-                    batch.lost.append(Lost(key, ref))
+                here = self._placed(ref, known)
+                if here is None:
+                    self._lost(key, ref, batch)
                 elif self._touch(known, batch):
                     batch.checks.append(partial(self._look_again, found, len(found)))
-            if path is None and command.later is not None and not self.room.refusing:
+            if here is None and command.later is not None and not self.room.refusing:
                 batch.misses.append(Miss(key, command.later, partial(self._missed, found, len(found))))
-            found.append(None if ref is None or path is None else Found(ref, path))
-            self.hits += path is not None
+            found.append(here)
+            self.hits += here is not None
         self.look_ups += len(command.keys)
         return found
+
+    def _placed(self, ref: Ref, known: Known) -> Found | None:
+        """Where the blob of a ref lies, and whether that is to be doubted."""
+        path = self._blobs.find(ref.digest, ref.size)
+        return None if path is None else Found(ref, path, self._proofs.doubt(ref.digest, known.epoch))
 
     def _missed(self, answer: list[Found | Elsewhere | None], place: int, found: Found | None, elsewhere: bool) -> None:
         answer[place] = Elsewhere.ELSEWHERE if elsewhere else found
         self.hits += found is not None
+
+    def _lost(self, key: RefKey, ref: Ref, batch: Batch) -> None:
+        self.damage.look_at(key, ref)
+        batch.lost.append(Lost(key, ref))
 
     def _poll(self, batch: Batch) -> None:
         for key, found, laters in self.claims.poll():
@@ -303,10 +315,12 @@ class CacheThread:
         if (note := self._noted.get(command.key)) is not None:
             ref = note.seen(ref)
         self.look_ups += 1
-        if known is None or ref is None or not command.may(ref):
+        if known is None or ref is None or not command.may(ref) or self._proofs.doubt(ref.digest, known.epoch):
             return None
         data = self._blobs.read(ref.digest, ref.size)
-        if data is not None:
+        if data is None:
+            self._lost(command.key, ref, batch)
+        else:
             self.hits += 1
             self._touch(known, batch)
         return data
@@ -360,6 +374,7 @@ class CacheThread:
 
     def _commit(self, batch: Batch) -> None:
         """Tells the index, and then looks again at what others might have removed before they could know."""
+        batch.blobs.extend(self._proofs.take())
         if batch.changes or batch.blobs or batch.lost or batch.released:
             also = [drop_lost(self._blobs, batch.lost)] if batch.lost else []
             if self._change_index([*batch.changes, *self._owed, *batch.blobs, *batch.released, *self._counts()], also):

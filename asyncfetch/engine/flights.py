@@ -153,6 +153,11 @@ class Flights:
         self.cache.look_up([self.key_of(location)], partial(_resolve, answer))
         looked_up = await answer
         found = looked_up[0] if isinstance(looked_up, list) and isinstance(looked_up[0], Found) else None
+        if found is not None and found.doubt:
+            good: asyncio.Future[bool | Exception] = asyncio.get_running_loop().create_future()
+            self.cache.check(self.key_of(location), found, partial(_resolve, good))
+            if await good is not True:
+                return Peeked(None, fresh=False)
         freshness = self._decide(found and found.ref, location, listed, time.time())
         if freshness is Freshness.MISS:
             return Peeked(None, fresh=False)
@@ -262,26 +267,38 @@ class Flights:
         ):
             if isinstance(found, Elsewhere):
                 continue
-            if flight.progress is Progress.OVER:
-                self.cache.release(flight.key)
-                continue
-            freshness = self._decide(found and found.ref, flight.location, flight.listed, now)
-            if found is None or freshness is Freshness.MISS:
-                self._lanes.add(flight)
-            elif freshness is Freshness.STALE:
-                flight.found = found
-                self._lanes.add(flight)
+            if found is not None and found.doubt and flight.progress is not Progress.OVER:
+                self.cache.check(flight.key, found, partial(self._checked, flight, found))
             else:
-                if freshness is Freshness.VALIDATED:
-                    assert flight.listed is not None
-                    assert flight.listed.as_of is not None
-                    self.cache.validate(flight.key, found.ref, flight.listed.as_of)
-                    self.meter.revalidated += 1
-                else:
-                    self.meter.hits += 1
-                flight.progress = Progress.OVER
-                self.land(flight, _from_cache(found))
+                self._begin(flight, found, now)
         self._lanes.pump()
+
+    def _checked(self, flight: Flight, found: Found, good: bool | Exception) -> None:
+        """Takes what became of a blob that was doubted; a damaged one was set aside."""
+        self._begin(flight, found if good is True else None, time.time())
+        self._lanes.pump()
+
+    def _begin(self, flight: Flight, found: Found | None, now: float) -> None:
+        """Lets a flight land with what the cache has, or puts it in line for its origin."""
+        if flight.progress is Progress.OVER:
+            self.cache.release(flight.key)
+            return
+        freshness = self._decide(found and found.ref, flight.location, flight.listed, now)
+        if found is None or freshness is Freshness.MISS:
+            self._lanes.add(flight)
+        elif freshness is Freshness.STALE:
+            flight.found = found
+            self._lanes.add(flight)
+        else:
+            if freshness is Freshness.VALIDATED:
+                assert flight.listed is not None
+                assert flight.listed.as_of is not None
+                self.cache.validate(flight.key, found.ref, flight.listed.as_of)
+                self.meter.revalidated += 1
+            else:
+                self.meter.hits += 1
+            flight.progress = Progress.OVER
+            self.land(flight, _from_cache(found))
 
     def _decide(self, ref: Ref | None, location: Location, listed: ObjectStat | None, now: float) -> Freshness:
         return decide(

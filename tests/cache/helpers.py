@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import sqlite3
 from contextlib import asynccontextmanager, closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from blake3 import blake3
@@ -15,7 +16,6 @@ from asyncfetch.settings import CachePolicy, Digest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
-    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -62,6 +62,17 @@ async def fill(sink: BodySink, data: bytes, *, announced: bool = True, step: int
     except BaseException:
         sink.abort()
         raise
+
+
+async def whole(cache: Cache, name: RefKey) -> bytes | None:
+    """An object's bytes as they may be served: looked up, and checked where there is a doubt."""
+    (found,) = await look_up(cache, name)
+    if found is None:
+        return None
+    good: bool = await taken(lambda done: cache.check(name, found, done)) if found.doubt else True
+    if not good:
+        return None
+    return Path(found.path).read_bytes()
 
 
 async def publish(cache: Cache, data: bytes, name: RefKey | None = None, **facts: Any) -> Published:
