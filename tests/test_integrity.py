@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import random
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any, Literal
 import pytest
 
 from asyncfetch import CachePolicy, Fetcher
+from asyncfetch.cache import files
 from asyncfetch.errors import NotInCache, UsageError
 from asyncfetch.testing import ScriptedServer, answer, demo_objects
 from asyncfetch.testing.scripted import RawRequest
@@ -164,6 +167,22 @@ async def test_a_disk_that_damages_whatever_it_is_given_serves_no_wrong_byte(pla
             assert await place.read(fetcher) == list(BODIES.values())
         assert fetcher.stats().damaged == 160
     assert len(place.bad()) <= 32
+
+
+async def test_what_cannot_be_set_aside_is_not_served_either(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str, *rest: str) -> None:
+        if any("/bad/" in name for name in rest):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        os.rename(path, *rest)
+
+    monkeypatch.setattr(files, "rename", refuse)
+    place.damage(flipped)
+    async with Fetcher(cache=place.policy(verify="first", revalidate="never")) as fetcher:
+        for uri, body in zip(place.uris, BODIES.values(), strict=True):
+            assert await fetcher.read_bytes(uri, 0, 5_000) == body[:5_000]
+            assert await fetcher.read_bytes(uri) == body
+        assert await place.read(fetcher) == list(BODIES.values())
+    check_blobs(place.directory)
 
 
 async def test_images_are_not_decoded_from_damaged_bytes(place: Place, tmp_path: Path) -> None:
