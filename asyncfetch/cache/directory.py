@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from asyncfetch.cache import files, mounts
@@ -24,6 +24,7 @@ class Layout:
     blobs: str
     tmp: str  # of owners
     index: str
+    volatile: bool = False  # on a file system in memory, that does not outlive the boot
 
 
 def prepare(directory: Path) -> Layout:
@@ -34,9 +35,9 @@ def prepare(directory: Path) -> Layout:
     """
     top = str(directory)
     _make(top)
-    refuse_network(top)
+    mount = refuse_network(top)
     _refuse_newer(top)
-    layout = layout_of(top)
+    layout = replace(layout_of(top), volatile=mount is not None and mount.is_memory)
     for path in (f"{top}/v{VERSION}", layout.blobs, layout.tmp, layout.index):
         try:
             files.make_directory(path)
@@ -47,11 +48,13 @@ def prepare(directory: Path) -> Layout:
 
 def layout_of(top: str) -> Layout:
     """Where things lie below a cache's directory, whether they do or not."""
-    return Layout(*(f"{top}/v{VERSION}/{name}" for name in ("blobs", "tmp", "index")))
+    root = f"{top}/v{VERSION}"
+    blobs, tmp, index = (f"{root}/{name}" for name in ("blobs", "tmp", "index"))
+    return Layout(blobs, tmp, index)
 
 
-def refuse_network(top: str) -> None:
-    """Raises `CacheUnusable` when a directory lies on a network file system."""
+def refuse_network(top: str) -> mounts.Mount | None:
+    """The mount that a directory lies on, where that is known. Raises `CacheUnusable` for a network file system."""
     mount = mounts.mount_of(os.path.realpath(top), mounts.mounts())
     if mount is not None and mount.is_network:
         raise CacheUnusable(
@@ -59,6 +62,7 @@ def refuse_network(top: str) -> None:
             "where neither its index nor its renames can be relied on",
             remedy="Point cache_dir (or ASYNCFETCH_CACHE_DIR) at a disk of this machine.",
         )
+    return mount
 
 
 def _make(top: str) -> None:

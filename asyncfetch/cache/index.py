@@ -16,7 +16,7 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
 
-from asyncfetch.cache import database, files
+from asyncfetch.cache import database, epochs, files
 from asyncfetch.cache.changes import count, split
 from asyncfetch.cache.records import CacheStats, Known, Ref
 
@@ -40,8 +40,8 @@ FROM refs LEFT JOIN blobs ON blobs.algorithm = refs.algorithm AND blobs.digest =
 WHERE endpoint = ? AND container = ? AND key = ? AND version = ? AND refs.algorithm = ?
 """
 
+_EPOCH_OF = "SELECT epoch FROM blobs WHERE algorithm = ? AND digest = ?"
 _LIMITED = "SELECT 1 FROM counters WHERE name = 'limited'"
-_TRUSTED = "SELECT 1 FROM epochs WHERE epoch = ? AND (proven OR boot = ?)"
 
 _BEGINNINGS = 5  # each fails only if another process opens the cache in just that instant
 _GENERATIONS = 3  # that a change is made in: the one that is damaged or replaced just now, and two that follow
@@ -157,13 +157,36 @@ class Index:
         """Whether the blobs of an epoch were synced, or stored under this boot. Those without a row (None) were not."""
         trusted = self._trusted.get(epoch)
         if trusted is None:
-            trusted = self._trusted[epoch] = self._ask(_TRUSTED, (epoch, self._boot)) is not None
+            try:
+                trusted = self._connection is not None and epochs.is_trusted(self._connection, epoch, self._boot)
+            except sqlite3.Error as error:
+                self._failed(error, "read")
+                return False
+            self._trusted[epoch] = trusted
         return trusted
 
     def epoch_of(self, digest: str) -> int | None:
         """The epoch of a blob, None when it has no row."""
-        row = self._ask("SELECT epoch FROM blobs WHERE algorithm = ? AND digest = ?", split(digest))
-        return row[0] if row else None
+        try:
+            if self._connection is not None:
+                row = self._connection.execute(_EPOCH_OF, split(digest)).fetchone()
+                return row[0] if row else None
+        except sqlite3.Error as error:
+            self._failed(error, "read")
+        return None
+
+    def close_epoch(self) -> tuple[int, str]:
+        """Begins another epoch, and returns it with the generation that it is of. Raises `sqlite3.Error`."""
+        return epochs.begin(self._in_force(), self._boot), self._path
+
+    def unsynced(self, before: int, first: int) -> list[str]:
+        """What `epochs.unsynced` says of this boot. Raises `sqlite3.Error`."""
+        return epochs.unsynced(self._in_force(), self._boot, before, first)
+
+    def prove(self, before: int, generation: str) -> None:
+        """Takes this boot's epochs before one as synced, if they still are of this index. Raises `sqlite3.Error`."""
+        if generation == self._path:
+            epochs.prove(self._in_force(), self._boot, before)
 
     def totals(self) -> CacheStats:
         """The number of refs and of blobs that it knows, and the sums of their sizes."""
@@ -197,15 +220,10 @@ class Index:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
-    def _ask(self, statement: str, row: tuple[object, ...]) -> tuple[Any, ...] | None:
-        """One row, None where there is none or it cannot be read."""
-        try:
-            if self._connection is not None:
-                found: tuple[Any, ...] | None = self._connection.execute(statement, row).fetchone()
-                return found
-        except sqlite3.Error as error:
-            self._failed(error, "read")
-        return None
+    def _in_force(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise sqlite3.OperationalError("there is no index")
+        return self._connection
 
     @property
     def _current(self) -> str:

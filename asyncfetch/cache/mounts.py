@@ -32,6 +32,11 @@ class Mount(NamedTuple):
     source: str
 
     @property
+    def is_memory(self) -> bool:
+        """True for one whose files do not outlive the boot."""
+        return self.kind in ("tmpfs", "ramfs")
+
+    @property
     def is_network(self) -> bool:
         """True for one that other machines share, or that is a gateway to an object store."""
         kind, _, helper = self.kind.partition(".")

@@ -40,6 +40,7 @@ class Parts:
     blobs: Blobs
     proofs: Proofs
     read_only: bool  # what the policy names is; what is written goes elsewhere
+    lasting: bool  # what is written outlives this cache, and the boot
     at_end: Callable[[], None]
 
 
@@ -51,7 +52,7 @@ def open_parts(policy: CachePolicy, job_started: float | None) -> Parts:
     if policy.ephemeral:
         return _open_over(policy, job_started, None)
     try:
-        return _open(policy, job_started, directory, None, contextlib.ExitStack())
+        return _open(policy, job_started, directory, contextlib.ExitStack(), lasting=True)
     except CacheUnusable as error:
         if not is_meant(directory, error):
             raise
@@ -70,11 +71,17 @@ def _open_over(policy: CachePolicy, job_started: float | None, below: Below | No
             held.callback(below.close)
         scratch = make_scratch(policy.cache_dir if policy.ephemeral else None)
         held.callback(scratch.close)
-        return _open(policy, job_started, Path(scratch.path), below, held)
+        return _open(policy, job_started, Path(scratch.path), held, below=below)
 
 
 def _open(
-    policy: CachePolicy, job_started: float | None, directory: Path, below: Below | None, held: contextlib.ExitStack
+    policy: CachePolicy,
+    job_started: float | None,
+    directory: Path,
+    held: contextlib.ExitStack,
+    *,
+    below: Below | None = None,
+    lasting: bool = False,
 ) -> Parts:
     layout = prepare(directory)
     try:
@@ -98,7 +105,8 @@ def _open(
     if below is not None:
         blobs = LayeredBlobs(below, layout.blobs, owner, proofs)
     mend(index, blobs, owner)
-    return Parts(owner, index, blobs, proofs, below is not None, held.pop_all().close)
+    lasting = lasting and not layout.volatile
+    return Parts(owner, index, blobs, proofs, below is not None, lasting, held.pop_all().close)
 
 
 def _no_index(error: Exception, path: str) -> AsyncfetchError:

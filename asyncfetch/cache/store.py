@@ -19,6 +19,7 @@ from asyncfetch.cache.records import CacheStatistics, Ref
 from asyncfetch.cache.recovery import Intents, clear, mend
 from asyncfetch.cache.sinks import BodySink, SinkParts
 from asyncfetch.cache.spill import Spill
+from asyncfetch.cache.syncer import Syncer
 from asyncfetch.cache.thread import BATCH_BODIES, BATCH_BYTES, CacheThread
 from asyncfetch.cache.writers import Writers
 from asyncfetch.errors import CacheUnusable, FetcherClosed
@@ -68,6 +69,7 @@ class Cache:
         self._loop = loop
         self._pool = BufferPool()
         self._writers = Writers()
+        self._syncer = Syncer(loop, self._index, self._blobs, self._request) if parts.lasting else None
         self._spills: set[Spill | PartedBody] = set()  # begun, and neither whole nor aborted
         self._windows: deque[memoryview] = deque()  # to read parts back into; as many as there are writer threads
         self._parts = SinkParts(self._pool, policy.digest, self._begin_spill, self.discard)
@@ -86,7 +88,7 @@ class Cache:
             proofs=parts.proofs,
             limits=Limits(*policy.limits),
             intents=self._intents,
-            at_end=parts.at_end,
+            at_end=functools.partial(self._end, parts.at_end),
         )
         self._checks = Checks(
             loop, self._writers, self._blobs, self._index, parts.proofs, self._thread.damage, self._request
@@ -175,6 +177,8 @@ class Cache:
         is no failure: the object is fetched once more some day.
         """
         release = self._take_over(body)
+        if self._syncer is not None:
+            self._syncer.wanted()
         ref = Ref(body.size, etag, body.digest, validated, last_modified)
         self._gather(Write(body, release, key, ref, False, done), body.size)
 
@@ -260,6 +264,8 @@ class Cache:
             for spill in list(self._spills):
                 spill.abort()
             self._checks.close()
+            if self._syncer is not None:
+                self._syncer.close()
             self._writers.stop()
             self._thread.stop(functools.partial(_resolve, self._ended, None))
         await asyncio.shield(self._ended)
@@ -304,6 +310,12 @@ class Cache:
         if self._ended is None:
             self._gathered.append(Ask(function, done))
             self._hand_in()
+
+    def _end(self, at_end: Callable[[], None]) -> None:
+        """On the cache's thread, which has nothing else to do any more."""
+        if self._syncer is not None:
+            self._syncer.join()
+        at_end()
 
     def _count(self) -> CacheStats:
         blobs, blob_bytes = self._blobs.count()
