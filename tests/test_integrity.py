@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pytest
 
 from asyncfetch import CachePolicy, Fetcher
-from asyncfetch.cache import files
+from asyncfetch.cache import checks, digest_file, files
 from asyncfetch.errors import NotInCache, UsageError
 from asyncfetch.testing import ScriptedServer, answer, demo_objects
 from asyncfetch.testing.scripted import RawRequest
@@ -183,6 +183,26 @@ async def test_what_cannot_be_set_aside_is_not_served_either(place: Place, monke
             assert await fetcher.read_bytes(uri) == body
         assert await place.read(fetcher) == list(BODIES.values())
     check_blobs(place.directory)
+
+
+async def test_a_blob_that_somebody_else_has_mended_meanwhile_stays(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes find the same damage; the second must not take away what the first has fetched by then."""
+    uri, body = place.uris[1], BODIES["/1"]
+    place.damage(flipped)
+
+    def hashed_too_early(path: str, algorithm: Any) -> str:
+        digest = digest_file(path, algorithm)
+        Path(f"{path}.mended").write_bytes(body)
+        os.replace(f"{path}.mended", path)
+        return digest
+
+    monkeypatch.setattr(checks, "digest_file", hashed_too_early)
+    async with Fetcher(cache=place.policy(verify="first", revalidate="never")) as fetcher:
+        assert (await fetcher.fetch(uri)).path.read_bytes() == body
+        assert fetcher.stats().damaged == 0
+    assert not place.bad()
 
 
 async def test_images_are_not_decoded_from_damaged_bytes(place: Place, tmp_path: Path) -> None:

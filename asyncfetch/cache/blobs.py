@@ -88,6 +88,10 @@ class Blobs:
         """The length of what lies under a digest and can be read."""
         return files.readable_size(self.path(digest))
 
+    def stamp_of(self, digest: str) -> files.Stamp | None:
+        """What tells the file under a digest from the next that is put there, None when there is none."""
+        return files.stamp_of(self.path(digest))
+
     def set_aside(self, digest: str) -> None:
         """Moves a blob that is no good to where nobody looks for one, as far as there is room for the curious."""
         path = self.path(digest)

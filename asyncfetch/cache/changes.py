@@ -29,6 +29,7 @@ size = excluded.size, used = max(used, excluded.used)
 """
 _TOUCH = "UPDATE blobs SET used = ? WHERE algorithm = ? AND digest = ? AND used < ?"
 _UNCLAIM = f"DELETE FROM claims WHERE {_ONE} AND algorithm = ? AND owner = ?"  # noqa: S608
+_DISTRUST = "UPDATE blobs SET epoch = -1 WHERE algorithm = ? AND digest = ?"
 _LOST = "DELETE FROM blobs WHERE algorithm = ? AND digest = ?"
 _COUNT = "INSERT INTO counters VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value"
 
@@ -86,6 +87,11 @@ def touch(digest: str, at: float) -> Change:
 def lost(digest: str) -> Change:
     """The blob is not there any more, or is no good."""
     return Change(_LOST, split(digest))
+
+
+def distrust(digest: str) -> Change:
+    """Nothing vouches for the bytes of this blob."""
+    return Change(_DISTRUST, split(digest))
 
 
 def count(name: str, number: int) -> Change:

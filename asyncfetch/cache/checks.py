@@ -6,6 +6,7 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from asyncfetch.cache import files
 from asyncfetch.cache.digests import digest_file
 from asyncfetch.errors import FetcherClosed
 from asyncfetch.settings import MIB
@@ -35,11 +36,12 @@ class Check(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """What came of it. `fault` is "" for a good one; one that is `gone` is no fault."""
+    """What came of it. `fault` is "" for a good one; one that is `gone` is no fault. `stamp` says what was hashed."""
 
     check: Check
     fault: str
     gone: bool = False
+    stamp: files.Stamp | None = None
 
     @property
     def good(self) -> bool:
@@ -115,7 +117,7 @@ class Checks:
     def _judge(self, damaged: Sequence[Checked], proven: Sequence[Checked]) -> None:
         """On the cache's thread."""
         for each in damaged:
-            self._damage.set_aside(each.check.key, each.check.found.ref.digest, each.fault)
+            self._damage.set_aside(each.check.key, each.check.found.ref.digest, each.fault, each.stamp)
         for ref, path, _ in (each.check.found for each in proven):
             if path == self._blobs.path(ref.digest):  # and not below
                 self._proofs.accept_stored(ref.digest, ref.size)
@@ -129,10 +131,12 @@ def _answer(checked: Sequence[Checked]) -> None:
 
 def _look(check: Check) -> Checked:
     digest = check.found.ref.digest
+    stamp = None
     try:
+        stamp = files.stamp_of(check.found.path)
         real = digest_file(check.found.path, "blake3" if digest.startswith("blake3:") else "sha256")
     except (FileNotFoundError, PermissionError):
         return Checked(check, "", gone=True)
     except OSError as error:  # a disk that cannot read what it was given
-        return Checked(check, str(error))
-    return Checked(check, "" if real == digest else f"its digest is {real}")
+        return Checked(check, str(error), stamp=stamp)
+    return Checked(check, "" if real == digest else f"its digest is {real}", stamp=stamp)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from asyncfetch.cache.changes import disown, lost
 
 if TYPE_CHECKING:
+    from asyncfetch.cache import files
     from asyncfetch.cache.blobs import Blobs
     from asyncfetch.cache.index import Index
     from asyncfetch.cache.proofs import Proofs
@@ -29,8 +30,14 @@ class Damage:
         if size is not None and size != ref.size:
             self.set_aside(key, ref.digest, f"it has {size} bytes instead of {ref.size}")
 
-    def set_aside(self, key: RefKey, digest: str, fault: str) -> None:
-        """Takes a blob out of the cache. Where that cannot be done it is not believed again until it was replaced."""
+    def set_aside(self, key: RefKey, digest: str, fault: str, seen: files.Stamp | None = None) -> None:
+        """Takes a blob out of the cache. Where that cannot be done it is not believed again until it was replaced.
+
+        Nothing happens where another lies there by now than was `seen` damaged: somebody else was first, and has
+        fetched it again.
+        """
+        if seen is not None and self._blobs.stamp_of(digest) not in (None, seen):
+            return
         self.count += 1
         self._proofs.reject(digest)
         path = self._blobs.path(digest)

@@ -6,7 +6,7 @@ afterwards, so whatever was told to the index by then was on its way to the disk
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import sqlite3
@@ -15,8 +15,16 @@ _TRUSTED = "SELECT 1 FROM epochs WHERE epoch = ? AND (proven OR boot = ?)"
 # By the primary key, so that it reads a 256th of the table: 0.4 ms of a million rows.
 _UNSYNCED = """
 SELECT algorithm, digest FROM blobs WHERE algorithm IN ('blake3', 'sha256') AND digest >= ? AND digest < ?
-AND epoch IN (SELECT epoch FROM epochs WHERE proven = 0 AND boot = ? AND epoch < ?)
+AND epoch IN (SELECT epoch FROM epochs WHERE proven = 0 AND boot = ? AND epoch BETWEEN ? AND ?)
 """
+
+
+class Closed(NamedTuple):
+    """Epochs to be synced, by their numbers, of one generation of the index."""
+
+    first: int
+    last: int
+    generation: str
 
 
 def is_trusted(connection: sqlite3.Connection, epoch: int | None, boot: str) -> bool:
@@ -24,19 +32,22 @@ def is_trusted(connection: sqlite3.Connection, epoch: int | None, boot: str) -> 
     return connection.execute(_TRUSTED, (epoch, boot)).fetchone() is not None
 
 
-def begin(connection: sqlite3.Connection, boot: str) -> int:
-    """Begins the next epoch."""
-    epoch: int = connection.execute("INSERT INTO epochs (boot) VALUES (?) RETURNING epoch", (boot,)).fetchone()[0]
-    return epoch
+def close(connection: sqlite3.Connection, boot: str, generation: str) -> Closed:
+    """Begins the next epoch, and gives those of this boot that are closed and not proven."""
+    (open_now,) = connection.execute("INSERT INTO epochs (boot) VALUES (?) RETURNING epoch", (boot,)).fetchone()
+    (first,) = connection.execute("SELECT min(epoch) FROM epochs WHERE proven = 0 AND boot = ?", (boot,)).fetchone()
+    return Closed(first, open_now - 1, generation)
 
 
-def unsynced(connection: sqlite3.Connection, boot: str, before: int, first: int) -> list[str]:
-    """The blobs of a boot's epochs before one that are not proven, of those whose digest begins with a byte."""
-    end = bytes([first + 1]) if first < 255 else bytes([255] * 33)
-    rows = connection.execute(_UNSYNCED, (bytes([first]), end, boot, before))
+def unsynced(connection: sqlite3.Connection, boot: str, closed: Closed, byte: int) -> list[str]:
+    """The blobs of closed epochs whose digest begins with a byte."""
+    end = bytes([byte + 1]) if byte < 255 else bytes([255] * 33)
+    rows = connection.execute(_UNSYNCED, (bytes([byte]), end, boot, closed.first, closed.last))
     return [f"{algorithm}:{digest.hex()}" for algorithm, digest in rows]
 
 
-def prove(connection: sqlite3.Connection, boot: str, before: int) -> None:
-    """Takes the blobs of a boot's epochs before one as synced."""
-    connection.execute("UPDATE epochs SET proven = 1 WHERE boot = ? AND epoch < ?", (boot, before))
+def prove(connection: sqlite3.Connection, boot: str, closed: Closed) -> None:
+    """Takes the blobs of closed epochs as synced."""
+    connection.execute(
+        "UPDATE epochs SET proven = 1 WHERE boot = ? AND epoch BETWEEN ? AND ?", (boot, closed.first, closed.last)
+    )

@@ -175,18 +175,18 @@ class Index:
             self._failed(error, "read")
         return None
 
-    def close_epoch(self) -> tuple[int, str]:
-        """Begins another epoch, and returns it with the generation that it is of. Raises `sqlite3.Error`."""
-        return epochs.begin(self._in_force(), self._boot), self._path
+    def close_epoch(self) -> epochs.Closed:
+        """Begins another epoch, and returns those to be synced. Raises `sqlite3.Error`."""
+        return epochs.close(self._in_force(), self._boot, self._path)
 
-    def unsynced(self, before: int, first: int) -> list[str]:
-        """What `epochs.unsynced` says of this boot. Raises `sqlite3.Error`."""
-        return epochs.unsynced(self._in_force(), self._boot, before, first)
+    def unsynced(self, closed: epochs.Closed, byte: int) -> list[str]:
+        """What `epochs.unsynced` says, if the epochs are still of this index. Raises `sqlite3.Error`."""
+        return epochs.unsynced(self._in_force(), self._boot, closed, byte) if closed.generation == self._path else []
 
-    def prove(self, before: int, generation: str) -> None:
-        """Takes this boot's epochs before one as synced, if they still are of this index. Raises `sqlite3.Error`."""
-        if generation == self._path:
-            epochs.prove(self._in_force(), self._boot, before)
+    def prove(self, closed: epochs.Closed) -> None:
+        """Takes epochs as synced, if they are still of this index. Raises `sqlite3.Error`."""
+        if closed.generation == self._path:
+            epochs.prove(self._in_force(), self._boot, closed)
 
     def totals(self) -> CacheStats:
         """The number of refs and of blobs that it knows, and the sums of their sizes."""

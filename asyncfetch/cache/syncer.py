@@ -15,6 +15,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from asyncfetch.cache import files
+from asyncfetch.cache.changes import distrust
+from asyncfetch.cache.epochs import Closed
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,7 +30,7 @@ _log = logging.getLogger(__name__)
 # Linux writes what is 30 s old when it looks the next time, every 5 s (Documentation/admin-guide/sysctl/vm.rst,
 # dirty_expire_centisecs and dirty_writeback_centisecs).
 DELAY_SECONDS = 60.0
-_SHARDS = 256  # the first byte of a digest: what is listed at once
+_BYTES = 256  # the first byte of a digest: what is listed at once
 _TOGETHER = 16  # files synced without a pause
 _REST = 19  # times as long as syncing took: a twentieth of the disk's time, and of a core's, is what it gets
 
@@ -49,7 +51,6 @@ class Syncer:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._busy = self._wanted = False
-        self._epoch, self._generation = 0, ""
 
     def wanted(self) -> None:
         """Says that a body is being stored."""
@@ -74,59 +75,69 @@ class Syncer:
         self._request(self._index.close_epoch, self._begun)
 
     def _begun(self, closed: object) -> None:
-        if not isinstance(closed, tuple):
-            self._give_up(closed)
-            return
-        self._epoch, self._generation = closed
-        self._timer = self._loop.call_later(DELAY_SECONDS, self._list, 0)
-
-    def _list(self, shard: int) -> None:
-        if shard < _SHARDS:
-            self._request(partial(self._index.unsynced, self._epoch, shard), partial(self._listed, shard))
+        if isinstance(closed, Closed):
+            self._timer = self._loop.call_later(DELAY_SECONDS, self._list, closed, 0)
         else:
-            self._request(partial(self._index.prove, self._epoch, self._generation), self._proven)
+            self._give_up(closed)
 
-    def _listed(self, shard: int, digests: object) -> None:
+    def _list(self, closed: Closed, byte: int) -> None:
+        if byte < _BYTES:
+            self._request(partial(self._index.unsynced, closed, byte), partial(self._listed, closed, byte))
+        else:
+            self._request(partial(self._index.prove, closed), self._proven)
+
+    def _listed(self, closed: Closed, byte: int, digests: object) -> None:
         if not isinstance(digests, list):
             self._give_up(digests)
         elif digests:
-            self._thread = threading.Thread(
-                target=self._sync, args=(shard, digests), name="asyncfetch-sync", daemon=True
-            )
+            arguments = closed, byte, digests
+            self._thread = threading.Thread(target=self._sync, args=arguments, name="asyncfetch-sync", daemon=True)
             self._thread.start()
         else:
-            self._list(shard + 1)
+            self._list(closed, byte + 1)
 
-    def _sync(self, shard: int, digests: Sequence[str]) -> None:
+    def _sync(self, closed: Closed, byte: int, digests: Sequence[str]) -> None:
         """On a thread."""
-        failure: OSError | None = None
+        failed: list[str] = []
         for start in range(0, len(digests), _TOGETHER):
             began = time.perf_counter()
-            try:
-                for digest in digests[start : start + _TOGETHER]:
+            for digest in digests[start : start + _TOGETHER]:
+                try:
                     files.sync(self._blobs.path(digest))
-            except OSError as error:
-                failure = error
-                break
+                except OSError as error:
+                    _log.warning("%s could not be synced (%s)", self._blobs.path(digest), error)
+                    failed.append(digest)
             if self._stop.wait(_REST * (time.perf_counter() - began)):
                 return
         with contextlib.suppress(RuntimeError):  # the loop was closed over it
-            self._loop.call_soon_threadsafe(self._synced, shard, failure)
+            self._loop.call_soon_threadsafe(self._synced, closed, byte, failed)
 
-    def _synced(self, shard: int, failure: OSError | None) -> None:
+    def _synced(self, closed: Closed, byte: int, failed: Sequence[str]) -> None:
+        if failed:
+            # For good: the kernel tells of a write that failed once, and may call the next sync a success.
+            distrusted = partial(self._index.apply, [distrust(digest) for digest in failed])
+            self._request(distrusted, partial(self._distrusted, closed, byte))
+        else:
+            self._list(closed, byte + 1)
+
+    def _distrusted(self, closed: Closed, byte: int, done: object) -> None:
+        if done is True:
+            self._list(closed, byte + 1)
+        else:
+            self._give_up(done)
+
+    def _proven(self, failure: object) -> None:
         if failure is None:
-            self._list(shard + 1)
+            self._busy = False
+            if self._wanted:
+                self.wanted()
         else:
             self._give_up(failure)
 
-    def _proven(self, _: object) -> None:
-        self._busy = False
-        if self._wanted:
-            self.wanted()
-
     def _give_up(self, why: object) -> None:
-        """Leaves this process's blobs unproven: after a failed sync the kernel may call the next one a success."""
-        _log.warning("stored blobs could not be synced (%s); they are hashed when they are read after a restart", why)
+        """Leaves what is not proven to the next cycle, which begins when something is stored again."""
+        _log.warning("what was stored could not be proven to be on the disk now (%s)", why)
+        self._busy = False
 
     def _request(self, function: Callable[[], object], done: Callable[[object], None]) -> None:
         if not self._stop.is_set():
