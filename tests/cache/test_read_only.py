@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -22,7 +23,7 @@ from asyncfetch.errors import CacheUnusable, ObjectNotFound, UsageError
 from asyncfetch.testing import ScriptedServer, answer
 from asyncfetch.testing.scripted import RawRequest
 
-from .helpers import blobs, key, look_up, opened, opened_by, owners, publish
+from .helpers import blobs, key, look_up, opened, opened_by, owners, publish, whole
 
 
 def tree(directory: Path) -> dict[str, tuple[int, int, bytes]]:
@@ -277,6 +278,42 @@ async def test_a_blob_below_of_the_wrong_size_is_a_miss(prepared: Path) -> None:
         assert await look_up(cache, *map(key, "abc")) == [None] * 3
         await publish(cache, b"a" * 100, key("a"))
         assert (await look_up(cache, key("a")))[0] is not None
+
+
+@pytest.mark.parametrize("verify", ["first", "always"])
+async def test_a_damaged_blob_below_is_not_served_and_its_object_is_fetched_above(tmp_path: Path, verify: Any) -> None:
+    body = b"the right bytes" * 1000
+    async with ScriptedServer(lambda _: answer(body, headers=['ETag: "1"'])) as server:
+        uri = f"{server.url}/o"
+        async with Fetcher(cache_dir=tmp_path) as fetcher:
+            await fetcher.fetch(uri)
+        seal(tmp_path)
+        (blob,) = blobs(tmp_path).values()
+        blob.write_bytes(bytes(len(body)))
+        before = tree(tmp_path)
+        policy = CachePolicy(cache_dir=tmp_path, read_only=True, verify=verify, revalidate="never")
+        async with Fetcher(cache=policy) as fetcher:
+            for _ in range(2):
+                assert await fetcher.read_bytes(uri) == body
+                assert (await fetcher.fetch(uri)).path.read_bytes() == body
+            assert (fetcher.stats().damaged, fetcher.stats().downloaded) == (1, 1)
+        assert tree(tmp_path) == before
+
+
+async def test_what_no_sync_has_proven_is_doubted_below_as_well(tmp_path: Path) -> None:
+    async def doubts() -> list[str | None]:
+        with patch("asyncfetch.cache.below.boot_id", lambda: "the next"):
+            async with opened_by(reading(tmp_path)) as cache:
+                before: list[str | None] = [found and found.doubt for found in await look_up(cache, key("a"))]
+                assert await whole(cache, key("a")) == b"x"
+                assert [found and found.doubt for found in await look_up(cache, key("a"))] == [None]
+                return before
+
+    async with opened(tmp_path) as cache:
+        await publish(cache, b"x", key("a"))
+    assert await doubts() == ["unproven"]
+    seal(tmp_path)
+    assert await doubts() == [None]
 
 
 async def test_seal_proves_what_was_written_folds_the_log_and_is_undone_by_a_writer(tmp_path: Path) -> None:
