@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING, Protocol
 
 from blake3 import blake3
@@ -42,8 +42,12 @@ def digest_of(data: memoryview, algorithm: Digest) -> str:
 def digest_file(path: str, algorithm: Digest) -> str:
     """The digest of a file, read in pieces. Blocks; raises `OSError`."""
     hasher = new(algorithm)
-    buffer = memoryview(bytearray(_PIECE))
-    with Path(path).open("rb", buffering=0) as file:
-        while count := file.readinto(buffer):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        # No larger than the file, and a byte to show its end: 1 MiB of fresh memory costs 20 us more.
+        buffer = memoryview(bytearray(min(_PIECE, os.fstat(descriptor).st_size + 1)))
+        while count := os.readv(descriptor, [buffer]):
             hasher.update(buffer[:count])
+    finally:
+        os.close(descriptor)
     return f"{algorithm}:{hasher.hexdigest()}"
