@@ -33,12 +33,14 @@ _DISTRUST = "UPDATE blobs SET epoch = -1 WHERE algorithm = ? AND digest = ?"
 _LOST = "DELETE FROM blobs WHERE algorithm = ? AND digest = ?"
 _COUNT = "INSERT INTO counters VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value"
 
+Row = tuple[str | bytes | int | float | None, ...]
+
 
 class Change(NamedTuple):
     """One change to the index, as a statement and its row. Made by the functions below."""
 
     statement: str
-    row: tuple[str | bytes | int | float | None, ...]
+    row: Row
 
 
 def remember(key: RefKey, ref: Ref) -> Change:

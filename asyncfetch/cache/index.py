@@ -14,11 +14,13 @@ import re
 import secrets
 import sqlite3
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from asyncfetch.cache import database, epochs, files
 from asyncfetch.cache.changes import count, split
+from asyncfetch.cache.failures import explain
 from asyncfetch.cache.records import CacheStats, Known, Ref
+from asyncfetch.errors import CacheUnusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,6 +48,7 @@ _LIMITED = "SELECT 1 FROM counters WHERE name = 'limited'"
 _BEGINNINGS = 5  # each fails only if another process opens the cache in just that instant
 _GENERATIONS = 3  # that a change is made in: the one that is damaged or replaced just now, and two that follow
 
+_T = TypeVar("_T")
 _Stamps = tuple[files.Stamp | None, int | None]
 _GENERATION = re.compile(rb"[0-9a-f]{16}\Z")
 
@@ -197,6 +200,31 @@ class Index:
         except (sqlite3.Error, TypeError) as error:
             self._failed(error, "read")
         return CacheStats(0, 0, 0, 0)
+
+    def ask(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Lets `work` use the database in force; a transaction that it leaves open is rolled back.
+
+        For commands: where that fails it raises `CacheUnusable`, and says nothing in the log.
+        """
+        try:
+            self.follow()
+        except OSError as error:
+            raise explain(error, self._directory) from error
+        connection = self._connection
+        if connection is None:
+            raise CacheUnusable(f"{self._directory}: the index could not be opened", remedy="The log says why.")
+        try:
+            try:
+                return work(connection)
+            finally:
+                database.leave(connection)
+        except sqlite3.Error as error:
+            told = f"{self._path}: the index could not be used ({error})"
+            if (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in database.BROKEN and self._leave_damaged(error):
+                remedy = "A new one was begun: run asyncfetch cache verify --repair."
+            else:
+                remedy = "Try again when no other process holds it."
+            raise CacheUnusable(told, remedy=remedy) from error
 
     def restart(self) -> None:
         """Begins a new, empty generation."""

@@ -6,6 +6,7 @@ import inspect
 import json
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -16,9 +17,12 @@ from asyncfetch.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractContextManager
 
+    from asyncfetch.cache.upkeep import Upkeep
     from asyncfetch.fetcher import Fetcher
     from asyncfetch.objects import Failure
+    from asyncfetch.settings import CachePolicy
 
 T = TypeVar("T")
 
@@ -65,6 +69,18 @@ class Options:
             memory_budget=self.memory_budget,
             revalidate=_revalidate(self.revalidate),
         )
+
+    def upkeep(self) -> AbstractContextManager[Upkeep]:
+        """The cache directory that the options name, for a command that looks after it."""
+        from asyncfetch.cache.upkeep import upkeep
+
+        return upkeep(self.cache_policy())
+
+    def cache_policy(self) -> CachePolicy:
+        """Where the options say that the cache is."""
+        from asyncfetch.settings import CachePolicy
+
+        return CachePolicy(cache_dir=self.cache_dir)
 
     def say(self, text: str) -> None:
         """A line for people, on standard error, where it disturbs no output."""
@@ -157,3 +173,10 @@ def human(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
+
+
+def moment(seconds: float | None) -> str | None:
+    """Seconds since 1970 as a date and a time of day in UTC, such as 2026-01-31T12:00:00Z; None stays None."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,82 @@
+"""A command's way into a cache directory: beside the jobs that use it, with a connection of its own, on any thread."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from asyncfetch.cache.opening import open_parts
+from asyncfetch.cache.upkeep.catalog import Catalog
+from asyncfetch.errors import CacheUnusable
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterator, Sequence
+
+    from asyncfetch.cache.blobs import Blobs
+    from asyncfetch.cache.changes import Change, Row
+    from asyncfetch.cache.index import Index
+    from asyncfetch.cache.owner import Owner
+    from asyncfetch.settings import CachePolicy
+
+
+class Select(Protocol):
+    """Selects within a transaction."""
+
+    def __call__(self, statement: str, row: Row = ()) -> list[tuple[Any, ...]]:
+        """All that a statement selects."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What a command works with, on one thread at a time."""
+
+    root: str  # v1/ of the cache directory
+    owner: Owner
+    blobs: Blobs
+    index: Index
+    catalog: Catalog
+
+    def change(self, look: Callable[[Select], Sequence[Change]]) -> int:
+        """Lets `look` select what it needs while no other process can change it, and makes the changes that it returns.
+
+        Returns the number of rows changed. Raises `CacheUnusable` where that cannot be written, and then nothing has
+        changed.
+        """
+
+        def work(connection: sqlite3.Connection) -> int:
+            connection.execute("BEGIN IMMEDIATE")
+            changes = look(lambda statement, row=(): connection.execute(statement, row).fetchall())
+            changed = sum(connection.execute(change.statement, change.row).rowcount for change in changes)
+            connection.execute("COMMIT")
+            return changed
+
+        return self.index.ask(work)
+
+    def make(self, changes: Sequence[Change]) -> int:
+        """Makes changes to the index in one transaction; the number of rows changed. Raises `CacheUnusable`."""
+        return self.change(lambda select: changes)
+
+
+@contextmanager
+def upkeep(policy: CachePolicy) -> Iterator[Upkeep]:
+    """Opens a cache directory for a command, which blocks, and makes it if need be.
+
+    Nothing of it lies on the cache's one thread: jobs go on, also those of this process. Raises `CacheUnusable` and
+    `StorageFull` as `Cache.open` does. Leaving removes the command's temporary files, however it is left.
+    """
+    parts = open_parts(policy, None)
+    try:
+        if parts.read_only:
+            raise CacheUnusable(
+                f"{policy.directory}: the cache can only be read, and commands write its index",
+                remedy="Run them where it can be written, or on a copy.",
+            )
+        root = parts.blobs.root
+        yield Upkeep(root.rpartition("/")[0], parts.owner, parts.blobs, parts.index, Catalog(parts.index))
+    finally:
+        parts.index.close()
+        parts.owner.close()
+        parts.at_end()

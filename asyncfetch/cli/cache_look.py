@@ -1,0 +1,119 @@
+"""`asyncfetch cache stats` and `cache ls`: what the cache holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from asyncfetch.cli.common import Options, command, human, moment
+from asyncfetch.errors import UsageError
+
+if TYPE_CHECKING:
+    from asyncfetch.cache.upkeep import Group, Listed
+
+
+@command
+def stats(
+    options: Options,
+    by: Annotated[str | None, typer.Option(help="Also count by bucket, or by prefix.", metavar="bucket|prefix")] = None,
+    depth: Annotated[int, typer.Option(help="Slashes in a prefix.", min=1, max=100)] = 1,
+) -> None:
+    """Say what the cache holds, what storing equal bytes once saves, and how often it was hit."""
+    if by not in (None, "bucket", "prefix"):
+        raise UsageError(f"--by must be bucket or prefix, not {by!r}")
+    groups: list[Group] = []
+    with options.upkeep() as keeping:
+        found = keeping.index.totals()
+        counters = keeping.catalog.counters()
+        pins = len(keeping.catalog.pins())
+        if by == "bucket":
+            groups = keeping.catalog.by_place()
+        elif by == "prefix":
+            groups = list(keeping.catalog.by_prefix(depth))
+    if options.endpoint_url is not None:
+        groups = [group for group in groups if group.place.endpoint == options.endpoint_url.rstrip("/")]
+    directory = str(options.cache_policy().directory)
+    saved = max(0, found.object_bytes - found.blob_bytes)
+    hits, misses = counters.get("hits", 0), counters.get("misses", 0)
+    rate = hits / (hits + misses) if hits + misses else None
+    if options.json:
+        told = {"cache_dir": directory, **found._asdict(), "saved_bytes": saved, "pins": pins}
+        told |= {"hits": hits, "misses": misses, "hit_rate": rate and round(rate, 4), "counters": counters}
+        options.out(told | {"groups": [_told(group) for group in groups]} if by else told)
+        return
+    print(directory)
+    print(
+        f"{found.objects:,} objects, {human(found.object_bytes)}; {found.blobs:,} blobs, "
+        f"{human(found.blob_bytes)} on disk; {human(saved)} saved by storing equal bytes once"
+    )
+    if rate is not None:
+        print(f"{rate:.1%} of {hits + misses:,} look-ups were hits; {pins:,} pins")
+    for group in groups:
+        print(f"{group.objects:>12,}  {human(group.object_bytes):>8}  {_name(group)}{_at(group.place.label)}")
+
+
+@command
+def ls(
+    options: Options,
+    prefix: Annotated[str | None, typer.Argument(help="Such as s3://bucket/photos/; else everything.")] = None,
+) -> None:
+    """List what the cache holds: when checked, when used, size, digest, ETag and URI, one object a line.
+
+    A pinned one has a star. --endpoint-url narrows to one endpoint.
+    """
+    from asyncfetch.cache.upkeep import select
+
+    selection = select(prefix, endpoint_url=options.endpoint_url)
+    count = 0
+    with options.upkeep() as keeping:
+        for page in keeping.catalog.refs(selection):
+            for listed in page:
+                if listed.known.used is None:
+                    continue  # its blob has gone: what the index still knows of it is of no use to anybody
+                count += 1
+                if options.json:
+                    options.out(_fields(listed))
+                else:
+                    print(_line(listed))
+    if not count:
+        options.say(f"asyncfetch: the cache holds nothing {f'under {prefix}' if prefix else 'at all'}")
+
+
+def _fields(listed: Listed) -> dict[str, object]:
+    from asyncfetch.cache.upkeep import uri_of
+
+    ref, known = listed.known.ref, listed.known
+    return {
+        "uri": uri_of(listed.key),
+        "endpoint": listed.key.endpoint,
+        "size": ref.size,
+        "digest": ref.digest,
+        "etag": ref.etag,
+        "checked": moment(ref.validated),
+        "used": moment(known.used),
+        "pinned": bool(known.pinned),
+    }
+
+
+def _line(listed: Listed) -> str:
+    from asyncfetch.cache.upkeep import Place, uri_of
+
+    ref, known = listed.known.ref, listed.known
+    pinned = "*" if known.pinned else " "
+    facts = f"{moment(ref.validated)}  {moment(known.used)} {pinned} {ref.size:>12}  {ref.digest}  {ref.etag or '-'}"
+    return f"{facts}  {uri_of(listed.key)}{_at(Place(*listed.key[:2]).label)}"
+
+
+def _told(group: Group) -> dict[str, object]:
+    told = {"uri": _name(group), "endpoint": group.place.endpoint}
+    return told | {"objects": group.objects, "object_bytes": group.object_bytes}
+
+
+def _name(group: Group) -> str:
+    return f"{group.place.scheme}://{group.place.container}{'/' if group.place.scheme == 's3' else ''}{group.prefix}"
+
+
+def _at(label: str) -> str:
+    """Names the endpoint behind a URI that does not say it."""
+    return f"  at {label}" if label else ""
