@@ -47,6 +47,11 @@ def parse_size(value: int | str, *, name: str = "size") -> int:
     return size
 
 
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class Access:
     """How a bucket is reached. What is None is left to the standard AWS variables and profile.
@@ -211,9 +216,7 @@ class DecodePolicy:
     @property
     def worker_count(self) -> int:
         """The number of workers in force."""
-        if self.workers is not None:
-            return self.workers
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cores() if self.workers is None else self.workers
 
 
 @dataclass(frozen=True, slots=True)

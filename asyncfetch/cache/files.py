@@ -24,6 +24,14 @@ class Stamp(NamedTuple):
     modified_ns: int
 
 
+class Listing(NamedTuple):
+    """One name in a directory."""
+
+    name: str
+    size: int | None  # bytes; None for what is no plain file
+    modified: float  # seconds since 1970
+
+
 def make_directory(path: str, *, mode: int = 0o777) -> bool:
     """Makes a directory; False when there is one already. The umask takes its part of `mode`."""
     try:
@@ -164,6 +172,15 @@ def sync(path: str) -> None:
         os.close(descriptor)
 
 
+def plain_size_of(path: str) -> int | None:
+    """The length of a file in bytes, None when there is none, or something else such as a link under that name."""
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
 def stamp_of(path: str) -> Stamp | None:
     """What now lies under a name, None when nothing does."""
     try:
@@ -200,6 +217,27 @@ def sizes(path: str) -> Iterator[tuple[str, int]]:
                     yield entry.name, entry.stat(follow_symlinks=False).st_size
             except FileNotFoundError:
                 continue
+
+
+def listing(path: str) -> Iterator[Listing]:
+    """Yields all that lies in a directory, passing over what others remove meanwhile."""
+    with os.scandir(path) as entries:
+        for entry in entries:
+            try:
+                found = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            yield Listing(entry.name, found.st_size if stat.S_ISREG(found.st_mode) else None, found.st_mtime)
+
+
+def open_to_read(path: str) -> int:
+    """Opens a file for reading. The descriptor is not inherited."""
+    return os.open(path, os.O_RDONLY)
+
+
+def read_some(descriptor: int, room: memoryview) -> int:
+    """Fills `room` from where the last read ended, or less of it; 0 at the end."""
+    return os.readv(descriptor, [room])
 
 
 def read(path: str, limit: int) -> bytes | None:

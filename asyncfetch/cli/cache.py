@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from asyncfetch.cli import cache_clear, cache_look
+from asyncfetch.cli import cache_clear, cache_look, cache_verify
 
 app = typer.Typer(help="Look at the cache, and look after it. Safe while jobs run.", no_args_is_help=True)
 
 app.command("stats")(cache_look.stats)
 app.command("ls")(cache_look.ls)
+app.command("verify")(cache_verify.verify)
 app.command("clear")(cache_clear.clear)

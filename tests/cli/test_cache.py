@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from asyncfetch.testing import EmbeddedS3
+from tests.cli.kept import told
 from tests.cli.terminal import asyncfetch
 from tests.objects import Bucket
 from tests.servers import s3_client
 
 
-@pytest.fixture
-def bucket(empty_bucket: Bucket, monkeypatch: pytest.MonkeyPatch, cache_dir: Path) -> Bucket:
-    """A bucket whose objects are all in the cache: five, two of them alike."""
-    monkeypatch.setenv("ASYNCFETCH_CACHE_DIR", str(cache_dir))
-    for index in range(3):
-        empty_bucket.put(f"photos/2024/{index}.jpg", b"x" * 1000 * (index + 1))
-    empty_bucket.put("photos/same.jpg", b"x" * 1000)
-    empty_bucket.put("top.txt", b"hello\n")
-    assert asyncfetch("prefetch", empty_bucket.uri(), "--quiet").code == 0
-    return empty_bucket
-
-
-def told(*arguments: object) -> list[dict[str, Any]]:
-    done = asyncfetch("cache", *arguments, "--json")
-    assert (done.code, done.err) == (0, "")
-    return [json.loads(line) for line in done.out.splitlines()]
-
-
-def test_stats_counts_and_says_what_equal_bytes_save(bucket: Bucket, cache_dir: Path) -> None:
+def test_stats_counts_and_says_what_equal_bytes_save(cached: Bucket, cache_dir: Path) -> None:
     (found,) = told("stats")
     assert (found["objects"], found["object_bytes"]) == (5, 7006)
     assert (found["blobs"], found["blob_bytes"], found["saved_bytes"]) == (4, 6006, 1000)
@@ -51,15 +32,15 @@ def test_stats_counts_and_says_what_equal_bytes_save(bucket: Bucket, cache_dir: 
         (["prefix", "--depth", "9"], {"": 1, "photos/": 1, "photos/2024/": 3}),
     ],
 )
-def test_stats_by_bucket_and_prefix(bucket: Bucket, arguments: list[str], groups: dict[str, int]) -> None:
+def test_stats_by_bucket_and_prefix(cached: Bucket, arguments: list[str], groups: dict[str, int]) -> None:
     (found,) = told("stats", "--by", *arguments)
     assert {group["uri"]: group["objects"] for group in found["groups"]} == {
-        bucket.uri(prefix): count for prefix, count in groups.items()
+        cached.uri(prefix): count for prefix, count in groups.items()
     }
     assert sum(group["object_bytes"] for group in found["groups"]) == found["object_bytes"]
-    assert {group["endpoint"] for group in found["groups"]} == {bucket.server.endpoint_url}
+    assert {group["endpoint"] for group in found["groups"]} == {cached.server.endpoint_url}
     lines = asyncfetch("cache", "stats", "--by", *arguments).out.decode().splitlines()
-    assert all(line.endswith(f"  at {bucket.server.endpoint_url}") for line in lines[-len(groups) :])
+    assert all(line.endswith(f"  at {cached.server.endpoint_url}") for line in lines[-len(groups) :])
 
 
 def test_stats_of_a_cache_that_is_empty(cache_dir: Path) -> None:
@@ -72,58 +53,58 @@ def test_stats_by_something_else_is_wrong_use() -> None:
     assert (done.code, done.err.count("\n")) == (2, 1)
 
 
-def test_ls_says_what_there_is_and_narrows(bucket: Bucket) -> None:
+def test_ls_says_what_there_is_and_narrows(cached: Bucket) -> None:
     every = told("ls")
     assert [item["uri"] for item in every] == [
-        bucket.uri(key)
+        cached.uri(key)
         for key in ("photos/2024/0.jpg", "photos/2024/1.jpg", "photos/2024/2.jpg", "photos/same.jpg", "top.txt")
     ]
     first = every[0]
-    assert (first["size"], first["pinned"], first["endpoint"]) == (1000, False, bucket.server.endpoint_url)
+    assert (first["size"], first["pinned"], first["endpoint"]) == (1000, False, cached.server.endpoint_url)
     assert first["digest"] == every[3]["digest"] == "blake3:" + first["digest"].partition(":")[2]
     assert first["etag"].strip('"') == hashlib.md5(b"x" * 1000).hexdigest()
     assert first["checked"].endswith("Z")
     assert first["used"].endswith("Z")
-    assert [item["uri"] for item in told("ls", bucket.uri("photos/s"))] == [bucket.uri("photos/same.jpg")]
+    assert [item["uri"] for item in told("ls", cached.uri("photos/s"))] == [cached.uri("photos/same.jpg")]
     assert len(told("ls", "s3://")) == 5
-    assert len(told("ls", "--endpoint-url", bucket.server.endpoint_url)) == 5
+    assert len(told("ls", "--endpoint-url", cached.server.endpoint_url)) == 5
     assert told("ls", "--endpoint-url", "http://127.0.0.1:9") == []
 
 
-def test_ls_for_people_is_a_line_each_with_the_endpoint(bucket: Bucket) -> None:
-    lines = asyncfetch("cache", "ls", bucket.uri("top")).out.decode().splitlines()
+def test_ls_for_people_is_a_line_each_with_the_endpoint(cached: Bucket) -> None:
+    lines = asyncfetch("cache", "ls", cached.uri("top")).out.decode().splitlines()
     assert len(lines) == 1
-    assert lines[0].endswith(f"{bucket.uri('top.txt')}  at {bucket.server.endpoint_url}")
-    nothing = asyncfetch("cache", "ls", bucket.uri("none/"))
+    assert lines[0].endswith(f"{cached.uri('top.txt')}  at {cached.server.endpoint_url}")
+    nothing = asyncfetch("cache", "ls", cached.uri("none/"))
     assert (nothing.code, nothing.out) == (0, b"")
-    assert bucket.uri("none/") in nothing.err
+    assert cached.uri("none/") in nothing.err
 
 
-def test_the_same_bucket_name_at_two_endpoints_is_two_places(bucket: Bucket, cache_dir: Path) -> None:
+def test_the_same_bucket_name_at_two_endpoints_is_two_places(cached: Bucket, cache_dir: Path) -> None:
     with EmbeddedS3() as other:
-        s3_client(other).create_bucket(Bucket=bucket.name)
-        s3_client(other).put_object(Bucket=bucket.name, Key="top.txt", Body=b"other\n")
+        s3_client(other).create_bucket(Bucket=cached.name)
+        s3_client(other).put_object(Bucket=cached.name, Key="top.txt", Body=b"other\n")
         access = {
             "AWS_ACCESS_KEY_ID": other.credentials.access_key_id,
             "AWS_SECRET_ACCESS_KEY": other.credentials.secret_access_key,
         }
         at = ("--endpoint-url", other.endpoint_url)
-        assert asyncfetch("get", bucket.uri("top.txt"), *at, given=b"", **access).code == 0
+        assert asyncfetch("get", cached.uri("top.txt"), *at, given=b"", **access).code == 0
         (found,) = told("stats", "--by", "bucket")
         assert {group["endpoint"]: group["objects"] for group in found["groups"]} == {
-            bucket.server.endpoint_url: 5,
+            cached.server.endpoint_url: 5,
             other.endpoint_url: 1,
         }
-        assert len(told("ls", bucket.uri("top.txt"))) == 2
+        assert len(told("ls", cached.uri("top.txt"))) == 2
         assert [item["endpoint"] for item in told("ls", *at)] == [other.endpoint_url]
 
 
-def test_ls_leaves_out_what_has_lost_its_blob(bucket: Bucket, cache_dir: Path) -> None:
+def test_ls_leaves_out_what_has_lost_its_blob(cached: Bucket, cache_dir: Path) -> None:
     (database,) = cache_dir.glob("v1/index/*.sqlite")
     with sqlite3.connect(database) as connection:
         connection.execute("DELETE FROM blobs WHERE size = 6")
     connection.close()
-    assert bucket.uri("top.txt") not in [item["uri"] for item in told("ls")]
+    assert cached.uri("top.txt") not in [item["uri"] for item in told("ls")]
 
 
 @pytest.mark.parametrize("command", ["stats", "ls"])

@@ -1,7 +1,24 @@
 """Looking after a cache: what commands do to it beside the jobs that use it. Not loaded by `import asyncfetch`."""
 
 from asyncfetch.cache.upkeep.catalog import BlobRow, Catalog, Group, Listed, Pin
+from asyncfetch.cache.upkeep.check import Blob, Stale, Trouble, check
 from asyncfetch.cache.upkeep.selection import Place, Selection, select, uri_of
 from asyncfetch.cache.upkeep.session import Upkeep, upkeep
 
-__all__ = ["BlobRow", "Catalog", "Group", "Listed", "Pin", "Place", "Selection", "Upkeep", "select", "upkeep", "uri_of"]
+__all__ = [
+    "Blob",
+    "BlobRow",
+    "Catalog",
+    "Group",
+    "Listed",
+    "Pin",
+    "Place",
+    "Selection",
+    "Stale",
+    "Trouble",
+    "Upkeep",
+    "check",
+    "select",
+    "upkeep",
+    "uri_of",
+]
