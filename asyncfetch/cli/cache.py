@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from asyncfetch.cli import cache_clear, cache_look, cache_verify
+from asyncfetch.cli import cache_clear, cache_look, cache_pins, cache_verify
 
 app = typer.Typer(help="Look at the cache, and look after it. Safe while jobs run.", no_args_is_help=True)
 
 app.command("stats")(cache_look.stats)
 app.command("ls")(cache_look.ls)
 app.command("verify")(cache_verify.verify)
+app.command("pin")(cache_pins.pin)
+app.command("unpin")(cache_pins.unpin)
+app.command("pins")(cache_pins.pins)
 app.command("clear")(cache_clear.clear)

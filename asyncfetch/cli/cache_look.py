@@ -10,7 +10,7 @@ from asyncfetch.cli.common import Options, command, human, moment
 from asyncfetch.errors import UsageError
 
 if TYPE_CHECKING:
-    from asyncfetch.cache.upkeep import Group, Listed
+    from asyncfetch.cache.upkeep import Group, Listed, Place
 
 
 @command
@@ -50,7 +50,8 @@ def stats(
     if rate is not None:
         print(f"{rate:.1%} of {hits + misses:,} look-ups were hits; {pins:,} pins")
     for group in groups:
-        print(f"{group.objects:>12,}  {human(group.object_bytes):>8}  {_name(group)}{_at(group.place.label)}")
+        name = f"{uri_under(group.place, group.prefix)}{at(group.place)}"
+        print(f"{group.objects:>12,}  {human(group.object_bytes):>8}  {name}")
 
 
 @command
@@ -102,18 +103,19 @@ def _line(listed: Listed) -> str:
     ref, known = listed.known.ref, listed.known
     pinned = "*" if known.pinned else " "
     facts = f"{moment(ref.validated)}  {moment(known.used)} {pinned} {ref.size:>12}  {ref.digest}  {ref.etag or '-'}"
-    return f"{facts}  {uri_of(listed.key)}{_at(Place(*listed.key[:2]).label)}"
+    return f"{facts}  {uri_of(listed.key)}{at(Place(*listed.key[:2]))}"
 
 
 def _told(group: Group) -> dict[str, object]:
-    told = {"uri": _name(group), "endpoint": group.place.endpoint}
+    told = {"uri": uri_under(group.place, group.prefix), "endpoint": group.place.endpoint}
     return told | {"objects": group.objects, "object_bytes": group.object_bytes}
 
 
-def _name(group: Group) -> str:
-    return f"{group.place.scheme}://{group.place.container}{'/' if group.place.scheme == 's3' else ''}{group.prefix}"
+def uri_under(place: Place, prefix: str) -> str:
+    """The URI of a prefix."""
+    return f"{place.scheme}://{place.container}{'/' if place.scheme == 's3' else ''}{prefix}"
 
 
-def _at(label: str) -> str:
-    """Names the endpoint behind a URI that does not say it."""
-    return f"  at {label}" if label else ""
+def at(place: Place) -> str:
+    """Names the endpoint, to stand behind a URI, which does not say it."""
+    return f"  at {place.label}" if place.label else ""

@@ -63,6 +63,11 @@ class Pin(NamedTuple):
     container: str
     prefix: str
 
+    @property
+    def place(self) -> Place:
+        """Where it holds."""
+        return Place(self.endpoint, self.container)
+
 
 class Group(NamedTuple):
     """The refs of one place whose keys begin alike."""

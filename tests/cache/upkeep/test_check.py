@@ -15,17 +15,17 @@ import pytest
 
 from asyncfetch.cache import files
 from asyncfetch.cache.upkeep import Blob, Stale, Trouble, check, upkeep
-from asyncfetch.cache.upkeep.check import judge
+from asyncfetch.cache.upkeep.checking import judge
 from asyncfetch.settings import CachePolicy
 from tests.cache.helpers import blobs, check_blobs, key, look_up, opened, publish
+from tests.cache.upkeep import helpers
+from tests.cache.upkeep.helpers import BODIES, blob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from asyncfetch.settings import Digest
-
-BODIES = {"one": b"1" * 3000, "two": b"2" * 4000, "three": b"3" * 5000}
 
 
 @pytest.fixture(params=["blake3", "sha256"])
@@ -35,9 +35,7 @@ async def filled(cache_dir: Path, request: pytest.FixtureRequest) -> Path:
 
 
 async def fill(cache_dir: Path, digest: Digest = "blake3") -> None:
-    async with opened(cache_dir, digest) as cache:
-        for name, body in BODIES.items():
-            await publish(cache, body, key(name), etag=name)
+    await helpers.fill(cache_dir, digest)
     for path in blobs(cache_dir).values():
         os.utime(path, (1e9, 1e9))  # long settled: the check does not wait for their rows
 
@@ -45,11 +43,6 @@ async def fill(cache_dir: Path, digest: Digest = "blake3") -> None:
 def checked(cache_dir: Path, *, repair: bool = False) -> list[Trouble]:
     with upkeep(CachePolicy(cache_dir=cache_dir)) as keeping:
         return [item for item in check(keeping, repair=repair) if isinstance(item, Trouble)]
-
-
-def blob(cache_dir: Path, name: str) -> Path:
-    (path,) = [path for path in blobs(cache_dir).values() if path.stat().st_size == len(BODIES[name])]
-    return path
 
 
 def told_to(cache_dir: Path, statement: str) -> None:
