@@ -2,6 +2,8 @@
 
 from asyncfetch.cache.upkeep.catalog import BlobRow, Catalog, Group, Listed, Pin
 from asyncfetch.cache.upkeep.checking import Blob, Stale, Trouble, check
+from asyncfetch.cache.upkeep.exporting import Carried, Objects, Refused, export
+from asyncfetch.cache.upkeep.importing import import_
 from asyncfetch.cache.upkeep.pins import Marked, pin, pin_of, unpin
 from asyncfetch.cache.upkeep.selection import Place, Selection, select, uri_of
 from asyncfetch.cache.upkeep.session import Upkeep, upkeep
@@ -9,17 +11,22 @@ from asyncfetch.cache.upkeep.session import Upkeep, upkeep
 __all__ = [
     "Blob",
     "BlobRow",
+    "Carried",
     "Catalog",
     "Group",
     "Listed",
     "Marked",
+    "Objects",
     "Pin",
     "Place",
+    "Refused",
     "Selection",
     "Stale",
     "Trouble",
     "Upkeep",
     "check",
+    "export",
+    "import_",
     "pin",
     "pin_of",
     "select",

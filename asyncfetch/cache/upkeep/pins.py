@@ -65,6 +65,13 @@ def unpin(keeping: Upkeep, removed: Selection) -> Marked:
     return Marked(len(gone), sum(_mark(keeping, part, 0) for part in parts))
 
 
+def mark_pinned(keeping: Upkeep) -> None:
+    """Marks what the pins cover once more, after blobs have come by another way than a fetch."""
+    for pinned in keeping.catalog.pins():
+        for digests in _covered(keeping, pinned):
+            _mark(keeping, digests, 1)
+
+
 def _covered(keeping: Upkeep, pinned: Pin) -> Iterator[list[str]]:
     place = pinned.place
     for page in keeping.catalog.refs(Selection(place.endpoint, place.scheme, place.container, pinned.prefix)):
