@@ -25,6 +25,9 @@ _SKEW_SECONDS = 86_400.0  # clocks of machines differ; by more than a day, it is
 
 _SIZE = re.compile(r"\s*(\d{1,18})(?:\.(\d{1,18}))?\s*(?:([kmgt])(i)?)?b?\s*\Z", re.IGNORECASE | re.ASCII)
 
+_DURATION = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([smhdw])\s*\Z", re.IGNORECASE | re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
 
 def parse_size(value: int | str, *, name: str = "size") -> int:
     """Reads bytes from a number or from text such as `"512MiB"`, `"1.5 GB"`, `"64k"`; a unit without `i` is decimal.
@@ -45,6 +48,14 @@ def parse_size(value: int | str, *, name: str = "size") -> int:
     if size < 1:
         raise UsageError(f"{name} must be at least one byte, not {value}")
     return size
+
+
+def parse_duration(text: str, *, name: str = "duration") -> float:
+    """Reads seconds from text such as `"30m"`, `"12h"`, `"7d"`; a number needs its unit. Raises `UsageError`."""
+    found = _DURATION.match(text)
+    if found is None:
+        raise UsageError(f"{name} {text!r} is not a duration", remedy="Write such as 45s, 30m, 12h, 7d or 2w.")
+    return float(found[1]) * _SECONDS[found[2].lower()]
 
 
 def cores() -> int:

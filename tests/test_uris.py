@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asyncfetch.errors import InvalidURI, UsageError
-from asyncfetch.settings import parse_size
+from asyncfetch.settings import parse_duration, parse_size
 from asyncfetch.uris import Location, parse, s3
 
 # Text as S3 takes it for a key: any Unicode of at most 1,024 bytes.
@@ -227,3 +227,17 @@ def test_sizes_as_people_write_them(text: str, size: int) -> None:
 def test_what_is_no_size_is_refused(value: Any) -> None:
     with pytest.raises(UsageError, match="memory_budget"):
         parse_size(value, name="memory_budget")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("45s", 45), ("30m", 1800), ("12h", 43_200), ("7d", 604_800), (" 2 W ", 1_209_600), ("1.5h", 5400), ("0s", 0)],
+)
+def test_durations_are_read_in_their_units(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "7", "d", "-1d", "1y", "1h30m", "1e3s", "٣d", "soon"])
+def test_what_is_no_duration_is_refused_by_its_name(text: str) -> None:
+    with pytest.raises(UsageError, match="--older-than"):
+        parse_duration(text, name="--older-than")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def stats(
     options: Options,
     by: Annotated[str | None, typer.Option(help="Also count by bucket, or by prefix.", metavar="bucket|prefix")] = None,
-    depth: Annotated[int, typer.Option(help="Slashes in a prefix.", min=1, max=100)] = 1,
+    depth: Annotated[int, typer.Option(help="Slashes in a prefix.", min=1, max=8)] = 1,
 ) -> None:
     """Say what the cache holds, what storing equal bytes once saves, and how often it was hit."""
     if by not in (None, "bucket", "prefix"):
@@ -39,7 +39,7 @@ def stats(
     rate = hits / (hits + misses) if hits + misses else None
     if options.json:
         told = {"cache_dir": directory, **found._asdict(), "saved_bytes": saved, "pins": pins}
-        told |= {"hits": hits, "misses": misses, "hit_rate": rate and round(rate, 4), "counters": counters}
+        told |= {"hits": hits, "misses": misses, "hit_rate": rate and round(rate, 4)}
         options.out(told | {"groups": [_told(group) for group in groups]} if by else told)
         return
     print(directory)
@@ -98,12 +98,12 @@ def _fields(listed: Listed) -> dict[str, object]:
 
 
 def _line(listed: Listed) -> str:
-    from asyncfetch.cache.upkeep import Place, uri_of
+    from asyncfetch.cache.upkeep import uri_of
 
     ref, known = listed.known.ref, listed.known
     pinned = "*" if known.pinned else " "
     facts = f"{moment(ref.validated)}  {moment(known.used)} {pinned} {ref.size:>12}  {ref.digest}  {ref.etag or '-'}"
-    return f"{facts}  {uri_of(listed.key)}{at(Place(*listed.key[:2]))}"
+    return f"{facts}  {uri_of(listed.key)}{at(listed.place)}"
 
 
 def _told(group: Group) -> dict[str, object]:

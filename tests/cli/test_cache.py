@@ -29,7 +29,7 @@ def test_stats_counts_and_says_what_equal_bytes_save(cached: Bucket, cache_dir: 
         (["bucket"], {"": 5}),
         (["prefix"], {"": 1, "photos/": 4}),
         (["prefix", "--depth", "2"], {"": 1, "photos/": 1, "photos/2024/": 3}),
-        (["prefix", "--depth", "9"], {"": 1, "photos/": 1, "photos/2024/": 3}),
+        (["prefix", "--depth", "8"], {"": 1, "photos/": 1, "photos/2024/": 3}),
     ],
 )
 def test_stats_by_bucket_and_prefix(cached: Bucket, arguments: list[str], groups: dict[str, int]) -> None:

@@ -5,6 +5,7 @@ from asyncfetch.cache.upkeep.checking import Blob, Stale, Trouble, check
 from asyncfetch.cache.upkeep.exporting import Carried, Objects, Refused, export
 from asyncfetch.cache.upkeep.importing import import_
 from asyncfetch.cache.upkeep.pins import Marked, pin, pin_of, unpin
+from asyncfetch.cache.upkeep.removal import Gone, Stuck, clear_old, prune, remove
 from asyncfetch.cache.upkeep.selection import Place, Selection, select, uri_of
 from asyncfetch.cache.upkeep.session import Upkeep, upkeep
 
@@ -13,6 +14,7 @@ __all__ = [
     "BlobRow",
     "Carried",
     "Catalog",
+    "Gone",
     "Group",
     "Listed",
     "Marked",
@@ -22,13 +24,17 @@ __all__ = [
     "Refused",
     "Selection",
     "Stale",
+    "Stuck",
     "Trouble",
     "Upkeep",
     "check",
+    "clear_old",
     "export",
     "import_",
     "pin",
     "pin_of",
+    "prune",
+    "remove",
     "select",
     "unpin",
     "upkeep",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asyncfetch.cache.records import CacheStats, Known, Ref, RefKey
 from asyncfetch.cache.upkeep.selection import Place, Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from asyncfetch.cache.index import Index
 
@@ -29,12 +30,22 @@ _BLOBS = """
 SELECT digest, size, used, epoch, pinned FROM blobs WHERE algorithm = ? AND digest >= ? AND digest < ? ORDER BY digest
 """
 _BLOB = "SELECT digest, size, used, epoch, pinned FROM blobs WHERE algorithm = ? AND digest = ?"
+_BY_USE = """
+SELECT algorithm, digest, size, used, epoch, pinned FROM blobs
+WHERE pinned = 0 AND used < ? AND (used, algorithm, digest) > (?, ?, ?) ORDER BY used, algorithm, digest LIMIT ?
+"""
+_ODD_REFS = """
+SELECT endpoint, container, key, version, refs.algorithm, refs.digest, refs.size, blobs.size FROM refs
+LEFT JOIN blobs ON blobs.algorithm = refs.algorithm AND blobs.digest = refs.digest
+WHERE blobs.size IS NOT refs.size AND (endpoint, container, key, version, refs.algorithm) > (?, ?, ?, ?, ?)
+ORDER BY endpoint, container, key, version, refs.algorithm LIMIT ?
+"""
 _SUMS = """
 SELECT (SELECT count(*) FROM refs), (SELECT coalesce(sum(size), 0) FROM refs),
 (SELECT count(*) FROM blobs), (SELECT coalesce(sum(size), 0) FROM blobs), refs, ref_bytes, blobs, blob_bytes FROM totals
 """
 _BY_PLACE = "SELECT endpoint, container, count(*), sum(size) FROM refs GROUP BY endpoint, container"
-_KEYS = "SELECT key, size FROM refs WHERE endpoint = ? AND container = ? ORDER BY key"
+_BY_PREFIX = "SELECT {}, count(*), sum(size) FROM refs WHERE endpoint = ? AND container = ? GROUP BY 1 ORDER BY 1"
 
 _Values = tuple[Any, ...]  # of a row, of the types that its columns have
 
@@ -45,6 +56,11 @@ class Listed(NamedTuple):
     key: RefKey
     known: Known
 
+    @property
+    def place(self) -> Place:
+        """Where it was fetched from."""
+        return Place(self.key.endpoint, self.key.container)
+
 
 class BlobRow(NamedTuple):
     """What the index says of a blob."""
@@ -54,6 +70,15 @@ class BlobRow(NamedTuple):
     used: float  # seconds since 1970
     epoch: int
     pinned: int
+
+
+class OddRef(NamedTuple):
+    """A ref that no look-up can hit: its blob is not there (`blob_size` None), or has another size."""
+
+    key: RefKey
+    digest: str
+    size: int  # bytes
+    blob_size: int | None
 
 
 class Pin(NamedTuple):
@@ -116,22 +141,37 @@ class Catalog:
         row = self._one(_BLOB, (algorithm, bytes.fromhex(name)))
         return None if row is None else _blob(algorithm, row)
 
+    def by_use(self, before: float) -> Iterator[list[BlobRow]]:
+        """The blobs that are not pinned and were last used before a time, the longest unused first, in pages."""
+        after: tuple[float, str, bytes] = (-math.inf, "", b"")
+        while rows := self.rows(_BY_USE, (before, *after, PAGE)):
+            yield [_blob(algorithm, row) for algorithm, *row in rows]
+            algorithm, digest, _, used, *_ = rows[-1]
+            after = (used, algorithm, digest)
+
+    def odd_refs(self) -> Iterator[list[OddRef]]:
+        """The refs that no look-up can hit, in pages; 1.5 s for a million refs."""
+        after: tuple[str, ...] = ("",) * 5
+        while rows := self.rows(_ODD_REFS, (*after, PAGE)):
+            yield [
+                OddRef(RefKey(*key), f"{algorithm}:{digest.hex()}", size, blob_size)
+                for *key, algorithm, digest, size, blob_size in rows
+            ]
+            after = rows[-1][:5]
+
     def by_place(self) -> list[Group]:
         """The refs of each bucket and host, counted; 0.1 s for a million."""
         return [Group(Place(*row[:2]), "", *row[2:]) for row in self.rows(_BY_PLACE)]
 
     def by_prefix(self, depth: int) -> Iterator[Group]:
-        """The refs of each prefix of as many slashes as `depth`, or fewer where a key has no more; 0.9 s for a million.
+        """The refs of each prefix of as many slashes as `depth`, or fewer where a key has no more.
 
-        SQLite could group them, if slower where there is more than one slash.
+        Half a second for a million with `depth` 2, and twice as long with two more: 8 is enough.
         """
-        for place in self.places():
-            sums: dict[str, list[int]] = {}
-            for key, size in self.rows(_KEYS, place):
-                count = sums.setdefault(_folder(key, depth), [0, 0])
-                count[0] += 1
-                count[1] += size
-            yield from (Group(place, prefix, *count) for prefix, count in sorted(sums.items()))
+        statement = _BY_PREFIX.format(_folder(depth))
+        for place in self.places():  # each by itself: all at once would have to be sorted, and take twice as long
+            for prefix, *counts in self.rows(statement, place):
+                yield Group(place, prefix, *counts)
 
     def pins(self) -> list[Pin]:
         """All pins, in order."""
@@ -167,16 +207,14 @@ def _listed(place: Place, row: _Values) -> Listed:
     return Listed(RefKey(*place, key, version), Known(ref, *blob))
 
 
-def _blob(algorithm: str, row: _Values) -> BlobRow:
+def _blob(algorithm: str, row: Sequence[Any]) -> BlobRow:
     digest, *rest = row
     return BlobRow(f"{algorithm}:{digest.hex()}", *rest)
 
 
-def _folder(key: str, depth: int) -> str:
-    """The key up to its slash number `depth`, or up to its last one where it has fewer."""
-    at = 0
-    for _ in range(depth):
-        at, before = key.find("/", at) + 1, at
-        if not at:
-            return key[:before]
-    return key[:at]
+def _folder(depth: int) -> str:
+    """SQL for a key up to its slash number `depth`, or up to its last one where it has fewer."""
+    end = "instr(key, '/')"
+    for _ in range(depth - 1):
+        end = f"({end} + instr(substr(key, {end} + 1), '/'))"
+    return f"substr(key, 1, {end})"

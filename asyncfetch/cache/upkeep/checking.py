@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from asyncfetch.cache import files
 from asyncfetch.cache.changes import Change, split, stored
 from asyncfetch.cache.failures import explain
-from asyncfetch.cache.records import RefKey
 from asyncfetch.cache.upkeep.reading import ReadBlob, ShardDone, Strange, read_blobs
+from asyncfetch.cache.upkeep.removal import drop_odd
 from asyncfetch.cache.upkeep.selection import uri_of
 from asyncfetch.settings import cores
 
@@ -29,17 +29,6 @@ _TOGETHER = 256  # rows looked at under the index's write lock: 5 ms
 
 _DROP_BLOB = "DELETE FROM blobs WHERE algorithm = ? AND digest = ?"
 _SIZE = "SELECT size FROM blobs WHERE algorithm = ? AND digest = ?"
-_ODD_REFS = """
-SELECT endpoint, container, key, version, refs.algorithm, refs.digest, refs.size, blobs.size FROM refs
-LEFT JOIN blobs ON blobs.algorithm = refs.algorithm AND blobs.digest = refs.digest
-WHERE blobs.size IS NOT refs.size AND (endpoint, container, key, version, refs.algorithm) > (?, ?, ?, ?, ?)
-ORDER BY endpoint, container, key, version, refs.algorithm LIMIT ?
-"""
-_DROP_REF = """
-DELETE FROM refs WHERE endpoint = ? AND container = ? AND key = ? AND version = ? AND algorithm = ? AND digest = ?
-AND size = ? AND NOT EXISTS (SELECT 1 FROM blobs
-WHERE blobs.algorithm = refs.algorithm AND blobs.digest = refs.digest AND blobs.size = refs.size)
-"""
 _SET_SUMS = """
 UPDATE totals SET refs = (SELECT count(*) FROM refs), ref_bytes = (SELECT coalesce(sum(size), 0) FROM refs),
 blobs = (SELECT count(*) FROM blobs), blob_bytes = (SELECT coalesce(sum(size), 0) FROM blobs)
@@ -192,17 +181,15 @@ def judge(row_size: int | None, size: int | None) -> tuple[Kind | None, str]:
 
 def _check_refs(keeping: Upkeep, repair: bool) -> Iterator[Trouble | Stale]:
     stale = 0
-    after: tuple[str, ...] = ("",) * 5
-    while rows := keeping.catalog.rows(_ODD_REFS, (*after, _TOGETHER)):
+    for page in keeping.catalog.odd_refs():
         if repair:
-            keeping.make([Change(_DROP_REF, row[:-1]) for row in rows])
-        for *key, _, _, size, blob_size in rows:
-            if blob_size is None:
+            drop_odd(keeping, page)
+        for odd in page:
+            if odd.blob_size is None:
                 stale += 1
             else:
-                detail = f"has {size} bytes by the index, its blob {blob_size}"
-                yield Trouble("ref", uri_of(RefKey(*key)), detail, repair)
-        after = rows[-1][:5]
+                detail = f"has {odd.size} bytes by the index, its blob {odd.blob_size}"
+                yield Trouble("ref", uri_of(odd.key), detail, repair)
     if stale:
         yield Stale(stale, repair)
 

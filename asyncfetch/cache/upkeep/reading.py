@@ -30,6 +30,13 @@ class ReadBlob(NamedTuple):
     fault: str
 
 
+class Lying(NamedTuple):
+    """A blob in its place, not read."""
+
+    digest: str  # what its name says
+    modified: float  # seconds since 1970: when it was written
+
+
 class Strange(NamedTuple):
     """What should not lie where blobs lie."""
 
@@ -81,6 +88,20 @@ def read_blobs(root: str, threads: int) -> Iterator[Reading]:
         for reader in readers:
             if reader.ident is not None:
                 reader.join()
+
+
+def list_blobs(root: str) -> Iterator[list[Lying]]:
+    """Lists all blobs below a directory, a shard at a time. Raises `OSError` where a directory cannot be read."""
+    for algorithm in ALGORITHMS:
+        for shard in range(256):
+            try:
+                yield [
+                    Lying(f"{algorithm}:{found.name}", found.modified)
+                    for found in files.listing(f"{root}/{algorithm}/{shard:02x}")
+                    if _NAME.match(found.name) and found.size is not None
+                ]
+            except (FileNotFoundError, NotADirectoryError):
+                continue
 
 
 def _strangers(root: str) -> Iterator[Strange]:

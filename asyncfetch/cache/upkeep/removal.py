@@ -1,0 +1,207 @@
+"""Removing from a cache: what is old, unused or too much (prune), what is named (rm), all or all that is old (clear).
+
+Rows and files go together, in slices, each in one transaction under the index's write lock, as in an eviction. What
+jobs have open they keep, and what they miss they fetch again.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from asyncfetch.cache import files
+from asyncfetch.cache.changes import Change, split
+from asyncfetch.cache.failures import explain
+from asyncfetch.cache.recovery import Intents
+from asyncfetch.cache.thread import UNLIMITED_SECONDS
+from asyncfetch.cache.upkeep.reading import list_blobs
+from asyncfetch.cache.upkeep.selection import Selection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from asyncfetch.cache.upkeep.catalog import BlobRow, Listed, OddRef
+    from asyncfetch.cache.upkeep.session import Select, Upkeep
+
+_TOGETHER = 128  # blobs removed under the index's write lock: some 3 ms
+
+_ROW = "SELECT size, used, pinned FROM blobs WHERE algorithm = ? AND digest = ?"
+_DROP_BLOB = "DELETE FROM blobs WHERE algorithm = ? AND digest = ?"
+_DROP_OBJECT = """
+DELETE FROM refs WHERE endpoint = ? AND container = ? AND key = ? AND version = ? AND algorithm = ? AND digest = ?
+"""
+_DROP_ODD = f"""
+{_DROP_OBJECT} AND size = ? AND NOT EXISTS (SELECT 1 FROM blobs
+WHERE blobs.algorithm = refs.algorithm AND blobs.digest = refs.digest AND blobs.size = refs.size)
+"""  # noqa: S608
+
+
+class Gone(NamedTuple):
+    """A blob that was removed, or would be."""
+
+    size: int  # bytes
+
+
+class Stuck(NamedTuple):
+    """A blob that could not be removed, and why."""
+
+    path: str
+    reason: str
+
+
+def prune(
+    keeping: Upkeep,
+    *,
+    max_bytes: int | None = None,
+    unused_since: float | None = None,
+    stored_before: float | None = None,
+    dry_run: bool = False,
+) -> Iterator[Gone | Stuck]:
+    """Removes blobs of which one of these holds, and tells each; times are seconds since 1970.
+
+    - no job has used it since `unused_since`;
+    - it was written before `stored_before`;
+    - it is among the least recently used, and all blobs together have more than `max_bytes`.
+
+    What is pinned stays, and what a job that runs has used. A `dry_run` tells the same and removes nothing. Raises
+    `CacheUnusable`.
+    """
+    running = _jobs_since(keeping)
+    if not dry_run:
+        keeping.index.limit()  # from now on uses are noted exactly
+    removing = _Removing(keeping, spare_since=running, dry_run=dry_run)
+    with closing(removing):
+        if stored_before is not None:
+            yield from _remove_old(keeping, removing, stored_before)
+        if unused_since is not None:
+            yield from _remove_unused(keeping, removing, min(unused_since, running))
+        if max_bytes is not None:
+            yield from _remove_unused(keeping, removing, running, max_bytes=max_bytes)
+        if not dry_run:
+            forget_stale(keeping)
+
+
+def _jobs_since(keeping: Upkeep) -> float:
+    """What was used at this time or later may be in use by a job that runs."""
+    since, exactly = keeping.owner.oldest_job(), "limited" in keeping.catalog.counters()
+    return since if exactly or since == keeping.owner.job_started else since - UNLIMITED_SECONDS
+
+
+def clear_old(keeping: Upkeep, stored_before: float, *, dry_run: bool = False) -> Iterator[Gone | Stuck]:
+    """Removes what was written before a time, in seconds since 1970, pinned or used by a job or not."""
+    removing = _Removing(keeping, spare_since=None, dry_run=dry_run)
+    with closing(removing):
+        yield from _remove_old(keeping, removing, stored_before)
+        if not dry_run:
+            forget_stale(keeping)
+
+
+def remove(keeping: Upkeep, selection: Selection, *, dry_run: bool = False) -> Iterator[Listed | Gone | Stuck]:
+    """Forgets the objects that are meant, tells each, and removes the blobs that no other object shares.
+
+    Pinned or used by a job or not. Needs some 100 bytes of memory for each object. Raises `CacheUnusable`.
+    """
+    free: set[str] = set()
+    for page in keeping.catalog.refs(selection):
+        if not dry_run:
+            keeping.make([Change(_DROP_OBJECT, (*one.key, *split(one.known.ref.digest))) for one in page])
+        for one in page:
+            if one.known.used is not None:
+                free.add(one.known.ref.digest)
+                yield one
+    for page in keeping.catalog.refs(Selection()) if free else ():
+        free.difference_update(one.known.ref.digest for one in page if not (dry_run and selection.covers(one.key)))
+    removing = _Removing(keeping, spare_since=None, dry_run=dry_run)
+    with closing(removing):
+        yield from removing.remove(sorted(free))
+
+
+def forget_stale(keeping: Upkeep) -> int:
+    """Forgets the objects whose blobs have gone, and returns how many."""
+    return sum(drop_odd(keeping, page) for page in keeping.catalog.odd_refs())
+
+
+def drop_odd(keeping: Upkeep, odd: Sequence[OddRef]) -> int:
+    """Forgets objects that still have no blob of their size, and returns how many."""
+    return keeping.make([Change(_DROP_ODD, (*one.key, *split(one.digest), one.size)) for one in odd])
+
+
+class _Removing:
+    """Removes blobs in slices, or says what it would remove."""
+
+    def __init__(self, keeping: Upkeep, *, spare_since: float | None, dry_run: bool) -> None:
+        """`spare_since`: what was used at this time or later stays, and what is pinned; None spares nothing."""
+        self._keeping, self._spare_since, self._dry_run = keeping, spare_since, dry_run
+        self._intents = Intents(keeping.owner)
+        self.foretold: dict[str, int] = {}  # sizes by digests of what a dry run has told, and not removed
+
+    def remove(self, digests: Sequence[str]) -> Iterator[Gone | Stuck]:
+        for start in range(0, len(digests), _TOGETHER):
+            told: list[Gone | Stuck] = []
+            look = partial(self._slice, digests[start : start + _TOGETHER], told)
+            self._keeping.change(look)
+            self._intents.fulfil()
+            yield from told
+
+    def close(self) -> None:
+        self._intents.close()
+
+    def _slice(self, digests: Sequence[str], told: list[Gone | Stuck], select: Select) -> list[Change]:
+        victims: list[tuple[str, int | None]] = []
+        for digest in digests:
+            found = select(_ROW, split(digest))
+            size, used, pinned = found[0] if found else (None, 0.0, 0)
+            if digest not in self.foretold and (self._spare_since is None or (not pinned and used < self._spare_since)):
+                victims.append((digest, size))
+        if self._dry_run:
+            sizes = {digest: self._size_of(digest, size) for digest, size in victims}
+            self.foretold.update(sizes)
+            told.extend(map(Gone, sizes.values()))
+            return []
+        self._intents.declare(digest for digest, _ in victims)
+        changes = []
+        for digest, size in victims:
+            path = self._keeping.blobs.path(digest)
+            freed = self._size_of(digest, size)
+            try:
+                files.remove(path)
+            except OSError as error:
+                told.append(Stuck(path, str(explain(error, path))))
+            else:
+                told.append(Gone(freed))
+                changes.append(Change(_DROP_BLOB, split(digest)))
+        return changes
+
+    def _size_of(self, digest: str, size: int | None) -> int:
+        return (files.size_of(self._keeping.blobs.path(digest)) or 0) if size is None else size
+
+
+def _remove_old(keeping: Upkeep, removing: _Removing, stored_before: float) -> Iterator[Gone | Stuck]:
+    for shard in list_blobs(keeping.blobs.root):
+        yield from removing.remove([one.digest for one in shard if one.modified < stored_before])
+
+
+def _remove_unused(
+    keeping: Upkeep, removing: _Removing, before: float, *, max_bytes: int | None = None
+) -> Iterator[Gone | Stuck]:
+    """Removes what was last used before a time, the longest unused first, until no more than `max_bytes` are left."""
+    for page in keeping.catalog.by_use(before):
+        digests = [row.digest for row in page]
+        if max_bytes is not None:
+            excess = keeping.index.totals().blob_bytes - max_bytes - sum(removing.foretold.values())
+            digests = _enough([row for row in page if row.digest not in removing.foretold], excess)
+        if not digests:
+            return
+        yield from removing.remove(digests)
+
+
+def _enough(page: Sequence[BlobRow], size: int) -> list[str]:
+    """As many blobs, from the first, as make up a size."""
+    digests = []
+    for row in page:
+        if size <= 0:
+            break
+        digests.append(row.digest)
+        size -= row.size
+    return digests
