@@ -26,6 +26,14 @@ TESTS = [
     for page in PAGES
     for number, code in enumerate(re.findall(r"^```pytest\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL))
 ]
+COMMANDS = [
+    pytest.param(
+        re.findall(r"^\$ (.*)$", "".join(re.findall(r"^```console\n(.*?)^```", page.read_text(), re.M | re.S)), re.M),
+        id=page.name,
+    )
+    for page in PAGES
+    if "```console" in page.read_text()
+]
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +63,27 @@ def test_an_example_runs_as_typed(code: str, demo_bucket: dict[str, str], tmp_pa
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("commands", COMMANDS)
+def test_the_commands_of_a_page_run_one_after_the_other(
+    commands: list[str], demo_bucket: dict[str, str], tmp_path: Path
+) -> None:
+    command = shlex.join([sys.executable, "-W", "error", "-m", "asyncfetch"])
+    script = "\n".join(re.sub(r"\basyncfetch (?=[a-z])", f"{command} ", line) for line in commands)
+    done = subprocess.run(
+        ["/bin/sh", "-e", "-c", script],
+        cwd=tmp_path,
+        env=environment(demo_bucket | {"ASYNCFETCH_CACHE_DIR": str(tmp_path / "cache")}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=55,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert commands
+    assert "Warning" not in done.stderr
 
 
 @pytest.mark.parametrize("code", TESTS)
