@@ -53,6 +53,17 @@ CREATE TABLE epochs (epoch INTEGER PRIMARY KEY, boot TEXT NOT NULL, proven INTEG
 CREATE TABLE pins (
     endpoint TEXT NOT NULL, container TEXT NOT NULL, prefix TEXT NOT NULL, PRIMARY KEY (endpoint, container, prefix)
 ) WITHOUT ROWID;
+-- A batch tells of its blobs before it tells of their names. While there are no pins this takes 0.2 us a ref.
+CREATE TRIGGER ref_added_under_pin AFTER INSERT ON refs WHEN EXISTS (SELECT 1 FROM pins)
+BEGIN UPDATE blobs SET pinned = 1 WHERE algorithm = new.algorithm AND digest = new.digest AND pinned = 0 AND EXISTS (
+    SELECT 1 FROM pins WHERE endpoint = new.endpoint AND container = new.container
+    AND substr(new.key, 1, length(prefix)) = prefix
+); END;
+CREATE TRIGGER ref_changed_under_pin AFTER UPDATE OF digest ON refs WHEN EXISTS (SELECT 1 FROM pins)
+BEGIN UPDATE blobs SET pinned = 1 WHERE algorithm = new.algorithm AND digest = new.digest AND pinned = 0 AND EXISTS (
+    SELECT 1 FROM pins WHERE endpoint = new.endpoint AND container = new.container
+    AND substr(new.key, 1, length(prefix)) = prefix
+); END;
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE claims (
     endpoint TEXT NOT NULL, container TEXT NOT NULL, key TEXT NOT NULL, version TEXT NOT NULL, algorithm TEXT NOT NULL,

@@ -377,7 +377,7 @@ class CacheThread:
         batch.blobs.extend(self._proofs.take())
         if batch.changes or batch.blobs or batch.lost or batch.released:
             also = [drop_lost(self._blobs, batch.lost)] if batch.lost else []
-            if self._change_index([*batch.changes, *self._owed, *batch.blobs, *batch.released, *self._counts()], also):
+            if self._change_index([*self._owed, *batch.blobs, *batch.changes, *batch.released, *self._counts()], also):
                 self._owed.clear()
             else:
                 self.unremembered += len(batch.changes)

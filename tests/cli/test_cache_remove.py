@@ -73,6 +73,9 @@ def test_clear_all_or_what_is_old_and_pins_stay(cached: Bucket, cache_dir: Path)
     assert (done["objects"], done["blobs"], done["blob_bytes"]) == (4, 3, 6000)
     assert uris() == []
     assert len(told("pins")) == 1
+    assert asyncfetch("prefetch", cached.uri(), "-q").code == 0
+    assert all(item["pinned"] for item in told("ls"))
+    assert told("prune", "--unused-for", "0s")[0]["blobs"] == 0
 
 
 @pytest.mark.parametrize(

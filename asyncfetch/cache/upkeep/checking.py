@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from asyncfetch.cache import files
 from asyncfetch.cache.changes import Change, split, stored
 from asyncfetch.cache.failures import explain
+from asyncfetch.cache.upkeep.pins import mark_pinned
 from asyncfetch.cache.upkeep.reading import ReadBlob, ShardDone, Strange, read_blobs
 from asyncfetch.cache.upkeep.removal import drop_odd
 from asyncfetch.cache.upkeep.selection import uri_of
@@ -92,6 +93,8 @@ def check(keeping: Upkeep, *, repair: bool = False, threads: int | None = None) 
             yield from _settle(keeping, young, repair)
     except OSError as error:
         raise explain(error, keeping.blobs.root) from error
+    if repair:
+        mark_pinned(keeping)
     yield from _check_refs(keeping, repair)
     yield from _check_sums(keeping, repair)
 

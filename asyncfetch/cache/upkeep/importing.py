@@ -13,7 +13,6 @@ from asyncfetch.cache.changes import Change, met, split, stored
 from asyncfetch.cache.failures import explain
 from asyncfetch.cache.upkeep.exporting import END_NAME, FORMAT, HEAD_NAME, Carried, Objects, Refused
 from asyncfetch.cache.upkeep.lines import read_line
-from asyncfetch.cache.upkeep.pins import mark_pinned
 from asyncfetch.cache.upkeep.tar import BrokenTar, Reader
 from asyncfetch.errors import UsageError
 from asyncfetch.settings import MIB
@@ -68,7 +67,6 @@ def import_(keeping: Upkeep, source: Source) -> Iterator[Carried | Objects | Ref
             yield Refused(_ARCHIVE, f"has no {END_NAME}: a part of it is missing")
     finally:
         taking.tell_index()
-    mark_pinned(keeping)
 
 
 def _check_head(reader: Reader, member: Member | None) -> None:

@@ -41,7 +41,7 @@ def pin_of(selection: Selection, *, endpoint: str) -> Pin:
 
 def pin(keeping: Upkeep, added: Pin) -> Marked:
     """Pins a prefix, and all that is cached of it. Raises `CacheUnusable`; what is pinned already stays so."""
-    pins = keeping.make([Change(_ADD, added)])  # first, for what is fetched meanwhile
+    pins = keeping.make([Change(_ADD, added)])  # first: the index marks what is fetched from then on
     return Marked(pins, sum(_mark(keeping, digests, 1) for digests in _covered(keeping, added)))
 
 
@@ -66,7 +66,7 @@ def unpin(keeping: Upkeep, removed: Selection) -> Marked:
 
 
 def mark_pinned(keeping: Upkeep) -> None:
-    """Marks what the pins cover once more, after blobs have come by another way than a fetch."""
+    """Marks what the pins cover once more, after blobs were made known without their names."""
     for pinned in keeping.catalog.pins():
         for digests in _covered(keeping, pinned):
             _mark(keeping, digests, 1)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from asyncfetch.cache.upkeep import Marked, Pin, pin, pin_of, select, unpin
+from asyncfetch.cache.changes import Change
+from asyncfetch.cache.upkeep import Marked, Pin, Trouble, check, pin, pin_of, select, unpin
 from asyncfetch.errors import UsageError
+from tests.cache.helpers import blobs, key, opened, publish
 from tests.cache.upkeep.helpers import BUCKET, ENDPOINT, fill, keeping
 
 BODIES = {"photos/a": b"a", "photos/b": b"b", "photos": b"c", "other/b": b"b"}
@@ -34,6 +37,30 @@ async def test_a_pin_marks_what_begins_with_it_and_unpin_takes_that_back(cache_d
         assert unpin(one, select(f"s3://{BUCKET}/photos/")) == Marked(1, 2)
         assert one.catalog.pins() == []
     assert pinned(cache_dir) == set()
+
+
+async def test_what_is_published_under_a_pin_is_pinned(cache_dir: Path) -> None:
+    async with opened(cache_dir) as cache:
+        with keeping(cache_dir) as one:
+            pin(one, Pin(ENDPOINT, BUCKET, "photos/%"))
+        await publish(cache, b"a", key("photos/%a"))
+        await publish(cache, b"b", key("photos/b"))
+        await publish(cache, b"a", key("other/a"))
+        await publish(cache, b"c", key("photos/%c"))
+        await publish(cache, b"d", key("photos/%c"))
+        await publish(cache, b"e", key("photos/%e")._replace(endpoint=""))
+    assert pinned(cache_dir) == {"photos/%a", "other/a", "photos/%c"}
+
+
+async def test_a_blob_that_a_repair_makes_known_is_pinned(cache_dir: Path) -> None:
+    await fill(cache_dir, bodies=BODIES)
+    with keeping(cache_dir) as one:
+        pin(one, Pin(ENDPOINT, BUCKET, "photos/a"))
+        one.make([Change("DELETE FROM blobs", ())])
+        for path in blobs(cache_dir).values():
+            os.utime(path, (1e9, 1e9))
+        assert [item.kind for item in check(one, repair=True) if isinstance(item, Trouble)] == ["unknown"] * 3
+    assert pinned(cache_dir) == {"photos/a"}
 
 
 async def test_what_another_pin_covers_stays_pinned(cache_dir: Path) -> None:
