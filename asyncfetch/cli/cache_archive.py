@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from io import BufferedReader
     from typing import BinaryIO
 
-    from asyncfetch.cache.upkeep import Carried, Objects, Refused
+    from asyncfetch.cache.upkeep import Carried, Objects, Refused, Selection
 
 SHOWN = 100  # refusals for people; programs get all
 
@@ -30,15 +30,21 @@ def export(
     options: Options,
     file: Annotated[str, typer.Argument(help="Where to: a tar, or - for standard output.")],
     prefix: Annotated[str | None, typer.Argument(help="Such as s3://bucket/photos/; else everything.")] = None,
+    directory: Annotated[
+        bool, typer.Option("--directory", help="FILE is a cache directory to make, closed to be read only.")
+    ] = False,
 ) -> int:
     """Write what the cache holds into a tar, for `cache import` on another machine.
 
     The file appears whole or not at all. --endpoint-url narrows to one endpoint. Exit code 1 when something that is
-    cached could not be read.
+    cached could not be read. With --directory a cache directory is made instead, or added to, that can be used from a
+    medium that cannot be written.
     """
     from asyncfetch.cache.upkeep import export, select
 
     selection = select(prefix, endpoint_url=options.endpoint_url)
+    if directory:
+        return _export_directory(options, file, selection)
     if file == "-" and sys.stdout.isatty():
         raise UsageError("A tar is nothing for a terminal", remedy="Name a file, or send it into a pipe.")
     with options.upkeep() as keeping, _written(file) as sink:
@@ -60,6 +66,20 @@ def import_(
 
     with options.upkeep() as keeping, _read(file) as source:
         return _run(options, "import", import_(keeping, source), total=None)
+
+
+def _export_directory(options: Options, name: str, selection: Selection) -> int:
+    from asyncfetch.cache.below import seal
+    from asyncfetch.cache.upkeep import copy, upkeep
+    from asyncfetch.settings import CachePolicy
+
+    target = CachePolicy(cache_dir=name)
+    if name == "-" or target.directory == options.cache_policy().directory:
+        raise UsageError(f"--directory needs another directory than {name}")
+    with options.upkeep() as keeping, upkeep(target) as other:
+        code = _run(options, "export", copy(keeping, other, selection), total=None)
+    seal(target.directory)
+    return code
 
 
 def _run(

@@ -43,6 +43,35 @@ def test_a_cache_goes_through_a_pipe(cached: Bucket, tmp_path: Path) -> None:
     assert told("verify", "--cache-dir", tmp_path / "elsewhere")[-1]["troubles"] == 0
 
 
+def test_a_directory_to_be_read_from_a_medium_that_cannot_be_written(cached: Bucket, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    for new in (4, 0):
+        (found,) = told("export", "--directory", closed, cached.uri("photos/"))
+        assert (found["objects"], found["new_objects"], found["refused"]) == (4, new, 0)
+        assert [path.suffix for path in (closed / "v1" / "index").iterdir() if "index-" in path.name] == [".sqlite"]
+        assert list(closed.glob("v1/tmp/*")) == []
+    read = (
+        "import asyncio, sys, asyncfetch\n"
+        "async def main():\n"
+        "    policy = asyncfetch.CachePolicy(cache_dir=sys.argv[1], read_only=True, offline=True)\n"
+        "    async with asyncfetch.Fetcher(cache=policy) as fetcher:\n"
+        "        print(len(await fetcher.read_bytes(sys.argv[2])))\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run(
+        [*COMMAND[:3], "-c", read, str(closed), cached.uri("photos/2024/2.jpg")],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "3000\n"), done.stderr
+
+
+def test_a_directory_cannot_be_exported_into_itself(cached: Bucket, cache_dir: Path) -> None:
+    assert asyncfetch("cache", "export", "--directory", cache_dir).code == 2
+
+
 def test_an_export_of_nothing_is_an_archive_too(cached: Bucket, tmp_path: Path) -> None:
     assert told("export", tmp_path / "seed.tar", "s3://none/")[-1]["objects"] == 0
     assert told("import", tmp_path / "seed.tar", "--cache-dir", tmp_path / "elsewhere")[-1]["refused"] == 0

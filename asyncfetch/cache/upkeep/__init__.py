@@ -2,6 +2,7 @@
 
 from asyncfetch.cache.upkeep.catalog import BlobRow, Catalog, Group, Listed, Pin
 from asyncfetch.cache.upkeep.checking import Blob, Stale, Trouble, check
+from asyncfetch.cache.upkeep.copying import copy
 from asyncfetch.cache.upkeep.exporting import Carried, Objects, Refused, export
 from asyncfetch.cache.upkeep.importing import import_
 from asyncfetch.cache.upkeep.pins import Marked, pin, pin_of, unpin
@@ -29,6 +30,7 @@ __all__ = [
     "Upkeep",
     "check",
     "clear_old",
+    "copy",
     "export",
     "import_",
     "pin",

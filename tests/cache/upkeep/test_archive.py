@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncfetch.cache import Ref, RefKey, files
-from asyncfetch.cache.upkeep import Carried, Objects, Refused, export, import_, pin, select
+from asyncfetch.cache.upkeep import Carried, Objects, Refused, copy, export, import_, pin, select
 from asyncfetch.cache.upkeep.catalog import Pin
 from asyncfetch.cache.upkeep.lines import read_line, write_line
 from asyncfetch.cache.upkeep.tar import END, header, padding
@@ -291,6 +293,26 @@ async def test_a_full_disk_ends_an_import_and_leaves_nothing_half_made(
         assert leftovers(tmp_path / "other") == []
         assert other.index.totals().blobs == len(blobs(tmp_path / "other")) == 2, "what came is known, and stays"
     assert imported(tmp_path / "other", archive)[-1] == Objects(3, 3)
+
+
+async def test_a_copy_that_cannot_go_on_says_why_and_leaves_no_thread(
+    cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(cache_dir, bodies={str(number): os.urandom(100_000) for number in range(5)})
+
+    def full(descriptor: int, data: memoryview) -> None:
+        raise OSError(28, "No space left on device")
+
+    with keeping(cache_dir) as one, keeping(tmp_path / "other") as other:
+        assert list(copy(one, other, select(None)))[-1] == Objects(5, 5)
+        copying = copy(one, other, select(None))
+        next(copying)
+        copying.close()  # type: ignore[attr-defined]  # an iterator here, a generator in fact
+        with monkeypatch.context() as patch, keeping(tmp_path / "third") as third:
+            patch.setattr(files, "write", full)
+            with pytest.raises(StorageFull):
+                list(copy(one, third, select(None)))
+    assert [thread for thread in threading.enumerate() if thread.name == "asyncfetch-export"] == []
 
 
 keys = st.builds(
