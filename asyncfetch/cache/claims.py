@@ -156,7 +156,8 @@ class Claims:
             }
         keys = list(self._awaited)
         over = []
-        for key, row in zip(keys, self._index.ask(_OWNER, [(*key, self._algorithm) for key in keys]), strict=True):
+        rows = self._index.first_rows(_OWNER, [(*key, self._algorithm) for key in keys])
+        for key, row in zip(keys, rows, strict=True):
             wait = self._awaited[key]
             if row is not None and row[0] != wait.owner:
                 self._awaited[key] = wait = _Wait(row[0], now, wait.laters)

@@ -106,7 +106,7 @@ class Index:
             self._failed(error, "read")
             return [None] * len(keys)
 
-    def ask(self, statement: str, rows: Sequence[tuple[str, ...]]) -> list[tuple[Any, ...] | None]:
+    def first_rows(self, statement: str, rows: Sequence[tuple[str, ...]]) -> list[tuple[Any, ...] | None]:
         """The first row that a statement gives for each of these parameters; None where there is none, or no answer."""
         try:
             if self._connection is not None and rows:
