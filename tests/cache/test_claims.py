@@ -160,11 +160,10 @@ async def test_without_locks_all_that_is_lost_is_bandwidth(tmp_path: Path) -> No
 
     async def use(cache: Cache) -> None:
         asker = Asker(cache)
-        mine = [name for name, answer in zip(names, await asker.ask(*names), strict=True) if answer is None]
-        waited = len(names) - len(mine)
-        for name in mine:
+        answers = await asker.ask(*names)
+        for name in (name for name, answer in zip(names, answers, strict=True) if answer is None):
             assert Path((await publish(cache, name.key.encode() * 1000, name)).path).exists()
-        for _ in range(waited):
+        for _ in range(answers.count(ELSEWHERE)):
             name, found = await asker.told.get()
             if found is None:
                 await publish(cache, name.key.encode() * 1000, name)
