@@ -155,6 +155,7 @@ def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_locks")
+@pytest.mark.timeout(120)
 async def test_without_locks_all_that_is_lost_is_bandwidth(tmp_path: Path) -> None:
     names = [key(str(number)) for number in range(20)]
 

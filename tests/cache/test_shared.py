@@ -46,7 +46,7 @@ async def main():
         if found is None:
             sink = cache.sink()
             room = sink.get_buffer(len(body))
-            room[:] = body
+            room[: len(body)] = body
             sink.advance(len(body))
             path = (await ask(cache.publish, await sink.finish(), key)).path
         else:
