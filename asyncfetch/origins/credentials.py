@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import time
 from bisect import bisect_left
 from dataclasses import dataclass, field
@@ -188,6 +189,8 @@ class CredentialSource:
 
     async def _ask(self) -> tuple[Credentials, float]:
         """The credentials that the chain gives now, and for how many seconds they are good."""
+        if self._profile is None and (given := _in_environment()) is not None:
+            return given, math.inf
         found = await (await self._opened()).get_credentials()
         if found is None:
             raise _NothingFoundError
@@ -234,6 +237,22 @@ class _Failure(NamedTuple):
 
     def error(self, uri: str) -> OriginError:
         return self.kind(uri, self.detail, remedy=self.remedy, code=self.code)
+
+
+def _in_environment() -> Credentials | None:
+    """The chain's first link, where it is all that is needed: keys in the environment, and no profile beside them.
+
+    botocore would say the same, after it and aiohttp were loaded: 0.25 s of CPU, 20 MB, and 27,000 objects for every
+    collection of garbage to look at.
+    """
+    values = os.environ
+    if any(values.get(name) for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CREDENTIAL_EXPIRATION")):
+        return None
+    access_key, secret_key = values.get("AWS_ACCESS_KEY_ID"), values.get("AWS_SECRET_ACCESS_KEY")
+    if not access_key or not secret_key:
+        return None
+    token = values.get("AWS_SECURITY_TOKEN") or values.get("AWS_SESSION_TOKEN") or None
+    return Credentials(access_key, secret_key, token)
 
 
 def _open(profile: str | None) -> Any:

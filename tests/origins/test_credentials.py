@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import aioboto3
 import pytest
 
 from asyncfetch.errors import (
@@ -49,6 +50,47 @@ async def test_credentials_of_the_environment(monkeypatch: pytest.MonkeyPatch) -
         assert await found.get(URI) == Credentials("AKIAENV", SECRET, "token")
         assert found.current() == Credentials("AKIAENV", SECRET, "token")
         assert await found.region(URI) == "eu-west-3"
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {},
+        {"AWS_SESSION_TOKEN": "one"},
+        {"AWS_SECURITY_TOKEN": "two", "AWS_SESSION_TOKEN": "one"},
+        {"AWS_SECURITY_TOKEN": "", "AWS_SESSION_TOKEN": "one"},
+        {"AWS_PROFILE": "static"},
+        {"AWS_DEFAULT_PROFILE": "helper"},
+        {"AWS_CREDENTIAL_EXPIRATION": "2999-01-01T00:00:00Z"},
+    ],
+)
+async def test_the_environment_means_what_it_means_to_aioboto3(
+    monkeypatch: pytest.MonkeyPatch, others: dict[str, str]
+) -> None:
+    in_environment(monkeypatch, **others)
+    theirs = await (await aioboto3.Session().get_credentials()).get_frozen_credentials()
+    async with source() as found:
+        ours = await found.get(URI)
+    assert (ours.access_key, ours.secret_key, ours.token) == (
+        theirs.access_key,
+        theirs.secret_key,
+        theirs.token or None,
+    )
+
+
+def test_keys_in_the_environment_are_read_without_loading_botocore(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_environment(monkeypatch)
+    program = f"""if True:
+        import asyncio, sys
+        from asyncfetch.origins.credentials import CredentialSource
+        async def main():
+            source = CredentialSource(None)
+            assert (await source.get({URI!r})).access_key == "AKIAENV"
+            await source.aclose()
+        asyncio.run(main())
+        assert not {{"botocore", "aiohttp"}} & set(sys.modules)
+    """
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
 
 
 async def test_credentials_of_a_profile_and_its_region(monkeypatch: pytest.MonkeyPatch, helper: Helper) -> None:
