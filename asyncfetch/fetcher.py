@@ -22,17 +22,17 @@ from asyncfetch.streams import Branches, EntryRun, ImageRun, Listing, PagesAhead
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
     from types import TracebackType
-    from typing import Self
+    from typing import Self, Unpack
 
     from anyio.abc import TaskGroup
 
+    from asyncfetch.decode import ImageOptions
     from asyncfetch.engine import Snapshot
     from asyncfetch.objects import Failure, Name, ObjectStat, Report, Source, Sources
     from asyncfetch.settings import Access, CachePolicy, DecodePolicy, NetworkPolicy, Revalidate
 
 Order = Literal["input", "completion"]
 OnError = Literal["raise", "skip", "yield"]
-Color = Literal["rgb", "bgr", "gray", "unchanged"]
 
 T = TypeVar("T")
 
@@ -219,17 +219,15 @@ class Fetcher:
         """
         return await self._fetch(source, cache=cache)
 
-    async def image(
-        self, source: Source, *, color: Color = "rgb", max_size: int | None = None, cache: bool = True
-    ) -> Image:
+    async def image(self, source: Source, *, cache: bool = True, **options: Unpack[ImageOptions]) -> Image:
         """Fetches an object and decodes it, as `images` does. Raises a `DecodeError` when it is no whole image."""
-        options = DecodeOptions(color=color, max_size=max_size)
+        wanted = DecodeOptions(**options)
         entry = await self._fetch(source, cache=cache)
         try:
-            pixels = await decode(self._engine(), entry.uri, entry.filename, options)
+            pixels = await decode(self._engine(), entry.uri, entry.filename, wanted)
         except ObjectNotFound:  # its blob was cleared by another process meanwhile
             entry = await self._fetch(source, cache=cache)
-            pixels = await decode(self._engine(), entry.uri, entry.filename, options)
+            pixels = await decode(self._engine(), entry.uri, entry.filename, wanted)
         return Image(entry.uri, pixels, entry, entry.index, entry.payload)
 
     async def read_bytes(
@@ -351,47 +349,44 @@ class Fetcher:
         self,
         sources: Sources,
         *,
-        color: Color = ...,
-        max_size: int | None = ...,
         order: Order = ...,
         on_error: Literal["raise", "skip"] = ...,
         cache: bool = ...,
         look_ahead: int | None = ...,
+        **options: Unpack[ImageOptions],
     ) -> Stream[Image]: ...
     @overload
     def images(
         self,
         sources: Sources,
         *,
-        color: Color = ...,
-        max_size: int | None = ...,
         order: Order = ...,
         on_error: Literal["yield"],
         cache: bool = ...,
         look_ahead: int | None = ...,
+        **options: Unpack[ImageOptions],
     ) -> Stream[Image | Failure]: ...
     def images(
         self,
         sources: Sources,
         *,
-        color: Color = "rgb",
-        max_size: int | None = None,
         order: Order = "input",
         on_error: OnError = "raise",
         cache: bool = True,
         look_ahead: int | None = None,
+        **options: Unpack[ImageOptions],
     ) -> Stream[Image] | Stream[Image | Failure]:
         """Streams objects as decoded images; everything `entries` says holds here too.
 
-        Pixels are (H, W, 3) uint8 in RGB, or with `color` BGR, or (H, W) gray; `"unchanged"` gives depth and channels
-        as they are in the file, in OpenCV's order. EXIF orientation is applied, except by `"unchanged"`. `max_size`
-        shrinks an image whose longer side has more pixels. The array is a view of shared memory, whose slot goes back
-        when its last view is gone: a consumer that keeps images keeps their share of the memory budget, and
-        prefetching slows down to one image at a time.
+        The options are those of `DecodeOptions`: pixels are (H, W, 3) uint8 in RGB unless `color`, `dtype` and
+        `layout` say otherwise, upright; `page` chooses one of a TIFF file; `max_size` shrinks an image whose longer
+        side has more pixels. The array is a view of shared memory, whose slot goes back when its last view is gone: a
+        consumer that keeps images keeps their share of the memory budget, and prefetching slows down to one image at a
+        time.
         """
-        options = DecodeOptions(color=color, max_size=max_size)
+        wanted = DecodeOptions(**options)
         engine, rest = self._plan(order, on_error, cache=cache, look_ahead=look_ahead)
-        return Stream(ImageRun(engine, sources, options=options, **rest), raises=on_error == "raise")
+        return Stream(ImageRun(engine, sources, options=wanted, **rest), raises=on_error == "raise")
 
     async def prefetch(self, sources: Sources) -> Report:
         """Fills the cache with objects, whatever fails, and reports.

@@ -13,7 +13,6 @@ from asyncfetch.uris import Location
 if TYPE_CHECKING:
     from datetime import datetime
 
-    import numpy as np
     import numpy.typing as npt
 
 
@@ -83,7 +82,7 @@ class Image:
     """
 
     uri: str
-    pixels: npt.NDArray[np.uint8]
+    pixels: npt.NDArray[Any]
     entry: Entry
     index: int = 0
     payload: Any = None

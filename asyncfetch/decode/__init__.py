@@ -1,6 +1,18 @@
 """The decode room: images decoded in worker programs, their pixels handed over in shared memory."""
 
-from asyncfetch.decode.jobs import Budget, Color, DecodeJob, DecodeOptions, Grant, Pixels
+from asyncfetch.decode.jobs import Budget, Color, DecodeJob, DecodeOptions, Dtype, Grant, ImageOptions, Layout, Pixels
 from asyncfetch.decode.pool import DecodePool, DecodeStatistics
 
-__all__ = ["Budget", "Color", "DecodeJob", "DecodeOptions", "DecodePool", "DecodeStatistics", "Grant", "Pixels"]
+__all__ = [
+    "Budget",
+    "Color",
+    "DecodeJob",
+    "DecodeOptions",
+    "DecodePool",
+    "DecodeStatistics",
+    "Dtype",
+    "Grant",
+    "ImageOptions",
+    "Layout",
+    "Pixels",
+]

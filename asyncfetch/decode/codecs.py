@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from asyncfetch.decode import damage, sniff
+from asyncfetch.decode import damage, headers, samples, sniff, tiff
 
 if TYPE_CHECKING:
     import mmap
 
+    import numpy.typing as npt
+
+    from asyncfetch.decode.forms import Form
     from asyncfetch.decode.jobs import Pixels
 
+# BGR also for RGB: the decoder of PAM takes no notice of IMREAD_COLOR_RGB, and on the way to the slot it costs nothing.
 _FLAGS = {
-    "rgb": cv2.IMREAD_COLOR,
-    "bgr": cv2.IMREAD_COLOR,
+    "rgb": cv2.IMREAD_COLOR_BGR,
+    "bgr": cv2.IMREAD_COLOR_BGR,
     "gray": cv2.IMREAD_GRAYSCALE,
     "unchanged": cv2.IMREAD_UNCHANGED,
 }
@@ -29,6 +33,8 @@ _OPTIONAL = {
     "OpenEXR": "OpenEXR",
     "DICOM": "DCMTK|GDCM",
 }
+_SHRINKABLE = ("uint8", "uint16", "int16", "float32", "float64")  # by area averaging
+_SWAPPABLE = ("uint8", "uint16", "float32")  # by cvtColor
 
 
 class UndecodableError(Exception):
@@ -55,34 +61,108 @@ def check(head: bytes) -> str:
     return kind.name
 
 
-def decode(data: memoryview, kind: str, color: str, max_size: int) -> Pixels:
-    """Decodes an image in the order BGR, gray or as found, and shrinks it. Raises `UndecodableError`."""
+def decode(data: memoryview, kind: str, form: Form) -> Pixels:
+    """Decodes an image, and makes of it what the form asks for, but BGR for RGB and always as rows of pixels.
+
+    Raises `UndecodableError`.
+    """
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS[color])
-        if image is None:
-            raise _failure(data, kind, color)
-        if color == "gray" and image.ndim == 3:  # what OpenCV 5.0 makes of a colour PFM
-            image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        image = _read(data, kind, form)
+        if form.max_size < max(image.shape[:2]) and form.max_size:
+            if image.dtype.name in _SHRINKABLE:
+                return _sampled(_shrink(image, kind, form), data, kind, form)
+            return _shrink(_sampled(image, data, kind, form), kind, form)
+        return _sampled(image, data, kind, form)
     except cv2.error as error:
         raise _translate(error, kind) from None
-    return _shrink(image, kind, max_size) if 0 < max_size < max(image.shape[:2]) else image
 
 
-def place(image: Pixels, color: str, slot: mmap.mmap) -> tuple[tuple[int, ...], str] | int:
-    """Writes an image to a slot, in the order that was asked for. Gives its shape and dtype, or the bytes it needs."""
+def place(image: Pixels, form: Form, slot: mmap.mmap) -> tuple[tuple[int, ...], str] | int:
+    """Writes an image to a slot, as the form orders it. Gives its shape and dtype, or the bytes it needs."""
     if image.nbytes > len(slot):
         return image.nbytes
-    room: Pixels = np.ndarray(image.shape, image.dtype, buffer=slot)
-    if color == "rgb":
+    swapped = form.color == "rgb"
+    shape = image.shape
+    if form.layout == "chw":
+        shape = (image.size // (shape[0] * shape[1]), *shape[:2])
+        room: Pixels = np.ndarray(shape, image.dtype, buffer=slot)
+        cv2.split(image, list(room[::-1] if swapped else room))  # a copy of the transposed array takes 18 times as long
+        return shape, image.dtype.str
+    room = np.ndarray(shape, image.dtype, buffer=slot)
+    if swapped and image.dtype.name in _SWAPPABLE:
         cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=room)
     else:
-        np.copyto(room, image)
-    return image.shape, image.dtype.str
+        np.copyto(room, image[..., ::-1] if swapped else image)
+    return shape, image.dtype.str
 
 
-def _shrink(image: Pixels, kind: str, max_size: int) -> Pixels:
+def _read(data: memoryview, kind: str, form: Form) -> Pixels:
+    """Has OpenCV decode it, upright, to the samples as they are found or their 8-bit form."""
+    buffer = np.frombuffer(data, np.uint8)
+    flags = _FLAGS[form.color]
+    if form.color == "unchanged":
+        image = _unchanged(buffer, kind, form)
+    else:
+        if form.dtype != "uint8":
+            flags |= cv2.IMREAD_ANYDEPTH
+        image = _page(buffer, flags, form.page) if _is_later_page(kind, form) else cv2.imdecode(buffer, flags)
+    if image is not None:
+        if form.color == "gray" and image.ndim == 3:  # what OpenCV 5.0 makes of a colour PFM
+            image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        return image
+    # TIFF of floats and integers: OpenCV gives it as it is, or not at all.
+    found = _unchanged(buffer, kind, form) if form.color != "unchanged" else None
+    if found is None:
+        raise _failure(data, kind, form)
+    if form.dtype == "uint8":
+        what = f"the content is a {kind} image with {found.dtype} samples, which has no 8-bit form"
+        raise UndecodableError("unsupported", f"{what} (dtype='float32' reads it)")
+    if form.dtype != "unchanged":
+        found = _sampled(found, data, kind, form)
+    image = samples.recolor(found, form.color)
+    if image is None:
+        what = f"the content is a {kind} image with {found.dtype} samples, which OpenCV cannot make gray"
+        raise UndecodableError("unsupported", f"{what} (dtype='float32' can)")
+    return image
+
+
+def _is_later_page(kind: str, form: Form) -> bool:
+    if form.page and kind != "TIFF":
+        raise UndecodableError("unsupported", f"the content is a {kind} image, which has no page {form.page}")
+    return form.page > 0
+
+
+def _unchanged(buffer: npt.NDArray[np.uint8], kind: str, form: Form) -> Pixels | None:
+    """Channels and depth as in the file. OpenCV does not turn these, except TIFF, so it is done here."""
+    if _is_later_page(kind, form):
+        return _page(buffer, cv2.IMREAD_UNCHANGED, form.page)
+    image, kinds, blocks = cv2.imdecodeWithMetadata(buffer, cv2.IMREAD_UNCHANGED)
+    if image is None:
+        return None
+    for block in (block for of, block in zip(kinds, blocks, strict=True) if of == cv2.IMAGE_METADATA_EXIF):
+        image = samples.turn_upright(image, samples.orientation(block.tobytes()))
+    return image
+
+
+def _page(buffer: npt.NDArray[np.uint8], flags: int, page: int) -> Pixels | None:
+    done, images = cv2.imdecodemulti(buffer, flags, range=(page, page + 1))
+    return images[0] if done and images else None
+
+
+def _sampled(image: Pixels, data: memoryview, kind: str, form: Form) -> Pixels:
+    if form.dtype == image.dtype.name == "uint8":
+        return image
+    depth = headers.sample_bits(kind, data) if image.dtype == np.uint16 else 8 * image.itemsize
+    converted = samples.convert(image, form.dtype, depth)
+    if converted is None:
+        what = f"the content is a {kind} image with {image.dtype} samples, which has no {form.dtype} form"
+        raise UndecodableError("unsupported", f"{what} (dtype='float32' reads it)")
+    return converted
+
+
+def _shrink(image: Pixels, kind: str, form: Form) -> Pixels:
     height, width = image.shape[:2]
-    scale = max_size / max(height, width)
+    scale = form.max_size / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     try:
         shrunk: Pixels = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
@@ -92,18 +172,16 @@ def _shrink(image: Pixels, kind: str, max_size: int) -> Pixels:
     return shrunk
 
 
-def _failure(data: memoryview, kind: str, color: str) -> UndecodableError:
-    if color != "unchanged":
-        found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if found is not None:
-            what = f"the content is a {kind} image with {found.dtype} samples, which has no 8-bit form"
-            return UndecodableError("unsupported", f"{what} (color='unchanged' reads it)")
+def _failure(data: memoryview, kind: str, form: Form) -> UndecodableError:
     if kind in _OPTIONAL and not re.search(
         rf"^\s*(?:{_OPTIONAL[kind]}):\s+(?!NO\b)\S", cv2.getBuildInformation(), re.M
     ):
         return UndecodableError(
             "unsupported", f"the content is a {kind} image, which this build of OpenCV does not read"
         )
+    if form.page and (count := len(list(tiff.pages(data)))) <= form.page:
+        many = "a page" if count == 1 else f"{count} pages"
+        return UndecodableError("unsupported", f"the content is a TIFF image of {many}, without a page {form.page}")
     return UndecodableError("corrupt", f"the content begins as a {kind} image, but {damage.describe(kind, data)}")
 
 

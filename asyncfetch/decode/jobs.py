@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, get_args
 
+from asyncfetch.decode.forms import Form
 from asyncfetch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,38 +16,82 @@ if TYPE_CHECKING:
 Color: TypeAlias = Literal["rgb", "bgr", "gray", "unchanged"]
 Pixels: TypeAlias = "npt.NDArray[Any]"  # the dtype of "unchanged" is the file's own
 
+Dtype: TypeAlias = Literal["uint8", "uint16", "float32", "unchanged"]
+Layout: TypeAlias = Literal["hwc", "chw"]
+
 _CHANNELS = {"rgb": 3, "bgr": 3, "gray": 1}
+_BYTES = {"uint8": 1, "uint16": 2, "float32": 4}
+_MOST_PAGE = 65_535
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeOptions:
-    """How an image becomes pixels.
+    """How an image becomes pixels. All of them are turned upright, as EXIF or TIFF say.
 
-    - `color` `"rgb"` (the default) and `"bgr"` give (H, W, 3) uint8, `"gray"` (H, W) uint8, all turned upright as
-      EXIF says. `"unchanged"` gives what is in the file, as OpenCV does: (H, W), (H, W, 3) in the order BGR or
-      (H, W, 4) in the order BGRA, uint8, uint16 or float32 as a rule, not turned.
+    - `color` `"rgb"` (the default) and `"bgr"` give (H, W, 3), `"gray"` (H, W). `"unchanged"` gives the channels that
+      are in the file: (H, W), (H, W, 3) in the order BGR or (H, W, 4) in the order BGRA.
+    - `dtype` `"uint8"` is the default and OpenCV's own 8-bit reading, the high bits of deeper samples. `"uint16"` and
+      `"float32"` spread unsigned samples of any depth over 0 to 65,535 (8 bits times 257) and 0.0 to 1.0. Floats and
+      signed integers have no `"uint8"` or `"uint16"` form and keep their values in `"float32"`. `"unchanged"`, the
+      default with `color="unchanged"`, gives samples as they are: a 10-bit AVIF is uint16 of 0 to 1,023.
+    - `layout` `"chw"` gives (C, H, W) instead, with C = 1 for gray.
+    - `page` counts from 0 and chooses one of a TIFF file. Of other files that hold several images the first is given.
     - `max_size` is the longest side in pixels. Larger images shrink to it by area averaging, keeping their proportions;
       smaller ones stay as they are.
 
-    Raises `UsageError` for a colour of another name and for a `max_size` below 1.
+    Raises `UsageError` for a word that is none of these, for a `page` below 0 and for a `max_size` below 1.
     """
 
     color: Color = "rgb"
+    dtype: Dtype | None = None
+    layout: Layout = "hwc"
+    page: int = 0
     max_size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.color not in get_args(Color):
-            raise UsageError(f"color must be 'rgb', 'bgr', 'gray' or 'unchanged', not {self.color!r}")
-        size = self.max_size
-        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-            raise UsageError(f"max_size must be the longest side in pixels, 1 or more, not {size!r}")
+        _check_word(self.color, "color", get_args(Color))
+        _check_word(self.layout, "layout", get_args(Layout))
+        if self.dtype is not None:
+            _check_word(self.dtype, "dtype", get_args(Dtype))
+        if not _is_count(self.page, 0) or self.page > _MOST_PAGE:
+            raise UsageError(f"page must be the number of a page, 0 or more, not {self.page!r}")
+        if self.max_size is not None and not _is_count(self.max_size, 1):
+            raise UsageError(f"max_size must be the longest side in pixels, 1 or more, not {self.max_size!r}")
+
+    @property
+    def form(self) -> Form:
+        """The same, for a worker."""
+        dtype = self.dtype or ("unchanged" if self.color == "unchanged" else "uint8")
+        return Form(self.color, dtype, self.layout, self.page, self.max_size or 0)
 
     @property
     def most_bytes(self) -> int | None:
         """The most bytes the pixels can have, None where nothing bounds them."""
-        if self.max_size is None or self.color == "unchanged":
+        channels, size = _CHANNELS.get(self.color), _BYTES.get(self.form.dtype)
+        if self.max_size is None or channels is None or size is None:
             return None
-        return self.max_size * self.max_size * _CHANNELS[self.color]
+        return self.max_size * self.max_size * channels * size
+
+
+class ImageOptions(TypedDict, total=False):
+    """The fields of `DecodeOptions` as keywords, which is how users say them."""
+
+    color: Color
+    dtype: Dtype | None
+    layout: Layout
+    page: int
+    max_size: int | None
+
+
+class Manner:
+    """Options as a pool knows them: by a number of their own, with what it has learned of such images."""
+
+    __slots__ = ("form", "guess", "number")
+
+    def __init__(self, number: int, options: DecodeOptions) -> None:
+        self.number = number
+        self.form = options.form
+        self.guess = 0  # bytes that the pixels of the next one will need; 0: nothing is known
 
 
 @dataclass(slots=True, eq=False)
@@ -64,8 +109,10 @@ class DecodeJob:
     order: Any  # only ever compared
     done: Callable[[Pixels | Exception], None]
     urgent: bool = False
-    # The pool's own notes: the job's number (0: never submitted), the bytes its pixels are known to need, its place.
+    # The pool's own notes: the job's number (0: never submitted), what it knows of such images, the bytes that these
+    # pixels are known to need, its place.
     number: int = field(default=0, init=False)
+    manner: Manner | None = field(default=None, init=False)
     need: int = field(default=0, init=False)
     state: Literal["new", "waiting", "sent", "over"] = field(default="new", init=False)
 
@@ -101,3 +148,13 @@ class Budget(Protocol):
         With `alone` it may lend more than there is, while no other undelivered grant does.
         """
         ...
+
+
+def _check_word(value: str, name: str, words: tuple[str, ...]) -> None:
+    if value not in words:
+        *others, last = map(repr, words)
+        raise UsageError(f"{name} must be {', '.join(others)} or {last}, not {value!r}")
+
+
+def _is_count(value: int, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asyncfetch.decode.arena import Arena
+from asyncfetch.decode.jobs import Manner
 from asyncfetch.decode.process import WorkerProcess
 from asyncfetch.decode.waiting import WaitingJobs
 from asyncfetch.errors import (
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 _FIRST_GUESS = 4 << 20  # bytes of pixels of an image nothing is known of: 1.4 megapixels in colour
 _FORGETTING = 32  # images until the memory of a larger one has faded to a third
-_MOST_GUESSES = 64
+_MOST_MANNERS = 64
 _MOST_BARREN = 3  # workers in a row that died without having begun an image
 
 _ERRORS: dict[str, type[ObjectError]] = {
@@ -80,7 +81,7 @@ class DecodePool:
         self._arena = Arena(budget, self._slots_came_back)
         self._waiting = WaitingJobs()
         self._workers: list[WorkerProcess] = []
-        self._guesses: dict[DecodeOptions, int] = {}
+        self._manners: dict[DecodeOptions, Manner] = {}  # the one used last comes last
         self._numbers = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scheduled = False
@@ -101,6 +102,7 @@ class DecodePool:
             self._loop = asyncio.get_running_loop()
             _import_numpy_meanwhile()
         job.number = next(self._numbers)
+        job.manner = self._manner(job.options)
         self._waiting.add(job)
         self._schedule()
 
@@ -203,7 +205,8 @@ class DecodePool:
     def _place(self, job: DecodeJob, open_to_more: list[WorkerProcess]) -> WorkerProcess | None:
         """Gives the first job to the worker that has the fewest; None says that this cannot be done now."""
         worker = min(open_to_more, key=lambda worker: len(worker.sent))
-        need = job.need or self._guesses.get(job.options, 0)
+        assert job.manner is not None
+        need = job.need or job.manner.guess
         if not need:
             # One image each, until it is known how large these are: a slot too small costs a decode.
             if worker.sent:
@@ -278,23 +281,29 @@ class DecodePool:
             self._arena.put_back(slot)
         elif word == "pixels":
             pixels = self._arena.lend(slot, *detail)
-            self._learn(job.options, pixels.nbytes)
+            self._learn(job, pixels.nbytes)
             self._settle(job, pixels)
         else:
             self._arena.put_back(slot)
             if word == "needs":
                 job.need = detail
-                self._learn(job.options, detail)
+                self._learn(job, detail)
                 self._waiting.add(job)
             else:
                 self._settle(job, _ERRORS[word](job.uri, detail))
 
-    def _learn(self, options: DecodeOptions, size: int) -> None:
+    def _manner(self, options: DecodeOptions) -> Manner:
+        manner = self._manners.pop(options, None) or Manner(next(self._numbers), options)
+        self._manners[options] = manner
+        if len(self._manners) > _MOST_MANNERS:
+            del self._manners[next(iter(self._manners))]
+        return manner
+
+    def _learn(self, job: DecodeJob, size: int) -> None:
         """Moves the guess of what the next image needs: up at once, down slowly, because too small costs more."""
-        guess = self._guesses.pop(options, 0)
-        self._guesses[options] = max(size, guess - (guess - size) // _FORGETTING)
-        if len(self._guesses) > _MOST_GUESSES:
-            del self._guesses[next(iter(self._guesses))]
+        manner = job.manner
+        assert manner is not None
+        manner.guess = max(size, manner.guess - (manner.guess - size) // _FORGETTING)
 
     def _exited(self, worker: WorkerProcess) -> None:
         """A worker ended unasked: the image it was at fails, its other jobs go back to their places."""

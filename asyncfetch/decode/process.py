@@ -13,6 +13,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from asyncfetch.decode.forms import MOST_FORMS
 from asyncfetch.decode.shared import anonymous_file, map_file
 from asyncfetch.decode.wire import STATUS_BYTES, Unpacker, pack
 
@@ -77,6 +78,7 @@ class WorkerProcess:
         self._on_answers = on_answers
         self._on_exit = on_exit
         self._unseen = 0
+        self._forms: set[int] = set()  # that the worker knows
         self._made: list[Slot] = []
         self._dropped: list[int] = []
         self._tasks: list[list[Any]] = []
@@ -123,9 +125,17 @@ class WorkerProcess:
 
     def assign(self, job: DecodeJob, slot: Slot) -> None:
         """Adds a job to the orders sent next."""
+        manner = job.manner
+        assert manner is not None
         self.sent[job.number] = Sent(job, slot)
         self.sent_bytes += slot.capacity
-        self._tasks.append([job.number, slot.number, job.path, job.options.color, job.options.max_size or 0])
+        task = [job.number, slot.number, job.path, manner.number]
+        if manner.number not in self._forms:
+            if len(self._forms) == MOST_FORMS:
+                self._forms.clear()
+            self._forms.add(manner.number)
+            task.append(manner.form)
+        self._tasks.append(task)
 
     def release(self, number: int) -> Sent:
         """Takes out a job that was answered."""

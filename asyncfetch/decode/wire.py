@@ -8,7 +8,8 @@ Beside the socket they share a status page, whose only word is the number of the
 The pool sends orders, `[made, dropped, tasks]`:
 - `made`: `[slot, capacity]` for each new slot; its descriptor travels with the frame (SCM_RIGHTS), in the same order.
 - `dropped`: numbers of slots to forget.
-- `tasks`: `[job, slot, path, color, max_size]`, with 0 for no `max_size`.
+- `tasks`: `[job, slot, path, form]`, where a form is a number; the first time, and again after `MOST_FORMS` others,
+  `[job, slot, path, form, fields]` says what it stands for (see `forms`).
 
 The worker sends lists of answers, `[job, seconds, word, detail]`; an empty list is its greeting. `seconds` is the
 time spent on the image. The word says what `detail` is:

@@ -18,6 +18,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from asyncfetch.decode.forms import MOST_FORMS, Form
 from asyncfetch.decode.shared import map_file
 from asyncfetch.decode.sniff import HEAD
 from asyncfetch.decode.wire import STATUS_BYTES, Unpacker, pack
@@ -55,6 +56,7 @@ class _Worker:
         self._pool = pool
         self._status = memoryview(status).cast("Q")
         self._slots: dict[int, mmap.mmap] = {}
+        self._forms: dict[int, Form] = {}
         self._buffer = bytearray(_LEAST_READ)
         self._answers: list[Any] = []
         self._flushed = 0.0
@@ -92,24 +94,28 @@ class _Worker:
             for orders in unpacker.feed(data):
                 yield orders, descriptors
 
-    def _work(self, number: int, slot: int, path: str, color: str, max_size: int) -> None:
+    def _work(self, number: int, slot: int, path: str, form: int, told: list[Any] | None = None) -> None:
         self._status[0] = number  # if the next line kills this process, the pool reads here which image it was
         begun = time.perf_counter()
-        word, detail = self._attempt(self._slots[slot], path, color, max_size)
+        if told is not None:
+            if len(self._forms) == MOST_FORMS:
+                self._forms.clear()
+            self._forms[form] = Form(*told)
+        word, detail = self._attempt(self._slots[slot], path, self._forms[form])
         now = time.perf_counter()
         self._status[0] = 0
         self._answers.append([number, now - begun, word, detail])
         if now - self._flushed > _FLUSH_SECONDS:
             self._flush()
 
-    def _attempt(self, slot: mmap.mmap, path: str, color: str, max_size: int) -> tuple[str, Any]:
+    def _attempt(self, slot: mmap.mmap, path: str, form: Form) -> tuple[str, Any]:
         codecs = self._codecs
         try:
             size, kind = self._read(path)
             if size > _LONG_BLOB:
                 self._flush()
-            image = codecs.decode(memoryview(self._buffer)[:size], kind, color, max_size)
-            placed = codecs.place(image, color, slot)
+            image = codecs.decode(memoryview(self._buffer)[:size], kind, form)
+            placed = codecs.place(image, form, slot)
         except codecs.UndecodableError as error:
             return error.word, error.detail
         except FileNotFoundError:

@@ -16,10 +16,7 @@ from asyncfetch.objects import ObjectStat
 from asyncfetch.origins import ByteRange
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from asyncfetch.decode import DecodeOptions
+    from asyncfetch.decode import DecodeOptions, Pixels
     from asyncfetch.engine.engine import Engine
     from asyncfetch.engine.flights import Crash, Landed
     from asyncfetch.uris import Location
@@ -60,11 +57,11 @@ async def land(
     return landed
 
 
-async def decode(engine: Engine, uri: str, path: str, options: DecodeOptions) -> npt.NDArray[np.uint8]:
+async def decode(engine: Engine, uri: str, path: str, options: DecodeOptions) -> Pixels:
     """Decodes one file, or raises a `DecodeError`. Cancelled, the slot goes back when the worker is done."""
-    result: asyncio.Future[npt.NDArray[np.uint8]] = engine.loop.create_future()
+    result: asyncio.Future[Pixels] = engine.loop.create_future()
 
-    def done(outcome: npt.NDArray[np.uint8] | Exception) -> None:
+    def done(outcome: Pixels | Exception) -> None:
         if result.done():
             return
         if isinstance(outcome, Exception):

@@ -12,9 +12,7 @@ from asyncfetch.objects import Image
 from asyncfetch.streams.run import Run, Slot
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
+    from asyncfetch.decode import Pixels
     from asyncfetch.engine import Engine, Landed
     from asyncfetch.objects import Entry, ObjectStat, Sources
     from asyncfetch.uris import Location
@@ -100,7 +98,7 @@ class ImageRun(Run[Image]):
         )
         self.engine.pool.submit(slot.job)
 
-    def _decoded(self, slot: ImageSlot, outcome: npt.NDArray[np.uint8] | Exception) -> None:
+    def _decoded(self, slot: ImageSlot, outcome: Pixels | Exception) -> None:
         assert slot.landed is not None
         if isinstance(outcome, ObjectNotFound) and slot.location.scheme != "file" and not slot.again:
             # Another process cleared the cache between the look-up and now.

@@ -6,14 +6,15 @@ import mmap
 import re
 import struct
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import pytest
 
-from asyncfetch.decode import codecs
+from asyncfetch.decode import Color, DecodeOptions, codecs
 from tests.decode.parts import PHOTOGRAPHS, encode, photograph
+from tests.decode.written import png_file
 
 if TYPE_CHECKING:
     from asyncfetch.decode import Pixels
@@ -52,23 +53,24 @@ def image_in(extension: str) -> bytes:
     return encode(extension, image)
 
 
-def through_a_slot(data: bytes, color: str = "rgb", max_size: int = 0, capacity: int = 1 << 22) -> Pixels:
-    slot = mmap.mmap(-1, capacity)
-    image = codecs.decode(memoryview(data), codecs.check(data[:4096]), color, max_size)
-    placed = codecs.place(image, color, slot)
+def through_a_slot(data: bytes, color: Color = "rgb", max_size: int | None = None, **options: Any) -> Pixels:
+    slot = mmap.mmap(-1, 1 << 22)
+    form = DecodeOptions(color=color, max_size=max_size, **options).form
+    image = codecs.decode(memoryview(data), codecs.check(data[:4096]), form)
+    placed = codecs.place(image, form, slot)
     assert isinstance(placed, tuple)
     return np.ndarray(*placed, buffer=slot)
 
 
-def complaint(data: bytes, color: str = "rgb") -> tuple[str, str]:
+def complaint(data: bytes, color: Color = "rgb", **options: Any) -> tuple[str, str]:
     with pytest.raises(codecs.UndecodableError) as caught:
-        through_a_slot(data, color)
+        through_a_slot(data, color, **options)
     return caught.value.word, caught.value.detail
 
 
 @pytest.mark.parametrize("color", FLAGS)
 @pytest.mark.parametrize("extension", EXTENSIONS)
-def test_every_format_comes_out_as_opencv_reads_it(extension: str, color: str) -> None:
+def test_every_format_comes_out_as_opencv_reads_it(extension: str, color: Color) -> None:
     data = image_in(extension)
     direct = cv2.imdecode(np.frombuffer(data, np.uint8), FLAGS[color])
     assert direct is not None
@@ -84,7 +86,7 @@ def test_every_format_comes_out_as_opencv_reads_it(extension: str, color: str) -
 @pytest.mark.parametrize(
     ("color", "shape"), [("rgb", (65, 97, 3)), ("bgr", (65, 97, 3)), ("gray", (65, 97)), ("unchanged", (65, 97, 3))]
 )
-def test_shapes_are_as_documented(color: str, shape: tuple[int, ...]) -> None:
+def test_shapes_are_as_documented(color: Color, shape: tuple[int, ...]) -> None:
     assert through_a_slot(image_in(".png"), color).shape == shape
 
 
@@ -115,7 +117,7 @@ def test_images_are_turned_upright_as_exif_says(orientation: int) -> None:
     [((640, 480), 256, (256, 192)), ((480, 640), 100, (75, 100)), ((1000, 3), 10, (10, 1)), ((64, 48), 64, (64, 48))],
 )
 def test_max_size_shrinks_by_area_and_never_enlarges(
-    color: str, size: tuple[int, int], max_size: int, shrunk: tuple[int, int]
+    color: Color, size: tuple[int, int], max_size: int, shrunk: tuple[int, int]
 ) -> None:
     data = encode(".png", photograph(size=size))
     full = through_a_slot(data, color)
@@ -125,9 +127,10 @@ def test_max_size_shrinks_by_area_and_never_enlarges(
 
 
 def test_a_slot_too_small_is_told_its_need_and_left_untouched() -> None:
-    image = codecs.decode(memoryview(image_in(".png")), "PNG", "rgb", 0)
+    form = DecodeOptions().form
+    image = codecs.decode(memoryview(image_in(".png")), "PNG", form)
     slot = mmap.mmap(-1, 1024)
-    assert codecs.place(image, "rgb", slot) == 97 * 65 * 3
+    assert codecs.place(image, form, slot) == 97 * 65 * 3
     assert bytes(slot) == bytes(1024)
 
 
@@ -138,16 +141,6 @@ def test_an_empty_object_is_empty() -> None:
 def test_what_is_no_image_is_unsupported_by_the_name_of_what_it_is() -> None:
     word, detail = complaint(b"<html>404</html>")
     assert (word, detail) == ("unsupported", "the content is not an image but an HTML page")
-
-
-def chunk(kind: bytes, body: bytes, flip: int = 0) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body) ^ flip)
-
-
-def png(width: int, height: int, body: bytes, flip: int = 0) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(body), flip), chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +165,7 @@ def test_a_truncated_image_is_corrupt_and_says_where(extension: str, keep: float
 
 
 def test_a_png_chunk_with_a_wrong_crc_is_named() -> None:
-    word, detail = complaint(png(2, 2, bytes(14), flip=1))
+    word, detail = complaint(png_file(2, 2, zlib.compress(bytes(14)), flip=1))
     assert (word, detail) == (
         "corrupt",
         "the content begins as a PNG image, but its chunk IDAT at byte 33 is damaged (wrong CRC)",
@@ -180,11 +173,11 @@ def test_a_png_chunk_with_a_wrong_crc_is_named() -> None:
 
 
 def test_a_png_without_its_end_says_so() -> None:
-    assert "without its last chunk" in complaint(png(2, 2, bytes(14))[:-12])[1]
+    assert "without its last chunk" in complaint(png_file(2, 2, zlib.compress(bytes(14)))[:-12])[1]
 
 
 def test_an_image_of_more_pixels_than_the_limit_is_refused_by_that_name() -> None:
-    word, detail = complaint(png(100_000, 100_000, b""))
+    word, detail = complaint(png_file(100_000, 100_000, zlib.compress(b"")))
     assert word == "unsupported"
     assert "OPENCV_IO_MAX_IMAGE_PIXELS" in detail
 
@@ -194,7 +187,7 @@ def test_samples_without_an_eight_bit_form_say_how_they_can_be_read() -> None:
     word, detail = complaint(data)
     assert word == "unsupported"
     assert "float32 samples" in detail
-    assert "color='unchanged'" in detail
+    assert "dtype='float32' reads it" in detail
     assert through_a_slot(data, "unchanged").dtype == np.float32
 
 

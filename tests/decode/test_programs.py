@@ -110,8 +110,12 @@ def test_a_worker_loads_nothing_of_the_engine(tmp_path: Path) -> None:
             "decode",
             "decode.codecs",
             "decode.damage",
+            "decode.forms",
+            "decode.headers",
+            "decode.samples",
             "decode.shared",
             "decode.sniff",
+            "decode.tiff",
             "decode.wire",
             "decode.worker",
         )

@@ -1,0 +1,17 @@
+"""How an image becomes pixels, in the words that travel to a worker; `DecodeOptions` says what they mean."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+MOST_FORMS = 64  # that a worker and its pool remember by number; before the next one both forget all
+
+
+class Form(NamedTuple):
+    """What a worker is told of the pixels that are wanted. All of it is plain data, which JSON carries."""
+
+    color: str = "rgb"
+    dtype: str = "uint8"
+    layout: str = "hwc"
+    page: int = 0
+    max_size: int = 0  # 0: any

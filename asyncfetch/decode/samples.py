@@ -1,0 +1,72 @@
+"""What is done to decoded samples: turned upright, other channels, another dtype. Only workers import this module."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from asyncfetch.decode.jobs import Pixels
+
+_ORIENTATION = 0x0112  # Exif 3.0, section 4.6.5: tag 274, a SHORT
+_SHORT = 3
+
+
+def orientation(exif: bytes) -> int:
+    """Reads the orientation out of an Exif block, 1 to 8; 1, upright, where it has none or none that means anything."""
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    if order is None:
+        return 1
+    try:
+        at = struct.unpack_from(f"{order}I", exif, 4)[0]
+        for entry in range(struct.unpack_from(f"{order}H", exif, at)[0]):
+            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", exif, at + 2 + 12 * entry)
+            if tag == _ORIENTATION:
+                return value if kind == _SHORT and 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1
+
+
+def turn_upright(image: Pixels, orientation: int) -> Pixels:
+    """Undoes what a camera says of how it was held."""
+    if orientation >= 5:
+        image = cv2.transpose(image)
+    mirrored = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
+    return image if mirrored is None else cv2.flip(image, mirrored)
+
+
+def convert(image: Pixels, dtype: str, depth: int) -> Pixels | None:
+    """Gives samples of another dtype, as `DecodeOptions` says, or None where there is no such form of them.
+
+    `depth` is the number of bits that unsigned samples really have.
+    """
+    if dtype in ("unchanged", image.dtype.name) and (dtype != "uint16" or depth == 16):
+        return image
+    if image.dtype.kind != "u":
+        return image.astype(np.float32) if dtype == "float32" else None
+    if dtype == "uint8":
+        return (image >> (depth - 8)).astype(np.uint8)
+    most = (1 << depth) - 1
+    if dtype == "float32":
+        return np.divide(image, np.float32(most), dtype=np.float32)
+    if depth == 8:
+        return np.multiply(image, np.uint16(257), dtype=np.uint16)
+    return np.rint(image * np.float32(65535 / most)).astype(np.uint16)
+
+
+def recolor(image: Pixels, color: str) -> Pixels | None:
+    """Makes BGR or gray of (H, W), BGR or BGRA samples, or gives None where OpenCV has no such conversion."""
+    if color == "unchanged":
+        return image
+    if image.ndim == 2:
+        return image if color == "gray" else cv2.merge([image] * 3)
+    if color != "gray":
+        return np.ascontiguousarray(image[..., :3])
+    if image.dtype not in (np.uint8, np.uint16, np.float32):
+        return None
+    return cv2.cvtColor(image[..., :3], cv2.COLOR_BGR2GRAY)
