@@ -264,6 +264,12 @@ class UnsupportedFormat(DecodeError):
     """Raised when the content is not an image that can be read; the message says what was found."""
 
 
+class ImageTooLarge(DecodeError):
+    """Raised when an image has more pixels than `DecodePolicy.max_pixels` allows; nothing of it was decoded."""
+
+    hint = "A larger DecodePolicy(max_pixels=…) lets it through."
+
+
 class CorruptImage(DecodeError):
     """Raised when the content begins as an image but is truncated or damaged."""
 

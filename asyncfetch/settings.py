@@ -216,11 +216,16 @@ class NetworkPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodePolicy:
-    """How images are decoded. `workers` None is one for each core this process may use."""
+    """How images are decoded. `workers` None is one for each core this process may use.
+
+    An image of more than `max_pixels` is refused by its header, before memory is taken for it.
+    """
 
     workers: int | None = None
+    max_pixels: int = 1 << 28  # 16,384 x 16,384, above the scans of 200 megapixels that are usual
 
     def __post_init__(self) -> None:
+        _check_count(self.max_pixels, "max_pixels", 1, 1 << 40)
         if self.workers is not None:
             _check_count(self.workers, "workers", 1, 1_000)
 

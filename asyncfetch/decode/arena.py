@@ -73,6 +73,7 @@ class Slot:
         """Says that what it was made for is done, whatever came of it: another slot may be overdrawn now."""
         if self.overdrawn:
             self.overdrawn = False
+            self.grant.correct(self.capacity)
             self.grant.delivered()
 
     def close_descriptor(self) -> None:
@@ -141,30 +142,16 @@ class Arena:
                 return slots.pop()
         return None
 
-    def make(self, owner: Owner, need: int, *, alone: bool = False) -> Slot | None:
+    def make(self, owner: Owner, need: int) -> Slot | None:
         """Makes a slot, or gives None where the budget refuses. Raises `OSError`."""
-        capacity = slot_capacity(need)
-        # A budget that is short may turn to `reclaim` of those it lent to. While the arena itself asks, the answer is
-        # none: which slots to drop for a slot is decided here.
-        self._choosing = True
-        try:
-            grant = self._budget.take(capacity)
-            overdrawn = grant is None and alone
-            if overdrawn:
-                grant = self._budget.take(capacity, alone=True)
-        finally:
-            self._choosing = False
-        if grant is None:
-            return None
-        self._made += 1
-        try:
-            slot = Slot(self._made, capacity, owner, grant, overdrawn=overdrawn)
-        except OSError:
-            grant.release()
-            raise
-        self._slots.add(slot)
-        owner.introduce(slot)
-        return slot
+        return self._make(owner, need)
+
+    def overdraw(self, owner: Owner, need: int, scratch: int) -> Slot | None:
+        """Makes a slot whatever the budget holds, unless another undelivered one has been overdrawn.
+
+        It is charged `scratch` bytes more until it is delivered. Raises `OSError`.
+        """
+        return self._make(owner, need, alone=True, scratch=scratch)
 
     def drop_one(self, owner: Owner, need: int, *, fitting: bool) -> bool:
         """Gives up a free slot to make room for a new one of `owner`, and says whether there was one.
@@ -234,6 +221,27 @@ class Arena:
         slots = tuple(self._slots)
         total, free = sum(slot.capacity for slot in slots), sum(slot.capacity for slot in self._free_slots())
         return ArenaStatistics(len(slots), total, free)
+
+    def _make(self, owner: Owner, need: int, *, alone: bool = False, scratch: int = 0) -> Slot | None:
+        capacity = slot_capacity(need)
+        # A budget that is short may turn to `reclaim` of those it lent to. While the arena itself asks, the answer is
+        # none: which slots to drop for a slot is decided here.
+        self._choosing = True
+        try:
+            grant = self._budget.take(capacity + scratch, alone=alone)
+        finally:
+            self._choosing = False
+        if grant is None:
+            return None
+        self._made += 1
+        try:
+            slot = Slot(self._made, capacity, owner, grant, overdrawn=alone)
+        except OSError:
+            grant.release()
+            raise
+        self._slots.add(slot)
+        owner.introduce(slot)
+        return slot
 
     def _free_slots(self) -> Iterator[Slot]:
         for shelves in self._free.values():

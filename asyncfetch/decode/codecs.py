@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from asyncfetch.decode import damage, headers, samples, sniff, tiff
+from asyncfetch.decode import damage, fitting, headers, samples, sniff, tiff
 
 if TYPE_CHECKING:
     import mmap
@@ -61,6 +61,15 @@ def check(head: bytes) -> str:
     return kind.name
 
 
+def weigh(data: memoryview, kind: str, form: Form, most_pixels: int, size: int) -> headers.Needs:
+    """Says what memory an image needs, by its header. Raises `UndecodableError` when it has more than `most_pixels`."""
+    header = headers.read_header(kind, data, form.page)
+    if header.width * header.height > most_pixels:
+        shape = f"{header.width} x {header.height} pixels"
+        raise UndecodableError("oversized", f"the header of this {kind} image announces {shape}")
+    return headers.needs(kind, header, form, size)
+
+
 def decode(data: memoryview, kind: str, form: Form) -> Pixels:
     """Decodes an image, and makes of it what the form asks for, but BGR for RGB and always as rows of pixels.
 
@@ -68,7 +77,8 @@ def decode(data: memoryview, kind: str, form: Form) -> Pixels:
     """
     try:
         image = _read(data, kind, form)
-        if form.max_size < max(image.shape[:2]) and form.max_size:
+        height, width = image.shape[:2]
+        if fitting.target(width, height, form) != (width, height):
             if image.dtype.name in _SHRINKABLE:
                 return _sampled(_shrink(image, kind, form), data, kind, form)
             return _shrink(_sampled(image, data, kind, form), kind, form)
@@ -162,10 +172,8 @@ def _sampled(image: Pixels, data: memoryview, kind: str, form: Form) -> Pixels:
 
 def _shrink(image: Pixels, kind: str, form: Form) -> Pixels:
     height, width = image.shape[:2]
-    scale = form.max_size / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
     try:
-        shrunk: Pixels = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        shrunk: Pixels = cv2.resize(image, fitting.target(width, height, form), interpolation=cv2.INTER_AREA)
     except cv2.error:
         what = f"the content is a {kind} image with {image.dtype} samples, which OpenCV cannot shrink"
         raise UndecodableError("unsupported", f"{what} (it can be had without max_size)") from None
@@ -189,6 +197,5 @@ def _translate(error: Any, kind: str) -> UndecodableError:  # Any: cv2.error has
     if error.code == cv2.Error.StsNoMem:
         return UndecodableError("memory", f"there was not enough memory to decode this {kind} image")
     if "CV_IO_MAX_IMAGE" in (error.err or ""):
-        limit = "more pixels than OpenCV's limit (OPENCV_IO_MAX_IMAGE_PIXELS)"
-        return UndecodableError("unsupported", f"the content is a {kind} image that announces {limit}")
+        return UndecodableError("oversized", f"this {kind} image has more pixels than the limit")
     return UndecodableError("corrupt", f"OpenCV could not decode this {kind} image: {error.err or error}")

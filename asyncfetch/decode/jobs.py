@@ -86,12 +86,13 @@ class ImageOptions(TypedDict, total=False):
 class Manner:
     """Options as a pool knows them: by a number of their own, with what it has learned of such images."""
 
-    __slots__ = ("form", "guess", "number")
+    __slots__ = ("form", "guess", "number", "scratch")
 
     def __init__(self, number: int, options: DecodeOptions) -> None:
         self.number = number
         self.form = options.form
         self.guess = 0  # bytes that the pixels of the next one will need; 0: nothing is known
+        self.scratch = 0  # and beside them while it is decoded
 
 
 @dataclass(slots=True, eq=False)
@@ -109,11 +110,12 @@ class DecodeJob:
     order: Any  # only ever compared
     done: Callable[[Pixels | Exception], None]
     urgent: bool = False
-    # The pool's own notes: the job's number (0: never submitted), what it knows of such images, the bytes that these
-    # pixels are known to need, its place.
+    # The pool's own notes: the job's number (0: never submitted), what it knows of such images, the bytes that this one
+    # is known to need for its pixels and beside them, its place.
     number: int = field(default=0, init=False)
     manner: Manner | None = field(default=None, init=False)
     need: int = field(default=0, init=False)
+    scratch: int = field(default=0, init=False)
     state: Literal["new", "waiting", "sent", "over"] = field(default="new", init=False)
 
 
@@ -121,6 +123,10 @@ class Grant(Protocol):
     """A share of the byte budget."""
 
     amount: int
+
+    def correct(self, amount: int) -> None:
+        """Gives back what is more than `amount`."""
+        ...
 
     def delivered(self) -> None:
         """Says that its pixels have reached their user: if it was overdrawn, the next one may overdraw."""

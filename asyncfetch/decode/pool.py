@@ -10,10 +10,12 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from asyncfetch.decode.allowance import Allowance
 from asyncfetch.decode.arena import Arena
 from asyncfetch.decode.jobs import Manner
 from asyncfetch.decode.process import WorkerProcess
 from asyncfetch.decode.waiting import WaitingJobs
+from asyncfetch.decode.wire import KEPT_HEAP
 from asyncfetch.errors import (
     AccessDenied,
     CorruptImage,
@@ -21,6 +23,7 @@ from asyncfetch.errors import (
     DecoderUnavailable,
     EmptyObject,
     FetcherClosed,
+    ImageTooLarge,
     ObjectNotFound,
     UnsupportedFormat,
     UsageError,
@@ -33,7 +36,8 @@ if TYPE_CHECKING:
     from asyncfetch.errors import ObjectError
     from asyncfetch.settings import DecodePolicy
 
-_FIRST_GUESS = 4 << 20  # bytes of pixels of an image nothing is known of: 1.4 megapixels in colour
+_FIRST_GUESS = 1 << 20  # bytes of pixels of an image nothing is known of: 640x480 in colour
+_FIRST_SCRATCH = 4 << 20  # what the decoder of a JPEG may take for it
 _FORGETTING = 32  # images until the memory of a larger one has faded to a third
 _MOST_MANNERS = 64
 _MOST_BARREN = 3  # workers in a row that died without having begun an image
@@ -41,6 +45,7 @@ _MOST_BARREN = 3  # workers in a row that died without having begun an image
 _ERRORS: dict[str, type[ObjectError]] = {
     "empty": EmptyObject,
     "unsupported": UnsupportedFormat,
+    "oversized": ImageTooLarge,
     "corrupt": CorruptImage,
     "missing": ObjectNotFound,
     "denied": AccessDenied,
@@ -62,6 +67,9 @@ class DecodeStatistics(NamedTuple):
     slots: int  # pieces of shared memory: free, at work and lent to users
     slot_bytes: int  # their capacity
     free_slot_bytes: int  # of that, the capacity kept for reuse
+    scratch_bytes: (
+        int  # what workers may hold beside the slots: files, decoders' copies, memory kept for the next image
+    )
 
 
 class DecodePool:
@@ -76,6 +84,7 @@ class DecodePool:
     """
 
     def __init__(self, policy: DecodePolicy, budget: Budget) -> None:
+        self._policy = policy
         self._most_workers = policy.worker_count
         self._budget = budget
         self._arena = Arena(budget, self._slots_came_back)
@@ -131,6 +140,12 @@ class DecodePool:
     def reclaim(self, amount: int) -> int:
         """Gives up memory that is kept for reuse, `amount` bytes or a little more, and says how many went back."""
         returned = self._arena.reclaim(amount)
+        for worker in self._workers:
+            if returned >= amount:
+                break
+            if not worker.sent and worker.allowance.amount:
+                returned += worker.allowance.lower_to(0)
+                worker.frugal = True
         if returned:
             self._schedule()  # for the workers to unmap it as well
         return returned
@@ -139,7 +154,8 @@ class DecodePool:
         """Counts as of now."""
         busy = sum(1 for worker in self._workers if worker.sent)
         counts = (len(self._workers), busy, len(self._waiting), self._decoded, self._failed, self._died)
-        return DecodeStatistics(*counts, self._busy_seconds, *self._arena.statistics())
+        scratch = sum(worker.allowance.amount for worker in self._workers)
+        return DecodeStatistics(*counts, self._busy_seconds, *self._arena.statistics(), scratch)
 
     async def aclose(self) -> None:
         """Kills the workers, gives every open job a `FetcherClosed`, and frees all memory that no user looks at.
@@ -206,14 +222,18 @@ class DecodePool:
         """Gives the first job to the worker that has the fewest; None says that this cannot be done now."""
         worker = min(open_to_more, key=lambda worker: len(worker.sent))
         assert job.manner is not None
-        need = job.need or job.manner.guess
+        need, scratch = job.need or job.manner.guess, job.scratch or job.manner.scratch
         if not need:
-            # One image each, until it is known how large these are: a slot too small costs a decode.
+            # One image each, until it is known how large these are.
             if worker.sent:
                 return None
-            need = min(_FIRST_GUESS, job.options.most_bytes or _FIRST_GUESS)
+            need, scratch = min(_FIRST_GUESS, job.options.most_bytes or _FIRST_GUESS), _FIRST_SCRATCH
         try:
-            worker, slot = self._seat(worker, open_to_more, need, urgent=job.urgent)
+            worker, slot = self._seat(worker, open_to_more, need, scratch)
+            if slot is None and job.urgent and not any(each.sent for each in self._workers):
+                # There is nothing left to wait for.
+                slot = self._arena.overdraw(worker, need, max(0, scratch - worker.allowance.amount))
+                worker.frugal = True
         except OSError as error:  # no memory for the mapping, or too many open files
             if any(each.sent for each in self._workers):
                 return None  # an answer to those will have this tried again
@@ -224,27 +244,38 @@ class DecodePool:
             return None
         self._waiting.remove(job)
         job.state = "sent"
-        worker.assign(job, slot)
+        worker.assign(job, slot, max(scratch, worker.allowance.amount))
         return worker
 
     def _seat(
-        self, worker: WorkerProcess, others: list[WorkerProcess], need: int, *, urgent: bool
+        self, worker: WorkerProcess, others: list[WorkerProcess], need: int, scratch: int
     ) -> tuple[WorkerProcess, Slot | None]:
         """Finds memory for a job: a free slot, a new one, or a new one for which free ones are dropped."""
         arena = self._arena
+        if worker.sent and worker.allowance.amount < scratch:
+            # What it keeps idle for the next image may do as well elsewhere.
+            worker = max(others, key=lambda other: other.allowance.amount)
+        if not self._allow(worker, scratch):
+            return worker, None
         slot = arena.find(worker, need) or arena.make(worker, need)
         if slot is not None:
             return worker, slot
         if worker.sent:
             # It has something to do: memory that is warm elsewhere is better than memory that is fresh here.
             for other in others:
-                if (slot := arena.find(other, need)) is not None:
+                if other.allowance.amount >= scratch and (slot := arena.find(other, need)) is not None:
                     return other, slot
         while slot is None and arena.drop_one(worker, need, fitting=not worker.sent):
             slot = arena.make(worker, need)
-        if slot is None and urgent:
-            slot = arena.make(worker, need, alone=True)
         return worker, slot
+
+    def _allow(self, worker: WorkerProcess, scratch: int) -> bool:
+        """Sees to it that a worker may take so much memory of its own; if need be free slots go for that."""
+        allowance = worker.allowance
+        if allowance.raise_to(scratch):
+            return True
+        self._arena.reclaim(scratch - allowance.amount)
+        return allowance.raise_to(scratch)
 
     # Workers: their beginning, their answers, their end.
 
@@ -255,7 +286,8 @@ class DecodePool:
             return
         assert self._loop is not None
         try:
-            worker = WorkerProcess(self._loop, self._answered, self._exited)
+            allowance = Allowance(self._budget)
+            worker = WorkerProcess(self._loop, self._policy, allowance, self._answered, self._exited)
         except OSError as error:
             self._barren += 1
             self._last_fate = f"could not be started: {error}"
@@ -273,21 +305,24 @@ class DecodePool:
             self._barren = 0
         for number, seconds, word, detail in answers:
             self._busy_seconds += seconds
-            job, slot = worker.release(number)
+            job, slot, _ = worker.release(number)
             self._take(job, slot, word, detail)
+        if worker.allowance.amount > KEPT_HEAP:
+            worker.allowance.lower_to(max(KEPT_HEAP, *(sent.scratch for sent in worker.sent.values()), 0))
 
     def _take(self, job: DecodeJob, slot: Slot, word: str, detail: Any) -> None:
         if job.state != "sent":  # cancelled meanwhile
             self._arena.put_back(slot)
         elif word == "pixels":
-            pixels = self._arena.lend(slot, *detail)
-            self._learn(job, pixels.nbytes)
+            shape, dtype, scratch = detail
+            pixels = self._arena.lend(slot, shape, dtype)
+            self._learn(job, pixels.nbytes, scratch)
             self._settle(job, pixels)
         else:
             self._arena.put_back(slot)
             if word == "needs":
-                job.need = detail
-                self._learn(job, detail)
+                job.need, job.scratch = detail
+                self._learn(job, job.need, job.scratch)
                 self._waiting.add(job)
             else:
                 self._settle(job, _ERRORS[word](job.uri, detail))
@@ -299,18 +334,19 @@ class DecodePool:
             del self._manners[next(iter(self._manners))]
         return manner
 
-    def _learn(self, job: DecodeJob, size: int) -> None:
-        """Moves the guess of what the next image needs: up at once, down slowly, because too small costs more."""
+    def _learn(self, job: DecodeJob, size: int, scratch: int) -> None:
+        """Moves the guess of what the next image needs: up at once, down slowly, because too small costs a round."""
         manner = job.manner
         assert manner is not None
         manner.guess = max(size, manner.guess - (manner.guess - size) // _FORGETTING)
+        manner.scratch = max(scratch, manner.scratch - (manner.scratch - scratch) // _FORGETTING)
 
     def _exited(self, worker: WorkerProcess) -> None:
         """A worker ended unasked: the image it was at fails, its other jobs go back to their places."""
         self._died += 1
         self._workers.remove(worker)
         culprit, fate = worker.current(), worker.fate()
-        for number, (job, slot) in list(worker.sent.items()):
+        for number, (job, slot, _) in list(worker.sent.items()):
             worker.release(number)
             self._arena.put_back(slot)
             if job.state != "sent":

@@ -22,20 +22,22 @@ if TYPE_CHECKING:
     import mmap
     from collections.abc import Callable
 
+    from asyncfetch.decode.allowance import Allowance
     from asyncfetch.decode.arena import Slot
     from asyncfetch.decode.jobs import DecodeJob
+    from asyncfetch.settings import DecodePolicy
 
 # Run by `python -c`, never by importing the user's main module again. The packages are entered without their
 # `__init__`, because a worker needs nothing of the engine, and asyncio alone is 6 MB and 30 ms.
 _BOOTSTRAP = """\
 import sys
-channel, status, root, *path = sys.argv[1:]
+channel, status, most_pixels, root, *path = sys.argv[1:]
 sys.path[:] = path
 for name, place in ("asyncfetch", root), ("asyncfetch.decode", root + "/decode"):
     sys.modules[name] = type(sys)(name)
     sys.modules[name].__path__ = [place]
 from asyncfetch.decode.worker import main
-main(int(channel), int(status))
+main(int(channel), int(status), int(most_pixels))
 """
 _ROOT = Path(__file__).parent.parent
 
@@ -51,10 +53,11 @@ _QUOTED_BYTES, _QUOTED_LINES = 600, 3
 
 
 class Sent(NamedTuple):
-    """A job that a worker has, with the slot for its pixels."""
+    """A job that a worker has, with the memory for it."""
 
     job: DecodeJob
     slot: Slot
+    scratch: int  # bytes that it may take beside
 
 
 class WorkerProcess:
@@ -67,6 +70,8 @@ class WorkerProcess:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        policy: DecodePolicy,
+        allowance: Allowance,
         on_answers: Callable[[WorkerProcess, list[Any]], None],
         on_exit: Callable[[WorkerProcess], None],
     ) -> None:
@@ -74,6 +79,8 @@ class WorkerProcess:
         self.sent_bytes = 0
         self.ready = False
         self.answered = False
+        self.allowance = allowance
+        self.frugal = False  # with the next orders it is told to keep no memory for the next image
         self._loop = loop
         self._on_answers = on_answers
         self._on_exit = on_exit
@@ -98,7 +105,7 @@ class WorkerProcess:
                 parts.callback(os.close, self._stderr)
                 # The worker empties the file when it grows; the next words must begin at its begin again.
                 fcntl.fcntl(self._stderr, fcntl.F_SETFL, os.O_APPEND)
-                self._status, self._process = _start(theirs.fileno(), self._stderr)
+                self._status, self._process = _start(theirs.fileno(), self._stderr, policy)
             parts.pop_all()
         loop.add_reader(self._channel.fileno(), self._read)
 
@@ -123,13 +130,13 @@ class WorkerProcess:
         """Has the worker unmap a slot, with the orders sent next."""
         self._dropped.append(slot.number)
 
-    def assign(self, job: DecodeJob, slot: Slot) -> None:
-        """Adds a job to the orders sent next."""
+    def assign(self, job: DecodeJob, slot: Slot, scratch: int) -> None:
+        """Adds a job to the orders sent next, which may take `scratch` bytes beside its slot."""
         manner = job.manner
         assert manner is not None
-        self.sent[job.number] = Sent(job, slot)
+        self.sent[job.number] = Sent(job, slot, scratch)
         self.sent_bytes += slot.capacity
-        task = [job.number, slot.number, job.path, manner.number]
+        task = [job.number, slot.number, job.path, scratch, manner.number]
         if manner.number not in self._forms:
             if len(self._forms) == MOST_FORMS:
                 self._forms.clear()
@@ -148,10 +155,10 @@ class WorkerProcess:
 
     def flush(self) -> None:
         """Sends what has gathered. Never blocks: what the socket does not take follows when it does."""
-        if self._made or self._dropped or self._tasks:
+        if self._made or self._dropped or self._tasks or self.frugal:
             made = [[slot.number, slot.capacity] for slot in self._made]
-            self._unsent.append((pack([made, self._dropped, self._tasks]), self._made))
-            self._made, self._dropped, self._tasks = [], [], []
+            self._unsent.append((pack([made, self._dropped, self.frugal, self._tasks]), self._made))
+            self._made, self._dropped, self._tasks, self.frugal = [], [], [], False
             if len(self._unsent) == 1:
                 self._write()
 
@@ -177,6 +184,7 @@ class WorkerProcess:
             self._closed = True
             self._hang_up()
             self._process.kill()
+            self.allowance.lower_to(0)
             self._status.close()
             os.close(self._stderr)
 
@@ -254,7 +262,7 @@ class WorkerProcess:
         self.close()
 
 
-def _start(channel: int, stderr: int) -> tuple[mmap.mmap, subprocess.Popen[bytes]]:
+def _start(channel: int, stderr: int, policy: DecodePolicy) -> tuple[mmap.mmap, subprocess.Popen[bytes]]:
     """Starts the program; gives its status page and its process."""
     if not sys.executable or getattr(sys, "frozen", False):
         raise OSError(
@@ -263,18 +271,29 @@ def _start(channel: int, stderr: int) -> tuple[mmap.mmap, subprocess.Popen[bytes
     page = anonymous_file(STATUS_BYTES)
     try:
         status = map_file(page, STATUS_BYTES)
-        command = [sys.executable, "-P", "-c", _BOOTSTRAP, str(channel), str(page), str(_ROOT)]
+        command = [sys.executable, "-P", "-c", _BOOTSTRAP, str(channel), str(page)]
         # Blocked from before its first instruction, not only from where the worker ignores it.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             process = subprocess.Popen(
-                [*command, *(place for place in sys.path if isinstance(place, str))],
+                [
+                    *command,
+                    str(policy.max_pixels),
+                    str(_ROOT),
+                    *(place for place in sys.path if isinstance(place, str)),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
                 stderr=stderr,
                 pass_fds=(channel, page),
-                # NumPy's BLAS would start a thread for each core in every worker, to no use.
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                env={
+                    **os.environ,
+                    # NumPy's BLAS would start a thread for each core in every worker, to no use.
+                    "OPENBLAS_NUM_THREADS": "1",
+                    "OMP_NUM_THREADS": "1",
+                    # The limit is held by the header; this is for headers that lie or cannot be read.
+                    "OPENCV_IO_MAX_IMAGE_PIXELS": str(policy.max_pixels),
+                },
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)

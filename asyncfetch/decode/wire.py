@@ -5,18 +5,20 @@ be nothing else. It costs about a microsecond an image.
 
 Beside the socket they share a status page, whose only word is the number of the job under way: it outlives a worker.
 
-The pool sends orders, `[made, dropped, tasks]`:
+The pool sends orders, `[made, dropped, frugal, tasks]`:
 - `made`: `[slot, capacity]` for each new slot; its descriptor travels with the frame (SCM_RIGHTS), in the same order.
 - `dropped`: numbers of slots to forget.
-- `tasks`: `[job, slot, path, form]`, where a form is a number; the first time, and again after `MOST_FORMS` others,
-  `[job, slot, path, form, fields]` says what it stands for (see `forms`).
+- `frugal`: whether to give back to the system what memory is kept for the next image.
+- `tasks`: `[job, slot, path, allowance, form]`. The allowance is the memory, in bytes, that decoding may take beside
+  the slot. A form is a number; the first time, and again after `MOST_FORMS` others, `[…, form, fields]` says what it
+  stands for (see `forms`).
 
 The worker sends lists of answers, `[job, seconds, word, detail]`; an empty list is its greeting. `seconds` is the
 time spent on the image. The word says what `detail` is:
-- `"pixels"`: `[shape, dtype]` of what now lies at the slot's begin.
-- `"needs"`: the bytes that the slot should have had.
-- `"empty"`, `"unsupported"`, `"corrupt"`, `"missing"`, `"denied"`, `"memory"`, `"failed"`: a sentence, without the
-  object's name.
+- `"pixels"`: `[shape, dtype, scratch]` of what now lies at the slot's begin, with the memory that it took beside.
+- `"needs"`: `[pixels, scratch]`, the bytes that the slot and the allowance should have had.
+- `"empty"`, `"unsupported"`, `"oversized"`, `"corrupt"`, `"missing"`, `"denied"`, `"memory"`, `"failed"`: a sentence,
+  without the object's name.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import json
 import struct
 from typing import Any
 
+KEPT_HEAP = 64 << 20  # memory that a worker keeps for the next image: the pixels of 21 megapixels
 STATUS_BYTES = 8  # of the status page, which both map: the number of the job under way, 0 between jobs
 
 _LENGTH = struct.Struct("<I")

@@ -19,9 +19,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from asyncfetch.decode.forms import MOST_FORMS, Form
+from asyncfetch.decode.reading import Reader
 from asyncfetch.decode.shared import map_file
 from asyncfetch.decode.sniff import HEAD
-from asyncfetch.decode.wire import STATUS_BYTES, Unpacker, pack
+from asyncfetch.decode.wire import KEPT_HEAP, STATUS_BYTES, Unpacker, pack
 
 if TYPE_CHECKING:
     import mmap
@@ -30,34 +31,32 @@ if TYPE_CHECKING:
 _FLUSH_SECONDS = 0.004  # answers go out when there is nothing else to do, and so often: 5 images of 640x480
 _LONG_BLOB = 1 << 20  # an image of so many bytes takes tens of milliseconds; answers are not kept waiting for it
 _MOST_STDERR = 64 << 10
-_LEAST_READ = 1 << 20
-_MOST_KEPT = 16 << 20  # a read buffer larger than this is not kept for the next image
-_KEPT_HEAP = 64 << 20  # the pixels of 21 megapixels; each worker may stay so large
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 
-def main(channel: int, status: int) -> None:
+def main(channel: int, status: int, most_pixels: int) -> None:
     """Works for the pool at the other end of `channel`, a socket's descriptor, until that closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the user's word to the parent, which ends its workers
     with contextlib.suppress(ConnectionError):
         pool = socket.socket(fileno=channel)
         threading.Thread(target=_leave_with, args=(channel,), daemon=True).start()
         _keep_heap()
-        _Worker(pool, map_file(status, STATUS_BYTES)).serve()
+        _Worker(pool, map_file(status, STATUS_BYTES), most_pixels).serve()
     os._exit(0)  # the destructors of the libraries have nothing to save
 
 
 class _Worker:
-    def __init__(self, pool: socket.socket, status: mmap.mmap) -> None:
+    def __init__(self, pool: socket.socket, status: mmap.mmap, most_pixels: int) -> None:
         # Here and not above: without OpenCV the program should get as far as saying so on stderr.
         from asyncfetch.decode import codecs
 
         self._codecs = codecs
+        self._most_pixels = most_pixels
         self._pool = pool
         self._status = memoryview(status).cast("Q")
         self._slots: dict[int, mmap.mmap] = {}
         self._forms: dict[int, Form] = {}
-        self._buffer = bytearray(_LEAST_READ)
+        self._reader = Reader()
         self._answers: list[Any] = []
         self._flushed = 0.0
         codecs.prepare()
@@ -65,13 +64,16 @@ class _Worker:
     def serve(self) -> None:
         """Greets, then obeys until the socket closes."""
         self._pool.sendall(pack([]))
-        for (made, dropped, tasks), descriptors in self._orders():
+        for (made, dropped, frugal, tasks), descriptors in self._orders():
             for number in dropped:
                 del self._slots[number]
             for number, capacity in made:
                 descriptor = descriptors.popleft()
                 self._slots[number] = map_file(descriptor, capacity)
                 os.close(descriptor)
+            if frugal:
+                self._reader.shrink()
+                _trim_heap()
             for task in tasks:
                 self._work(*task)
             if os.fstat(2).st_size > _MOST_STDERR:  # image libraries write there, and the disk behind it is memory
@@ -94,27 +96,33 @@ class _Worker:
             for orders in unpacker.feed(data):
                 yield orders, descriptors
 
-    def _work(self, number: int, slot: int, path: str, form: int, told: list[Any] | None = None) -> None:
+    def _work(
+        self, number: int, slot: int, path: str, allowance: int, form: int, told: list[Any] | None = None
+    ) -> None:
         self._status[0] = number  # if the next line kills this process, the pool reads here which image it was
         begun = time.perf_counter()
         if told is not None:
             if len(self._forms) == MOST_FORMS:
                 self._forms.clear()
             self._forms[form] = Form(*told)
-        word, detail = self._attempt(self._slots[slot], path, self._forms[form])
+        word, detail = self._attempt(self._slots[slot], path, self._forms[form], allowance)
         now = time.perf_counter()
         self._status[0] = 0
         self._answers.append([number, now - begun, word, detail])
         if now - self._flushed > _FLUSH_SECONDS:
             self._flush()
 
-    def _attempt(self, slot: mmap.mmap, path: str, form: Form) -> tuple[str, Any]:
-        codecs = self._codecs
+    def _attempt(self, slot: mmap.mmap, path: str, form: Form, allowance: int) -> tuple[str, Any]:
+        codecs, reader = self._codecs, self._reader
         try:
-            size, kind = self._read(path)
+            kind = codecs.check(bytes(reader.open(path, HEAD)[:HEAD]))
+            data, size = reader.look()
             if size > _LONG_BLOB:
                 self._flush()
-            image = codecs.decode(memoryview(self._buffer)[:size], kind, form)
+            need = codecs.weigh(data, kind, form, self._most_pixels, size)
+            if need.pixels > len(slot) or need.scratch > allowance:
+                return "needs", need
+            image = codecs.decode(reader.read(), kind, form)
             placed = codecs.place(image, form, slot)
         except codecs.UndecodableError as error:
             return error.word, error.detail
@@ -128,35 +136,9 @@ class _Worker:
             return "memory", "there was not enough memory to decode it"
         except Exception as error:  # one image must not end the worker
             return "failed", f"decoding failed with {type(error).__name__}: {error}"
-        return ("needs", placed) if isinstance(placed, int) else ("pixels", placed)
-
-    def _read(self, path: str) -> tuple[int, str]:
-        """Reads a file into the buffer, and gives its size and kind.
-
-        The buffer is reused, because fresh memory costs more than reading. What does not begin as an image is not read
-        further: it may be a film of many gigabytes.
-        """
-        if len(self._buffer) > _MOST_KEPT:
-            self._buffer = bytearray(_LEAST_READ)
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            size, kind = 0, ""
-            while True:
-                count = os.readv(descriptor, [memoryview(self._buffer)[size:]])
-                size += count
-                if not kind and (size >= HEAD or not count):
-                    kind = self._codecs.check(bytes(self._buffer[: min(size, HEAD)]))
-                if not count:
-                    return size, kind
-                if size == len(self._buffer):
-                    self._grow(max(2 * size, os.fstat(descriptor).st_size + 1))
         finally:
-            os.close(descriptor)
-
-    def _grow(self, size: int) -> None:
-        larger = bytearray(size)
-        larger[: len(self._buffer)] = self._buffer
-        self._buffer = larger
+            reader.close()
+        return ("needs", (placed, need.scratch)) if isinstance(placed, int) else ("pixels", (*placed, need.scratch))
 
     def _flush(self) -> None:
         if self._answers:
@@ -181,5 +163,15 @@ def _keep_heap() -> None:
     """
     with contextlib.suppress(AttributeError, OSError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, _KEPT_HEAP)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_HEAP)
+        mallopt(_M_MMAP_THRESHOLD, KEPT_HEAP)
+        mallopt(_M_TRIM_THRESHOLD, KEPT_HEAP)
+
+
+def _trim_heap() -> None:
+    """Has malloc give back to the system what it keeps."""
+    library = ctypes.CDLL(None)
+    with contextlib.suppress(AttributeError):  # glibc
+        library.malloc_trim(0)
+        return
+    with contextlib.suppress(AttributeError):  # macOS
+        library.malloc_zone_pressure_relief(None, ctypes.c_size_t(0))

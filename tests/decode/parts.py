@@ -34,6 +34,11 @@ class Share:
         self.amount = amount
         self._budget = budget
 
+    def correct(self, amount: int) -> None:
+        if amount < self.amount:
+            self.amount = amount
+            self._budget.came_back()
+
     def delivered(self) -> None:
         if self._budget.lone is self:
             self._budget.lone = None

@@ -239,9 +239,11 @@ def test_a_budget_that_reclaims_while_the_arena_asks_gets_nothing_from_it() -> N
 @pytest.mark.parametrize("lent", [True, False])
 def test_an_overdraft_is_over_when_its_pixels_are_lent_or_its_job_has_failed(lent: bool) -> None:
     setting = Setting(total=MIB // 2)
-    slot = setting.arena.make(setting.one, MIB, alone=True)
+    slot = setting.arena.overdraw(setting.one, MIB, 3 * MIB)
     assert slot is not None
     assert setting.budget.lone is not None
+    assert setting.budget.held == 4 * MIB
+    assert setting.arena.overdraw(setting.two, MIB, 0) is None
     if lent:
         pixels = setting.arena.lend(slot, [4, 4], "|u1")
     else:

@@ -50,7 +50,7 @@ async def test_memory_is_reused_and_none_is_left_charged_when_the_pool_is_closed
             await outcome.get()
     statistics = pool.statistics()
     assert statistics.slots <= 2 * 16
-    assert budget.held == statistics.slot_bytes
+    assert budget.held == statistics.slot_bytes + statistics.scratch_bytes
     await pool.aclose()
     await until(lambda: budget.grants == [])
 
@@ -69,7 +69,7 @@ async def test_everything_wanted_at_once_on_a_budget_of_one_image_or_less_never_
         pool.urge(outcome.job)  # as the head of a stream is
         np.testing.assert_array_equal(await outcome.get(), expected(paths[index % 10]))
     assert budget.refusals > 0
-    assert budget.peak <= total + 4 * MIB  # the first guess, overdrawn
+    assert budget.peak <= total + 5 * MIB  # the first guess, overdrawn
     await until(lambda: budget.held <= total)
 
 
@@ -124,7 +124,8 @@ async def test_free_memory_goes_back_to_who_needs_it_and_the_worker_unmaps_it(
     paths = photographs(tmp_path, 16)
     for outcome in [Outcome(pool, path) for path in paths]:
         await outcome.get()
-    await until(lambda: pool.statistics().free_slot_bytes == budget.held)
+    await until(lambda: pool.statistics().free_slot_bytes == pool.statistics().slot_bytes)
+    assert pool.statistics().scratch_bytes > 0
     worker = psutil.Process(*pids(pool))
     held = budget.held
     assert pool.reclaim(1 << 40) == held
@@ -138,10 +139,10 @@ async def test_free_memory_goes_back_to_who_needs_it_and_the_worker_unmaps_it(
 async def test_free_slots_of_another_size_make_room_for_the_size_that_is_needed(
     open_pool: OpenPool, tmp_path: Path
 ) -> None:
-    budget = PlainBudget(8 * MIB)
+    budget = PlainBudget(32 * MIB)
     pool = open_pool(1, budget)
     small = photographs(tmp_path, 8)
-    for outcome in [Outcome(pool, path) for path in small * 2]:
+    for outcome in [Outcome(pool, path) for path in small * 8]:
         await outcome.get()
     large = tmp_path / "large.png"
     large.write_bytes(encode(".png", photograph(size=(1800, 1400))))  # 7.6 MB of pixels

@@ -298,7 +298,8 @@ from asyncfetch.decode import DecodeJob, DecodeOptions, DecodePool
 from asyncfetch.settings import DecodePolicy
 assert not {{"numpy", "cv2"}} & {{*sys.modules}}
 class Grant:
-    amount = 0
+    amount = 1 << 40
+    def correct(self, amount): pass
     def delivered(self): pass
     def release(self): pass
 class Budget:
