@@ -63,7 +63,7 @@ def _write(folder: Path, thumbnails: int, megapixels: list[float]) -> tuple[list
             if extension == ".webp" and width > 16_383:  # the format's own limit
                 continue
             scans.append(str(folder / f"scan-{size}{extension}"))
-            cv2.imwrite(scans[-1], large, (cv2.IMWRITE_PNG_COMPRESSION, 1))
+            cv2.imwrite(scans[-1], large, (cv2.IMWRITE_PNG_COMPRESSION, 1) if extension == ".png" else ())
     return [paths[index % len(paths)] for index in range(thumbnails)], scans
 
 

@@ -1,6 +1,17 @@
 """The decode room: images decoded in worker programs, their pixels handed over in shared memory."""
 
-from asyncfetch.decode.jobs import Budget, Color, DecodeJob, DecodeOptions, Dtype, Grant, ImageOptions, Layout, Pixels
+from asyncfetch.decode.jobs import (
+    Budget,
+    Color,
+    DecodeJob,
+    DecodeOptions,
+    Dtype,
+    Fitting,
+    Grant,
+    ImageOptions,
+    Layout,
+    Pixels,
+)
 from asyncfetch.decode.pool import DecodePool, DecodeStatistics
 
 __all__ = [
@@ -11,6 +22,7 @@ __all__ = [
     "DecodePool",
     "DecodeStatistics",
     "Dtype",
+    "Fitting",
     "Grant",
     "ImageOptions",
     "Layout",

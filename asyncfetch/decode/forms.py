@@ -15,3 +15,7 @@ class Form(NamedTuple):
     layout: str = "hwc"
     page: int = 0
     max_size: int = 0  # 0: any
+    width: int = 0  # 0: no size
+    height: int = 0
+    fit: str = "fit"
+    crop: tuple[int, int, int, int] | None = None

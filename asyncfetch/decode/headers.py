@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import imagesize
 
 from asyncfetch.decode import tiff
-from asyncfetch.decode.fitting import target
+from asyncfetch.decode.fitting import fit
 
 if TYPE_CHECKING:
     from asyncfetch.decode.forms import Form
@@ -24,7 +24,6 @@ _FLOATS = ("PFM", "Radiance HDR", "OpenEXR")
 # Bytes for each pixel that decoders hold at once besides the file: so many, and the decoded pixels so often, which
 # OpenCV copies once more. Measured on 24 megapixels (JPEG 2000: 6) as the peak of the process, with OpenCV 5.0.
 _DECODERS = {
-    "JPEG": (6, 1),  # the coefficients of a progressive 4:4:4; a baseline JPEG takes its pixels twice
     "WebP": (6, 1),
     "GIF": (9, 1),
     "AVIF": (20, 1),  # an animation twice as much
@@ -32,6 +31,9 @@ _DECODERS = {
     "TIFF": (8, 2),
 }
 _OTHERS = (0, 2)
+_COEFFICIENTS = (
+    6  # of a progressive JPEG 4:4:4, which its decoder holds whatever the scale; the pixels are then one copy
+)
 
 
 class Header(NamedTuple):
@@ -41,6 +43,7 @@ class Header(NamedTuple):
     height: int
     channels: int
     bits: int  # of one sample
+    progressive: bool = False  # of a JPEG
 
 
 class Needs(NamedTuple):
@@ -86,7 +89,8 @@ def read_header(kind: str, data: memoryview, page: int = 0) -> Header:
         width, height = _largest_extent(data)
     if width < 0 or height < 0:
         return Header(0, 0, 4, 32 if kind in _FLOATS else 16)
-    return Header(width, height, channels if channels > 0 else 4, _bits(kind, data))
+    progressive = kind == "JPEG" and _is_progressive(data)
+    return Header(width, height, channels if channels > 0 else 4, _bits(kind, data), progressive)
 
 
 def needs(kind: str, header: Header, form: Form, size: int) -> Needs:
@@ -103,8 +107,14 @@ def needs(kind: str, header: Header, form: Form, size: int) -> Needs:
         each += header.channels * found  # a strip as it is in the file, and it may be all of it
     if given != read:
         each += given
-    width, height = target(header.width, header.height, form)
-    return Needs(width * height * given, header.width * header.height * each + size)
+    fitted = fit(header.width, header.height, form, scalable=kind == "JPEG")
+    if fitted is None:
+        return Needs(0, size)
+    pixels = header.width * header.height
+    scratch = pixels * each // fitted.scale**2
+    if header.progressive:
+        scratch = pixels * _COEFFICIENTS + pixels * (each - read) // fitted.scale**2
+    return Needs(fitted.width * fitted.height * given, scratch + size)
 
 
 def sample_bits(kind: str, data: memoryview) -> int:
@@ -128,6 +138,20 @@ def _bits(kind: str, data: memoryview) -> int:
     if kind == "PNG":
         return 16 if data[24] == 16 else 8  # IHDR (PNG, third edition, section 11.2.1)
     return 8 if sample_bits(kind, data) == 8 else 16
+
+
+def _is_progressive(data: memoryview) -> bool:
+    """Walks the segments to the frame (ITU-T T.81, section B.2.2): SOF2, or one of the rarer progressive ones."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill
+            at += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return marker & 3 == 2
+        else:
+            at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    return False
 
 
 def _largest_extent(data: memoryview) -> tuple[int, int]:

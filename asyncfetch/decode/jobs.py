@@ -18,10 +18,12 @@ Pixels: TypeAlias = "npt.NDArray[Any]"  # the dtype of "unchanged" is the file's
 
 Dtype: TypeAlias = Literal["uint8", "uint16", "float32", "unchanged"]
 Layout: TypeAlias = Literal["hwc", "chw"]
+Fitting: TypeAlias = Literal["fit", "fill", "exact"]
 
 _CHANNELS = {"rgb": 3, "bgr": 3, "gray": 1}
 _BYTES = {"uint8": 1, "uint16": 2, "float32": 4}
 _MOST_PAGE = 65_535
+_MOST_SIDE = 1 << 20  # OpenCV's own limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +38,22 @@ class DecodeOptions:
       default with `color="unchanged"`, gives samples as they are: a 10-bit AVIF is uint16 of 0 to 1,023.
     - `layout` `"chw"` gives (C, H, W) instead, with C = 1 for gray.
     - `page` counts from 0 and chooses one of a TIFF file. Of other files that hold several images the first is given.
-    - `max_size` is the longest side in pixels. Larger images shrink to it by area averaging, keeping their proportions;
-      smaller ones stay as they are.
+    - `crop` is `(x, y, width, height)` of the part that is wanted, in pixels of the upright image, which must hold it:
+      else the image fails with a `DecodeError`.
+    - `max_size` is the longest side in pixels. Larger images shrink to it, keeping their proportions; smaller ones stay
+      as they are.
+    - `size` is `(width, height)`. With `fit="fit"` larger images shrink until both sides fit, and smaller ones stay as
+      they are; with `"fill"` the middle of the image, as much as has these proportions, becomes exactly this size; with
+      `"exact"` all of it does, in other proportions.
 
-    Raises `UsageError` for a word that is none of these, for a `page` below 0 and for a `max_size` below 1.
+    Images shrink by area averaging and grow by linear interpolation. A JPEG that shrinks to a half or less is decoded
+    at a half, a quarter or an eighth of its size first, which is what makes small sizes cheap; what is left to shrink,
+    if less than by two, is then interpolated. Against decoding all of it and averaging areas, samples of photographs
+    differ by 2 of 255 on average, and by up to 8 on average over an image with fine texture; `"fill"` may take a part
+    that is up to 7 pixels smaller on each side, for its edges to fall on whole pixels of the scaled image.
+
+    Raises `UsageError` for a word that is none of these, for numbers that are no page, size or part, and for `max_size`
+    beside `size`.
     """
 
     color: Color = "rgb"
@@ -47,6 +61,9 @@ class DecodeOptions:
     layout: Layout = "hwc"
     page: int = 0
     max_size: int | None = None
+    size: tuple[int, int] | None = None
+    fit: Fitting = "fit"
+    crop: tuple[int, int, int, int] | None = None
 
     def __post_init__(self) -> None:
         _check_word(self.color, "color", get_args(Color))
@@ -55,22 +72,32 @@ class DecodeOptions:
             _check_word(self.dtype, "dtype", get_args(Dtype))
         if not _is_count(self.page, 0) or self.page > _MOST_PAGE:
             raise UsageError(f"page must be the number of a page, 0 or more, not {self.page!r}")
-        if self.max_size is not None and not _is_count(self.max_size, 1):
+        if self.max_size is not None and not (_is_count(self.max_size, 1) and self.max_size <= _MOST_SIDE):
             raise UsageError(f"max_size must be the longest side in pixels, 1 or more, not {self.max_size!r}")
+        _check_word(self.fit, "fit", get_args(Fitting))
+        if self.size is not None:
+            if not _are_counts(self.size, (1, 1)):
+                raise UsageError(f"size must be (width, height) in pixels, 1 or more each, not {self.size!r}")
+            if self.max_size is not None:
+                raise UsageError("max_size and size are two ways to say one thing", remedy="Give one of them.")
+        if self.crop is not None and not _are_counts(self.crop, (0, 0, 1, 1)):
+            raise UsageError(f"crop must be (x, y, width, height) in pixels, not {self.crop!r}")
 
     @property
     def form(self) -> Form:
         """The same, for a worker."""
         dtype = self.dtype or ("unchanged" if self.color == "unchanged" else "uint8")
-        return Form(self.color, dtype, self.layout, self.page, self.max_size or 0)
+        width, height = self.size or (0, 0)
+        return Form(self.color, dtype, self.layout, self.page, self.max_size or 0, width, height, self.fit, self.crop)
 
     @property
     def most_bytes(self) -> int | None:
         """The most bytes the pixels can have, None where nothing bounds them."""
         channels, size = _CHANNELS.get(self.color), _BYTES.get(self.form.dtype)
-        if self.max_size is None or channels is None or size is None:
+        width, height = self.size or (self.max_size or 0,) * 2
+        if not width or channels is None or size is None:
             return None
-        return self.max_size * self.max_size * channels * size
+        return width * height * channels * size
 
 
 class ImageOptions(TypedDict, total=False):
@@ -81,6 +108,9 @@ class ImageOptions(TypedDict, total=False):
     layout: Layout
     page: int
     max_size: int | None
+    size: tuple[int, int] | None
+    fit: Fitting
+    crop: tuple[int, int, int, int] | None
 
 
 class Manner:
@@ -164,3 +194,11 @@ def _check_word(value: str, name: str, words: tuple[str, ...]) -> None:
 
 def _is_count(value: int, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _are_counts(values: tuple[int, ...], least: tuple[int, ...]) -> bool:
+    return (
+        isinstance(values, tuple)
+        and len(values) == len(least)
+        and all(_is_count(value, bound) and value <= _MOST_SIDE for value, bound in zip(values, least, strict=True))
+    )

@@ -19,6 +19,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from asyncfetch.decode.forms import MOST_FORMS, Form
+from asyncfetch.decode.headers import read_header
 from asyncfetch.decode.reading import Reader
 from asyncfetch.decode.shared import map_file
 from asyncfetch.decode.sniff import HEAD
@@ -119,10 +120,11 @@ class _Worker:
             data, size = reader.look()
             if size > _LONG_BLOB:
                 self._flush()
-            need = codecs.weigh(data, kind, form, self._most_pixels, size)
+            header = read_header(kind, data, form.page)
+            need = codecs.weigh(kind, header, form, self._most_pixels, size)
             if need.pixels > len(slot) or need.scratch > allowance:
                 return "needs", need
-            image = codecs.decode(reader.read(), kind, form)
+            image = codecs.decode(reader.read(), kind, header, form)
             placed = codecs.place(image, form, slot)
         except codecs.UndecodableError as error:
             return error.word, error.detail

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from asyncfetch.decode import Color, DecodeOptions, codecs
+from asyncfetch.decode.headers import read_header
 from tests.decode.parts import PHOTOGRAPHS, encode, photograph
 from tests.decode.written import png_file
 
@@ -56,7 +57,8 @@ def image_in(extension: str) -> bytes:
 def through_a_slot(data: bytes, color: Color = "rgb", max_size: int | None = None, **options: Any) -> Pixels:
     slot = mmap.mmap(-1, 1 << 22)
     form = DecodeOptions(color=color, max_size=max_size, **options).form
-    image = codecs.decode(memoryview(data), codecs.check(data[:4096]), form)
+    kind = codecs.check(data[:4096])
+    image = codecs.decode(memoryview(data), kind, read_header(kind, memoryview(data), form.page), form)
     placed = codecs.place(image, form, slot)
     assert isinstance(placed, tuple)
     return np.ndarray(*placed, buffer=slot)
@@ -128,7 +130,8 @@ def test_max_size_shrinks_by_area_and_never_enlarges(
 
 def test_a_slot_too_small_is_told_its_need_and_left_untouched() -> None:
     form = DecodeOptions().form
-    image = codecs.decode(memoryview(image_in(".png")), "PNG", form)
+    data = memoryview(image_in(".png"))
+    image = codecs.decode(data, "PNG", read_header("PNG", data), form)
     slot = mmap.mmap(-1, 1024)
     assert codecs.place(image, form, slot) == 97 * 65 * 3
     assert bytes(slot) == bytes(1024)
@@ -192,7 +195,7 @@ def test_samples_without_an_eight_bit_form_say_how_they_can_be_read() -> None:
 
 def test_samples_that_cannot_be_shrunk_say_so() -> None:
     data = encode(".tiff", np.ones((40, 40, 3), np.int32))
-    with pytest.raises(codecs.UndecodableError, match="int32 samples, which OpenCV cannot shrink"):
+    with pytest.raises(codecs.UndecodableError, match="int32 samples, which OpenCV cannot resize"):
         through_a_slot(data, "unchanged", max_size=8)
     assert through_a_slot(data, "unchanged").dtype == np.int32
 

@@ -83,6 +83,7 @@ import json, sys
 from pathlib import Path
 import cv2, numpy
 from asyncfetch.decode import DecodeOptions, codecs
+from asyncfetch.decode.headers import read_header
 
 def status(word):
     return next(int(line.split()[1]) for line in Path("/proc/self/status").open() if line.startswith(word)) << 10
@@ -93,10 +94,11 @@ for path, options in json.loads(sys.argv[1]):
     form = DecodeOptions(**options).form
     data = memoryview(Path(path).read_bytes())
     kind = codecs.check(bytes(data[:4096]))
-    need = codecs.weigh(data, kind, form, 1 << 40, 0)
+    header = read_header(kind, data)
+    need = codecs.weigh(kind, header, form, 1 << 40, 0)
     Path("/proc/self/clear_refs").write_text("5")
     before = status("VmRSS")
-    codecs.decode(data, kind, form)
+    codecs.decode(data, kind, header, form)
     seen[f"{Path(path).name} {options}"] = need.scratch, status("VmHWM") - before
 print(json.dumps(seen))
 """
