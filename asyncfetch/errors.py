@@ -276,3 +276,19 @@ class CorruptImage(DecodeError):
 
 class WorkerDied(DecodeError):
     """Raised for the one image that a decode worker was working on when it died."""
+
+
+class DecodeTimeout(DecodeError, TimeoutError):
+    """Raised for an image that took longer than `DecodePolicy.timeout`; the worker that was at it was killed."""
+
+    hint = "A larger DecodePolicy(timeout=…) gives it more time."
+
+
+class OutOfMemory(DecodeError, MemoryError):
+    """Raised when decoding an image takes more memory than `DecodePolicy.worker_memory` gives to a worker."""
+
+    hint = "A larger DecodePolicy(worker_memory=…) gives it more."
+
+
+class Quarantined(DecodeError):
+    """Raised for bytes that have killed three decode workers; they were not decoded again."""

@@ -224,10 +224,10 @@ class Fetcher:
         wanted = DecodeOptions(**options)
         entry = await self._fetch(source, cache=cache)
         try:
-            pixels = await decode(self._engine(), entry.uri, entry.filename, wanted)
+            pixels = await decode(self._engine(), entry, wanted)
         except ObjectNotFound:  # its blob was cleared by another process meanwhile
             entry = await self._fetch(source, cache=cache)
-            pixels = await decode(self._engine(), entry.uri, entry.filename, wanted)
+            pixels = await decode(self._engine(), entry, wanted)
         return Image(entry.uri, pixels, entry, entry.index, entry.payload)
 
     async def read_bytes(

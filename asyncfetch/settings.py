@@ -218,14 +218,21 @@ class NetworkPolicy:
 class DecodePolicy:
     """How images are decoded. `workers` None is one for each core this process may use.
 
-    An image of more than `max_pixels` is refused by its header, before memory is taken for it.
+    An image of more than `max_pixels` is refused by its header, before memory is taken for it. One that takes longer
+    than `timeout` seconds, reading included, has its worker killed and replaced. A worker gets no more than
+    `worker_memory` bytes beside the pixels that it hands over: an image that will take more is refused by its header,
+    and on Linux the system holds to it as well (RLIMIT_DATA).
     """
 
     workers: int | None = None
     max_pixels: int = 1 << 28  # 16,384 x 16,384, above the scans of 200 megapixels that are usual
+    timeout: float = 60.0  # JPEG 2000, the slowest, takes some 30 seconds for 200 megapixels
+    worker_memory: int = 5 * GIB  # what 200 megapixels of the greediest decoder, that of AVIF, may take
 
     def __post_init__(self) -> None:
         _check_count(self.max_pixels, "max_pixels", 1, 1 << 40)
+        _check_count(self.worker_memory, "worker_memory", 64 * MIB, 1 << 50)
+        _check_seconds(self.timeout, "timeout")
         if self.workers is not None:
             _check_count(self.workers, "workers", 1, 1_000)
 

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from asyncfetch import Failure, Fetcher, Image
+from asyncfetch import Entry, Failure, Fetcher, Image
 from asyncfetch.errors import CorruptImage, EmptyObject, UnsupportedFormat, WorkerDied
 from asyncfetch.testing import demo_objects, photographs
 from tests.objects import Bucket
@@ -181,7 +181,7 @@ async def test_the_image_that_kills_a_worker_is_named_and_its_neighbours_are_dec
         entry = await fetcher.fetch(trap)
         trap.unlink()
         os.mkfifo(trap)
-        single = asyncio.create_task(_decode(fetcher, entry.filename))
+        single = asyncio.create_task(_decode(fetcher, entry))
         stream = asyncio.create_task(_all(fetcher, paths))
         while worker.status() != psutil.STATUS_SLEEPING or not _holds(worker, trap):
             await asyncio.sleep(0.01)
@@ -191,11 +191,11 @@ async def test_the_image_that_kills_a_worker_is_named_and_its_neighbours_are_dec
         assert len(await stream) == 10
 
 
-async def _decode(fetcher: Fetcher, path: str) -> Any:
+async def _decode(fetcher: Fetcher, entry: Entry) -> Any:
     from asyncfetch.decode import DecodeOptions
     from asyncfetch.engine import decode
 
-    return await decode(fetcher._engine(), path, path, DecodeOptions())
+    return await decode(fetcher._engine(), entry, DecodeOptions())
 
 
 async def _all(fetcher: Fetcher, paths: list[str]) -> list[Image]:

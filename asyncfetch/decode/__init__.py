@@ -13,6 +13,7 @@ from asyncfetch.decode.jobs import (
     Pixels,
 )
 from asyncfetch.decode.pool import DecodePool, DecodeStatistics
+from asyncfetch.decode.quarantine import MemoryQuarantine, Quarantine
 
 __all__ = [
     "Budget",
@@ -26,5 +27,7 @@ __all__ = [
     "Grant",
     "ImageOptions",
     "Layout",
+    "MemoryQuarantine",
     "Pixels",
+    "Quarantine",
 ]

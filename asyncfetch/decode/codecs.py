@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from asyncfetch.decode.fitting import Fit
-    from asyncfetch.decode.forms import Form
+    from asyncfetch.decode.forms import Form, Limits
     from asyncfetch.decode.jobs import Pixels
 
 # BGR also for RGB: the decoder of PAM takes no notice of IMREAD_COLOR_RGB, and on the way to the slot it costs nothing.
@@ -67,12 +67,17 @@ def check(head: bytes) -> str:
     return kind.name
 
 
-def weigh(kind: str, header: headers.Header, form: Form, most_pixels: int, size: int) -> headers.Needs:
-    """Says what memory an image needs, by its header. Raises `UndecodableError` when it has more than `most_pixels`."""
-    if header.width * header.height > most_pixels:
+def weigh(kind: str, header: headers.Header, form: Form, limits: Limits, size: int) -> headers.Needs:
+    """Says what memory an image needs, by its header. Raises `UndecodableError` when that is beyond a limit."""
+    if header.width * header.height > limits.pixels:
         shape = f"{header.width} x {header.height} pixels"
         raise UndecodableError("oversized", f"the header of this {kind} image announces {shape}")
-    return headers.needs(kind, header, form, size)
+    need = headers.needs(kind, header, form, size)
+    if need.scratch > limits.memory:
+        raise UndecodableError(
+            "memory", f"decoding this {kind} image may take {need.scratch >> 20} MiB beside its pixels"
+        )
+    return need
 
 
 def decode(data: memoryview, kind: str, header: headers.Header, form: Form) -> Pixels:
@@ -226,7 +231,7 @@ def _failure(data: memoryview, kind: str, form: Form) -> UndecodableError:
 
 
 def _translate(error: Any, kind: str) -> UndecodableError:  # Any: cv2.error has attributes that its stubs do not know
-    if error.code == cv2.Error.StsNoMem:
+    if error.code == cv2.Error.StsNoMem or "bad_alloc" in str(error):
         return UndecodableError("memory", f"there was not enough memory to decode this {kind} image")
     if "CV_IO_MAX_IMAGE" in (error.err or ""):
         return UndecodableError("oversized", f"this {kind} image has more pixels than the limit")

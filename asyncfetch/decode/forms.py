@@ -19,3 +19,10 @@ class Form(NamedTuple):
     height: int = 0
     fit: str = "fit"
     crop: tuple[int, int, int, int] | None = None
+
+
+class Limits(NamedTuple):
+    """What holds for all images of a worker."""
+
+    pixels: int
+    memory: int  # bytes beside the slots

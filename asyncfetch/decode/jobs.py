@@ -129,9 +129,10 @@ class Manner:
 class DecodeJob:
     """One image wanted from a pool, which may be submitted once.
 
-    `path` is the file, `uri` the name that errors give it. Waiting jobs start by `order` (any values that compare
-    with one another), those that are `urgent` first. `done` is called once on the loop's thread, never from inside
-    `submit`, with the pixels or with the exception, unless the job was cancelled before.
+    `path` is the file, `uri` the name that errors give it, `digest` that of its bytes where it is known. Waiting jobs
+    start by `order` (any values that compare with one another), those that are `urgent` first. `done` is called once on
+    the loop's thread, never from inside `submit`, with the pixels or with the exception, unless the job was cancelled
+    before.
     """
 
     uri: str
@@ -140,6 +141,7 @@ class DecodeJob:
     order: Any  # only ever compared
     done: Callable[[Pixels | Exception], None]
     urgent: bool = False
+    digest: str | None = None
     # The pool's own notes: the job's number (0: never submitted), what it knows of such images, the bytes that this one
     # is known to need for its pixels and beside them, its place.
     number: int = field(default=0, init=False)

@@ -14,6 +14,7 @@ from asyncfetch.decode.allowance import Allowance
 from asyncfetch.decode.arena import Arena
 from asyncfetch.decode.jobs import Manner
 from asyncfetch.decode.process import WorkerProcess
+from asyncfetch.decode.quarantine import MOST_STRIKES, MemoryQuarantine
 from asyncfetch.decode.waiting import WaitingJobs
 from asyncfetch.decode.wire import KEPT_HEAP
 from asyncfetch.errors import (
@@ -21,10 +22,13 @@ from asyncfetch.errors import (
     CorruptImage,
     DecodeError,
     DecoderUnavailable,
+    DecodeTimeout,
     EmptyObject,
     FetcherClosed,
     ImageTooLarge,
     ObjectNotFound,
+    OutOfMemory,
+    Quarantined,
     UnsupportedFormat,
     UsageError,
     WorkerDied,
@@ -33,6 +37,7 @@ from asyncfetch.errors import (
 if TYPE_CHECKING:
     from asyncfetch.decode.arena import Slot
     from asyncfetch.decode.jobs import Budget, DecodeJob, DecodeOptions, Pixels
+    from asyncfetch.decode.quarantine import Quarantine
     from asyncfetch.errors import ObjectError
     from asyncfetch.settings import DecodePolicy
 
@@ -40,6 +45,7 @@ _FIRST_GUESS = 1 << 20  # bytes of pixels of an image nothing is known of: 640x4
 _FIRST_SCRATCH = 4 << 20  # what the decoder of a JPEG may take for it
 _FORGETTING = 32  # images until the memory of a larger one has faded to a third
 _MOST_MANNERS = 64
+_LOOK_SECONDS = 0.5  # between looks at what takes too long, which cost some microseconds
 _MOST_BARREN = 3  # workers in a row that died without having begun an image
 
 _ERRORS: dict[str, type[ObjectError]] = {
@@ -49,7 +55,7 @@ _ERRORS: dict[str, type[ObjectError]] = {
     "corrupt": CorruptImage,
     "missing": ObjectNotFound,
     "denied": AccessDenied,
-    "memory": DecodeError,
+    "memory": OutOfMemory,
     "failed": DecodeError,
 }
 
@@ -80,13 +86,16 @@ class DecodePool:
 
     A pool serves one event loop, that of its first `submit`, and its methods are called on that loop's thread. What
     goes wrong with an image is given to its job's `done`: an `ObjectError` that says what; `DecoderUnavailable` where
-    no worker can be started; `FetcherClosed` when the pool closes first.
+    no worker can be started; `FetcherClosed` when the pool closes first. Bytes that have killed three workers are
+    noted in `quarantine` and refused from then on; it ends with the pool unless one is given.
     """
 
-    def __init__(self, policy: DecodePolicy, budget: Budget) -> None:
+    def __init__(self, policy: DecodePolicy, budget: Budget, quarantine: Quarantine | None = None) -> None:
         self._policy = policy
         self._most_workers = policy.worker_count
         self._budget = budget
+        self._quarantine = quarantine or MemoryQuarantine()
+        self._watching: asyncio.TimerHandle | None = None
         self._arena = Arena(budget, self._slots_came_back)
         self._waiting = WaitingJobs()
         self._workers: list[WorkerProcess] = []
@@ -164,6 +173,8 @@ class DecodePool:
         """
         if not self._closed:
             self._closed = True
+            if self._watching is not None:
+                self._watching.cancel()
             for worker in self._workers:
                 worker.close()
             jobs = [sent.job for worker in self._workers for sent in worker.sent.values()]
@@ -217,10 +228,27 @@ class DecodePool:
                 open_to_more.remove(worker)
         for worker in self._workers:
             worker.flush()
+        if self._watching is None and any(worker.sent for worker in self._workers):
+            assert self._loop is not None
+            self._watching = self._loop.call_later(min(_LOOK_SECONDS, self._policy.timeout / 2), self._watch)
+
+    def _watch(self) -> None:
+        """Ends workers that have been at one image for too long. One timer for all, and none while nothing is sent."""
+        self._watching = None
+        for worker in self._workers:
+            if worker.sent:
+                worker.end_after(self._policy.timeout)
+        self._schedule()
 
     def _place(self, job: DecodeJob, open_to_more: list[WorkerProcess]) -> WorkerProcess | None:
         """Gives the first job to the worker that has the fewest; None says that this cannot be done now."""
         worker = min(open_to_more, key=lambda worker: len(worker.sent))
+        if job.digest is not None and (why := self._quarantine.why(job.digest)) is not None:
+            self._waiting.remove(job)
+            self._settle(
+                job, Quarantined(job.uri, f"its bytes have killed {MOST_STRIKES} decode workers; the last {why}")
+            )
+            return worker
         assert job.manner is not None
         need, scratch = job.need or job.manner.guess, job.scratch or job.manner.scratch
         if not need:
@@ -255,6 +283,7 @@ class DecodePool:
         if worker.sent and worker.allowance.amount < scratch:
             # What it keeps idle for the next image may do as well elsewhere.
             worker = max(others, key=lambda other: other.allowance.amount)
+        kept = worker.allowance.amount
         if not self._allow(worker, scratch):
             return worker, None
         slot = arena.find(worker, need) or arena.make(worker, need)
@@ -267,6 +296,8 @@ class DecodePool:
                     return other, slot
         while slot is None and arena.drop_one(worker, need, fitting=not worker.sent):
             slot = arena.make(worker, need)
+        if slot is None:
+            worker.allowance.lower_to(kept)  # nobody waits for memory while holding some
         return worker, slot
 
     def _allow(self, worker: WorkerProcess, scratch: int) -> bool:
@@ -351,16 +382,26 @@ class DecodePool:
             self._arena.put_back(slot)
             if job.state != "sent":
                 continue
-            if number == culprit:
-                remedy = "The kernel does that when memory runs out." if "SIGKILL" in fate else ""
-                self._settle(job, WorkerDied(job.uri, f"the decode worker that was at it {fate}", remedy=remedy))
-            else:
+            if number == culprit and worker.overdue in (0, number):
+                self._settle(job, self._blame(job, worker, fate))
+            else:  # also one that was begun in the instant between a look at the clock and the end
                 self._waiting.add(job)
         self._arena.expel(worker)
         if not culprit and not worker.answered:
             self._barren += 1
             self._last_fate = fate
         self._schedule()
+
+    def _blame(self, job: DecodeJob, worker: WorkerProcess, fate: str) -> DecodeError:
+        if worker.overdue:
+            fate = f"was killed after {self._policy.timeout:g} seconds"
+        if job.digest is not None:
+            self._quarantine.strike(job.digest, fate)
+        what = f"the decode worker that was at it {fate}"
+        if worker.overdue:
+            return DecodeTimeout(job.uri, what)
+        remedy = "The kernel does that when memory runs out." if "SIGKILL" in fate else ""
+        return WorkerDied(job.uri, what, remedy=remedy)
 
     def _settle(self, job: DecodeJob, outcome: Pixels | Exception) -> None:
         job.state = "over"

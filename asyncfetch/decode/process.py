@@ -9,13 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asyncfetch.decode.forms import MOST_FORMS
 from asyncfetch.decode.shared import anonymous_file, map_file
-from asyncfetch.decode.wire import STATUS_BYTES, Unpacker, pack
+from asyncfetch.decode.wire import STATUS, Unpacker, pack
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,13 +32,14 @@ if TYPE_CHECKING:
 # `__init__`, because a worker needs nothing of the engine, and asyncio alone is 6 MB and 30 ms.
 _BOOTSTRAP = """\
 import sys
-channel, status, most_pixels, root, *path = sys.argv[1:]
+channel, status, pixels, memory, root, *path = sys.argv[1:]
 sys.path[:] = path
 for name, place in ("asyncfetch", root), ("asyncfetch.decode", root + "/decode"):
     sys.modules[name] = type(sys)(name)
     sys.modules[name].__path__ = [place]
+from asyncfetch.decode.forms import Limits
 from asyncfetch.decode.worker import main
-main(int(channel), int(status), int(most_pixels))
+main(int(channel), int(status), Limits(int(pixels), int(memory)))
 """
 _ROOT = Path(__file__).parent.parent
 
@@ -79,6 +81,7 @@ class WorkerProcess:
         self.sent_bytes = 0
         self.ready = False
         self.answered = False
+        self.overdue = 0  # the job that took too long, once it has been killed for that
         self.allowance = allowance
         self.frugal = False  # with the next orders it is told to keep no memory for the next image
         self._loop = loop
@@ -164,7 +167,14 @@ class WorkerProcess:
 
     def current(self) -> int:
         """The number of the job it is working on, 0 between jobs. Also of a dead worker."""
-        return int.from_bytes(self._status[:STATUS_BYTES], sys.byteorder)
+        return int(STATUS.unpack_from(self._status)[0])
+
+    def end_after(self, seconds: float) -> None:
+        """Kills the process if it has been at one job for longer; that job's number is `overdue` from then on."""
+        number, begun = STATUS.unpack_from(self._status)
+        if number and time.monotonic_ns() - begun > seconds * 1e9 and self.ready:
+            self.overdue = number
+            self._process.kill()
 
     def fate(self) -> str:
         """How the process ended, and its last words."""
@@ -268,9 +278,10 @@ def _start(channel: int, stderr: int, policy: DecodePolicy) -> tuple[mmap.mmap, 
         raise OSError(
             "there is no Python interpreter to run it: sys.executable is empty, or a program with Python frozen in"
         )
-    page = anonymous_file(STATUS_BYTES)
+    page = anonymous_file(STATUS.size)
     try:
-        status = map_file(page, STATUS_BYTES)
+        status = map_file(page, STATUS.size)
+        limits = str(policy.max_pixels), str(policy.worker_memory)
         command = [sys.executable, "-P", "-c", _BOOTSTRAP, str(channel), str(page)]
         # Blocked from before its first instruction, not only from where the worker ignores it.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
@@ -278,7 +289,7 @@ def _start(channel: int, stderr: int, policy: DecodePolicy) -> tuple[mmap.mmap, 
             process = subprocess.Popen(
                 [
                     *command,
-                    str(policy.max_pixels),
+                    *limits,
                     str(_ROOT),
                     *(place for place in sys.path if isinstance(place, str)),
                 ],

@@ -3,7 +3,8 @@
 JSON and not pickle, because the worker is the process that reads strangers' bytes: what comes from it is data and can
 be nothing else. It costs about a microsecond an image.
 
-Beside the socket they share a status page, whose only word is the number of the job under way: it outlives a worker.
+Beside the socket they share a status page, which outlives a worker: the number of the job under way (0 between jobs)
+and when it was begun, in nanoseconds of the monotonic clock, which is the same in all processes.
 
 The pool sends orders, `[made, dropped, frugal, tasks]`:
 - `made`: `[slot, capacity]` for each new slot; its descriptor travels with the frame (SCM_RIGHTS), in the same order.
@@ -28,7 +29,7 @@ import struct
 from typing import Any
 
 KEPT_HEAP = 64 << 20  # memory that a worker keeps for the next image: the pixels of 21 megapixels
-STATUS_BYTES = 8  # of the status page, which both map: the number of the job under way, 0 between jobs
+STATUS = struct.Struct("=QQ")  # the status page
 
 _LENGTH = struct.Struct("<I")
 

@@ -10,20 +10,22 @@ import contextlib
 import ctypes
 import errno
 import os
+import resource
 import select
 import signal
 import socket
 import threading
 import time
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asyncfetch.decode.forms import MOST_FORMS, Form
+from asyncfetch.decode.forms import MOST_FORMS, Form, Limits
 from asyncfetch.decode.headers import read_header
 from asyncfetch.decode.reading import Reader
 from asyncfetch.decode.shared import map_file
 from asyncfetch.decode.sniff import HEAD
-from asyncfetch.decode.wire import KEPT_HEAP, STATUS_BYTES, Unpacker, pack
+from asyncfetch.decode.wire import KEPT_HEAP, STATUS, Unpacker, pack
 
 if TYPE_CHECKING:
     import mmap
@@ -35,24 +37,24 @@ _MOST_STDERR = 64 << 10
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 
-def main(channel: int, status: int, most_pixels: int) -> None:
+def main(channel: int, status: int, limits: Limits) -> None:
     """Works for the pool at the other end of `channel`, a socket's descriptor, until that closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the user's word to the parent, which ends its workers
     with contextlib.suppress(ConnectionError):
         pool = socket.socket(fileno=channel)
         threading.Thread(target=_leave_with, args=(channel,), daemon=True).start()
         _keep_heap()
-        _Worker(pool, map_file(status, STATUS_BYTES), most_pixels).serve()
+        _Worker(pool, map_file(status, STATUS.size), limits).serve()
     os._exit(0)  # the destructors of the libraries have nothing to save
 
 
 class _Worker:
-    def __init__(self, pool: socket.socket, status: mmap.mmap, most_pixels: int) -> None:
+    def __init__(self, pool: socket.socket, status: mmap.mmap, limits: Limits) -> None:
         # Here and not above: without OpenCV the program should get as far as saying so on stderr.
         from asyncfetch.decode import codecs
 
         self._codecs = codecs
-        self._most_pixels = most_pixels
+        self._limits = limits
         self._pool = pool
         self._status = memoryview(status).cast("Q")
         self._slots: dict[int, mmap.mmap] = {}
@@ -61,6 +63,7 @@ class _Worker:
         self._answers: list[Any] = []
         self._flushed = 0.0
         codecs.prepare()
+        _limit_memory(limits.memory)
 
     def serve(self) -> None:
         """Greets, then obeys until the socket closes."""
@@ -100,7 +103,8 @@ class _Worker:
     def _work(
         self, number: int, slot: int, path: str, allowance: int, form: int, told: list[Any] | None = None
     ) -> None:
-        self._status[0] = number  # if the next line kills this process, the pool reads here which image it was
+        self._status[1] = time.monotonic_ns()
+        self._status[0] = number  # if this image kills this process, the pool reads here which one it was
         begun = time.perf_counter()
         if told is not None:
             if len(self._forms) == MOST_FORMS:
@@ -121,7 +125,7 @@ class _Worker:
             if size > _LONG_BLOB:
                 self._flush()
             header = read_header(kind, data, form.page)
-            need = codecs.weigh(kind, header, form, self._most_pixels, size)
+            need = codecs.weigh(kind, header, form, self._limits, size)
             if need.pixels > len(slot) or need.scratch > allowance:
                 return "needs", need
             image = codecs.decode(reader.read(), kind, header, form)
@@ -155,6 +159,16 @@ def _leave_with(channel: int) -> None:
     watch.register(channel, 0)  # POLLHUP is reported unasked
     if watch.poll():
         os._exit(0)
+
+
+def _limit_memory(most: int) -> None:
+    """Has the system refuse this process more than so many bytes beside what it has now. Slots do not count.
+
+    macOS knows the limit and does not enforce it.
+    """
+    with contextlib.suppress(OSError, ValueError):  # a lower limit was set by who started us
+        used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_DATA, (used + most, resource.RLIM_INFINITY))
 
 
 def _keep_heap() -> None:

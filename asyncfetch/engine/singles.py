@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from asyncfetch.decode import DecodeOptions, Pixels
     from asyncfetch.engine.engine import Engine
     from asyncfetch.engine.flights import Crash, Landed
+    from asyncfetch.objects import Entry
     from asyncfetch.uris import Location
 
 
@@ -57,8 +58,8 @@ async def land(
     return landed
 
 
-async def decode(engine: Engine, uri: str, path: str, options: DecodeOptions) -> Pixels:
-    """Decodes one file, or raises a `DecodeError`. Cancelled, the slot goes back when the worker is done."""
+async def decode(engine: Engine, entry: Entry, options: DecodeOptions) -> Pixels:
+    """Decodes one object on disk, or raises a `DecodeError`. Cancelled, the slot goes back when the worker is done."""
     result: asyncio.Future[Pixels] = engine.loop.create_future()
 
     def done(outcome: Pixels | Exception) -> None:
@@ -69,7 +70,15 @@ async def decode(engine: Engine, uri: str, path: str, options: DecodeOptions) ->
         else:
             result.set_result(outcome)
 
-    job = DecodeJob(uri=uri, path=path, options=options, order=-1, done=done, urgent=True)
+    job = DecodeJob(
+        uri=entry.uri,
+        path=entry.filename,
+        options=options,
+        order=-1,
+        done=done,
+        urgent=True,
+        digest=entry.digest,
+    )
     engine.pool.submit(job)
     try:
         return await result

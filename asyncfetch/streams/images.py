@@ -95,6 +95,7 @@ class ImageRun(Run[Image]):
             options=self._options,
             order=slot.index,
             done=partial(self._decoded, slot),
+            digest=slot.landed.digest,
         )
         self.engine.pool.submit(slot.job)
 

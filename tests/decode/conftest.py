@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def open_pool() -> AsyncIterator[OpenPool]:
-    """Opens pools: `open_pool(workers=1, budget=None)`."""
+    """Opens pools: `open_pool(workers=1, budget=None, **policy)`."""
     pools: list[DecodePool] = []
 
-    def open_one(workers: int = 1, budget: PlainBudget | None = None) -> DecodePool:
-        pools.append(DecodePool(DecodePolicy(workers=workers), budget or PlainBudget()))
+    def open_one(workers: int = 1, budget: PlainBudget | None = None, **policy: Any) -> DecodePool:
+        pools.append(DecodePool(DecodePolicy(workers=workers, **policy), budget or PlainBudget()))
         return pools[-1]
 
     yield open_one

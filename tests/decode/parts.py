@@ -88,7 +88,7 @@ class PlainBudget:
 class OpenPool(Protocol):
     """The fixture `open_pool`."""
 
-    def __call__(self, workers: int = 1, budget: PlainBudget | None = None) -> DecodePool: ...
+    def __call__(self, workers: int = 1, budget: PlainBudget | None = None, **policy: Any) -> DecodePool: ...
 
 
 def make_pool(workers: int = 1, budget: Budget | None = None) -> DecodePool:
@@ -99,7 +99,14 @@ class Outcome:
     """A submitted job whose outcome can be awaited; an exception is raised. What was awaited is not kept."""
 
     def __init__(
-        self, pool: DecodePool, path: Path, *, urgent: bool = False, order: Any = None, **options: Any
+        self,
+        pool: DecodePool,
+        path: Path,
+        *,
+        urgent: bool = False,
+        order: Any = None,
+        digest: str | None = None,
+        **options: Any,
     ) -> None:
         self.calls = 0
         self._future: asyncio.Future[Pixels] | None = asyncio.get_running_loop().create_future()
@@ -110,6 +117,7 @@ class Outcome:
             order=next(_orders) if order is None else order,
             done=self._done,
             urgent=urgent,
+            digest=digest,
         )
         pool.submit(self.job)
 

@@ -83,6 +83,7 @@ import json, sys
 from pathlib import Path
 import cv2, numpy
 from asyncfetch.decode import DecodeOptions, codecs
+from asyncfetch.decode.forms import Limits
 from asyncfetch.decode.headers import read_header
 
 def status(word):
@@ -95,7 +96,7 @@ for path, options in json.loads(sys.argv[1]):
     data = memoryview(Path(path).read_bytes())
     kind = codecs.check(bytes(data[:4096]))
     header = read_header(kind, data)
-    need = codecs.weigh(kind, header, form, 1 << 40, 0)
+    need = codecs.weigh(kind, header, form, Limits(1 << 40, 1 << 40), 0)
     Path("/proc/self/clear_refs").write_text("5")
     before = status("VmRSS")
     codecs.decode(data, kind, header, form)

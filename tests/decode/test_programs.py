@@ -100,7 +100,7 @@ def test_an_exit_with_images_still_held_is_clean_closed_or_not(tmp_path: Path, c
 def test_a_worker_loads_nothing_of_the_engine(tmp_path: Path) -> None:
     # The bootstrap up to where the work begins, then a look at what is there.
     code = _BOOTSTRAP.rpartition("main(")[0] + "import asyncfetch.decode.codecs\nprint(*sys.modules, sep='\\n')"
-    stdout, _ = output([sys.executable, "-P", "-c", code, "0", "0", "1", str(ROOT / "asyncfetch"), *sys.path])
+    stdout, _ = output([sys.executable, "-P", "-c", code, "0", "0", "1", "1", str(ROOT / "asyncfetch"), *sys.path])
     ours = {name for name in stdout.split() if name.startswith("asyncfetch.")}
     assert "cv2" in stdout.split()
     assert "asyncio" not in stdout.split()
