@@ -278,6 +278,10 @@ class WorkerDied(DecodeError):
     """Raised for the one image that a decode worker was working on when it died."""
 
 
+class TransformFailed(DecodeError):
+    """Raised when the `transform` of a stream raised for this image, or gave something else than an array."""
+
+
 class DecodeTimeout(DecodeError, TimeoutError):
     """Raised for an image that took longer than `DecodePolicy.timeout`; the worker that was at it was killed."""
 

@@ -380,9 +380,9 @@ class Fetcher:
 
         The options are those of `DecodeOptions`: pixels are (H, W, 3) uint8 in RGB unless `color`, `dtype` and
         `layout` say otherwise, upright; `page` chooses one of a TIFF file; `crop`, `max_size`, `size` and `fit` say
-        which part of it and how large. The array is a view of shared memory, whose slot goes back when its last view is
-        gone: a consumer that keeps images keeps their share of the memory budget, and prefetching slows down to one
-        image at a time.
+        which part of it and how large; `transform` is called with them in the worker. The array is a view of shared
+        memory, whose slot goes back when its last view is gone: a consumer that keeps images keeps their share of the
+        memory budget, and prefetching slows down to one image at a time.
         """
         wanted = DecodeOptions(**options)
         engine, rest = self._plan(order, on_error, cache=cache, look_ahead=look_ahead)

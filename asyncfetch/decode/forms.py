@@ -19,6 +19,8 @@ class Form(NamedTuple):
     height: int = 0
     fit: str = "fit"
     crop: tuple[int, int, int, int] | None = None
+    transform: str = ""  # pickled, in base64
+    seed: int = 0
 
 
 class Limits(NamedTuple):

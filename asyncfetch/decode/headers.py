@@ -114,7 +114,10 @@ def needs(kind: str, header: Header, form: Form, size: int) -> Needs:
     scratch = pixels * each // fitted.scale**2
     if header.progressive:
         scratch = pixels * _COEFFICIENTS + pixels * (each - read) // fitted.scale**2
-    return Needs(fitted.width * fitted.height * given, scratch + size)
+    result = fitted.width * fitted.height * given
+    if form.transform:  # which is given a copy of its own; what it makes of that is not known before
+        return Needs(0, scratch + size + 2 * result)
+    return Needs(result, scratch + size)
 
 
 def sample_bits(kind: str, data: memoryview) -> int:

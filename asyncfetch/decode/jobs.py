@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, get_args
 
@@ -52,8 +53,14 @@ class DecodeOptions:
     differ by 2 of 255 on average, and by up to 8 on average over an image with fine texture; `"fill"` may take a part
     that is up to 7 pixels smaller on each side, for its edges to fall on whole pixels of the scaled image.
 
-    Raises `UsageError` for a word that is none of these, for numbers that are no page, size or part, and for `max_size`
-    beside `size`.
+    `transform` is called in the worker with the pixels, an array of its own, and gives another array of numbers, of any
+    shape and dtype, which is handed over instead. It may be any callable that cloudpickle can carry: a closure, a
+    function of the main script or of a notebook. Modules are imported anew in each worker. For each item `random`,
+    `numpy.random` and OpenCV's generator are seeded from `seed`, the epoch and the item's index, so that a run replays
+    whatever worker an item falls to; a transform with a generator of its own must seed that by one of these.
+
+    Raises `UsageError` for a word that is none of these, for numbers that are no page, size or part, for `max_size`
+    beside `size`, and for a transform that cannot be carried.
     """
 
     color: Color = "rgb"
@@ -64,6 +71,9 @@ class DecodeOptions:
     size: tuple[int, int] | None = None
     fit: Fitting = "fit"
     crop: tuple[int, int, int, int] | None = None
+    transform: Callable[[Pixels], Pixels] | None = field(default=None, compare=False)
+    seed: int = 0
+    _code: bytes = field(default=b"", init=False, repr=False)  # the transform as it travels, by which options compare
 
     def __post_init__(self) -> None:
         _check_word(self.color, "color", get_args(Color))
@@ -82,20 +92,36 @@ class DecodeOptions:
                 raise UsageError("max_size and size are two ways to say one thing", remedy="Give one of them.")
         if self.crop is not None and not _are_counts(self.crop, (0, 0, 1, 1)):
             raise UsageError(f"crop must be (x, y, width, height) in pixels, not {self.crop!r}")
+        if not _is_count(self.seed, 0):
+            raise UsageError(f"seed must be a whole number, 0 or more, not {self.seed!r}")
+        if self.transform is not None:
+            object.__setattr__(self, "_code", _carried(self.transform))
 
     @property
     def form(self) -> Form:
         """The same, for a worker."""
         dtype = self.dtype or ("unchanged" if self.color == "unchanged" else "uint8")
         width, height = self.size or (0, 0)
-        return Form(self.color, dtype, self.layout, self.page, self.max_size or 0, width, height, self.fit, self.crop)
+        return Form(
+            self.color,
+            dtype,
+            self.layout,
+            self.page,
+            self.max_size or 0,
+            width,
+            height,
+            self.fit,
+            self.crop,
+            base64.b64encode(self._code).decode(),
+            self.seed,
+        )
 
     @property
     def most_bytes(self) -> int | None:
         """The most bytes the pixels can have, None where nothing bounds them."""
         channels, size = _CHANNELS.get(self.color), _BYTES.get(self.form.dtype)
         width, height = self.size or (self.max_size or 0,) * 2
-        if not width or channels is None or size is None:
+        if not width or channels is None or size is None or self.transform is not None:
             return None
         return width * height * channels * size
 
@@ -111,6 +137,8 @@ class ImageOptions(TypedDict, total=False):
     size: tuple[int, int] | None
     fit: Fitting
     crop: tuple[int, int, int, int] | None
+    transform: Callable[[Pixels], Pixels] | None
+    seed: int
 
 
 class Manner:
@@ -129,10 +157,10 @@ class Manner:
 class DecodeJob:
     """One image wanted from a pool, which may be submitted once.
 
-    `path` is the file, `uri` the name that errors give it, `digest` that of its bytes where it is known. Waiting jobs
-    start by `order` (any values that compare with one another), those that are `urgent` first. `done` is called once on
-    the loop's thread, never from inside `submit`, with the pixels or with the exception, unless the job was cancelled
-    before.
+    `path` is the file, `uri` the name that errors give it, `digest` that of its bytes where it is known, `epoch` and
+    `index` what its transform is seeded with. Waiting jobs start by `order` (any values that compare with one another),
+    those that are `urgent` first. `done` is called once on the loop's thread, never from inside `submit`, with the
+    pixels or with the exception, unless the job was cancelled before.
     """
 
     uri: str
@@ -142,6 +170,8 @@ class DecodeJob:
     done: Callable[[Pixels | Exception], None]
     urgent: bool = False
     digest: str | None = None
+    epoch: int = 0
+    index: int = 0
     # The pool's own notes: the job's number (0: never submitted), what it knows of such images, the bytes that this one
     # is known to need for its pixels and beside them, its place.
     number: int = field(default=0, init=False)
@@ -204,3 +234,15 @@ def _are_counts(values: tuple[int, ...], least: tuple[int, ...]) -> bool:
         and len(values) == len(least)
         and all(_is_count(value, bound) and value <= _MOST_SIDE for value, bound in zip(values, least, strict=True))
     )
+
+
+def _carried(transform: Callable[[Pixels], Pixels]) -> bytes:
+    if not callable(transform):
+        raise UsageError(f"transform must be callable, not {transform!r}")
+    import cloudpickle
+
+    try:
+        code: bytes = cloudpickle.dumps(transform)
+    except Exception as error:  # whatever the objects it holds may raise
+        raise UsageError(f"transform {transform!r} cannot be sent to a worker: {error}") from error
+    return code

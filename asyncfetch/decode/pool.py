@@ -29,6 +29,7 @@ from asyncfetch.errors import (
     ObjectNotFound,
     OutOfMemory,
     Quarantined,
+    TransformFailed,
     UnsupportedFormat,
     UsageError,
     WorkerDied,
@@ -56,6 +57,7 @@ _ERRORS: dict[str, type[ObjectError]] = {
     "missing": ObjectNotFound,
     "denied": AccessDenied,
     "memory": OutOfMemory,
+    "transform": TransformFailed,
     "failed": DecodeError,
 }
 
@@ -395,9 +397,9 @@ class DecodePool:
     def _blame(self, job: DecodeJob, worker: WorkerProcess, fate: str) -> DecodeError:
         if worker.overdue:
             fate = f"was killed after {self._policy.timeout:g} seconds"
-        if job.digest is not None:
+        what = f"the decode worker that was at {'its transform' if worker.transforms else 'it'} {fate}"
+        if job.digest is not None and not worker.transforms:
             self._quarantine.strike(job.digest, fate)
-        what = f"the decode worker that was at it {fate}"
         if worker.overdue:
             return DecodeTimeout(job.uri, what)
         remedy = "The kernel does that when memory runs out." if "SIGKILL" in fate else ""

@@ -139,7 +139,7 @@ class WorkerProcess:
         assert manner is not None
         self.sent[job.number] = Sent(job, slot, scratch)
         self.sent_bytes += slot.capacity
-        task = [job.number, slot.number, job.path, scratch, manner.number]
+        task = [job.number, slot.number, job.path, scratch, job.epoch, job.index, manner.number]
         if manner.number not in self._forms:
             if len(self._forms) == MOST_FORMS:
                 self._forms.clear()
@@ -169,9 +169,14 @@ class WorkerProcess:
         """The number of the job it is working on, 0 between jobs. Also of a dead worker."""
         return int(STATUS.unpack_from(self._status)[0])
 
+    @property
+    def transforms(self) -> bool:
+        """Whether that job has come to its transform."""
+        return bool(STATUS.unpack_from(self._status)[2])
+
     def end_after(self, seconds: float) -> None:
         """Kills the process if it has been at one job for longer; that job's number is `overdue` from then on."""
-        number, begun = STATUS.unpack_from(self._status)
+        number, begun, _ = STATUS.unpack_from(self._status)
         if number and time.monotonic_ns() - begun > seconds * 1e9 and self.ready:
             self.overdue = number
             self._process.kill()

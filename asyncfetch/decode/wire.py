@@ -3,23 +3,24 @@
 JSON and not pickle, because the worker is the process that reads strangers' bytes: what comes from it is data and can
 be nothing else. It costs about a microsecond an image.
 
-Beside the socket they share a status page, which outlives a worker: the number of the job under way (0 between jobs)
-and when it was begun, in nanoseconds of the monotonic clock, which is the same in all processes.
+Beside the socket they share a status page, which outlives a worker: the number of the job under way (0 between jobs),
+when it was begun, in nanoseconds of the monotonic clock, which is the same in all processes, and whether it has come
+to its transform (0 or 1).
 
 The pool sends orders, `[made, dropped, frugal, tasks]`:
 - `made`: `[slot, capacity]` for each new slot; its descriptor travels with the frame (SCM_RIGHTS), in the same order.
 - `dropped`: numbers of slots to forget.
 - `frugal`: whether to give back to the system what memory is kept for the next image.
-- `tasks`: `[job, slot, path, allowance, form]`. The allowance is the memory, in bytes, that decoding may take beside
-  the slot. A form is a number; the first time, and again after `MOST_FORMS` others, `[…, form, fields]` says what it
-  stands for (see `forms`).
+- `tasks`: `[job, slot, path, allowance, epoch, index, form]`. The allowance is the memory, in bytes, that decoding may
+  take beside the slot; epoch and index are what a transform is seeded with. A form is a number; the first time, and
+  again after `MOST_FORMS` others, `[…, form, fields]` says what it stands for (see `forms`).
 
 The worker sends lists of answers, `[job, seconds, word, detail]`; an empty list is its greeting. `seconds` is the
 time spent on the image. The word says what `detail` is:
 - `"pixels"`: `[shape, dtype, scratch]` of what now lies at the slot's begin, with the memory that it took beside.
 - `"needs"`: `[pixels, scratch]`, the bytes that the slot and the allowance should have had.
-- `"empty"`, `"unsupported"`, `"oversized"`, `"corrupt"`, `"missing"`, `"denied"`, `"memory"`, `"failed"`: a sentence,
-  without the object's name.
+- `"empty"`, `"unsupported"`, `"oversized"`, `"corrupt"`, `"missing"`, `"denied"`, `"memory"`, `"transform"`,
+  `"failed"`: a sentence, without the object's name.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import struct
 from typing import Any
 
 KEPT_HEAP = 64 << 20  # memory that a worker keeps for the next image: the pixels of 21 megapixels
-STATUS = struct.Struct("=QQ")  # the status page
+STATUS = struct.Struct("=QQQ")  # the status page
 
 _LENGTH = struct.Struct("<I")
 

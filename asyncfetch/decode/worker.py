@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     import mmap
     from collections.abc import Iterator
 
+    from asyncfetch.decode.jobs import Pixels
+    from asyncfetch.decode.transforms import Transform
+
 _FLUSH_SECONDS = 0.004  # answers go out when there is nothing else to do, and so often: 5 images of 640x480
 _LONG_BLOB = 1 << 20  # an image of so many bytes takes tens of milliseconds; answers are not kept waiting for it
 _MOST_STDERR = 64 << 10
@@ -58,7 +61,7 @@ class _Worker:
         self._pool = pool
         self._status = memoryview(status).cast("Q")
         self._slots: dict[int, mmap.mmap] = {}
-        self._forms: dict[int, Form] = {}
+        self._forms: dict[int, tuple[Form, Transform | None]] = {}
         self._reader = Reader()
         self._answers: list[Any] = []
         self._flushed = 0.0
@@ -101,24 +104,27 @@ class _Worker:
                 yield orders, descriptors
 
     def _work(
-        self, number: int, slot: int, path: str, allowance: int, form: int, told: list[Any] | None = None
+        self, number: int, slot: int, path: str, allowance: int, epoch: int, index: int, form: int, told: Any = None
     ) -> None:
-        self._status[1] = time.monotonic_ns()
+        self._status[1], self._status[2] = time.monotonic_ns(), 0
         self._status[0] = number  # if this image kills this process, the pool reads here which one it was
         begun = time.perf_counter()
         if told is not None:
             if len(self._forms) == MOST_FORMS:
                 self._forms.clear()
-            self._forms[form] = Form(*told)
-        word, detail = self._attempt(self._slots[slot], path, self._forms[form], allowance)
+            self._forms[form] = Form(*told), None
+        word, detail = self._attempt(self._slots[slot], path, allowance, form, epoch, index)
         now = time.perf_counter()
         self._status[0] = 0
         self._answers.append([number, now - begun, word, detail])
         if now - self._flushed > _FLUSH_SECONDS:
             self._flush()
 
-    def _attempt(self, slot: mmap.mmap, path: str, form: Form, allowance: int) -> tuple[str, Any]:
+    def _attempt(
+        self, slot: mmap.mmap, path: str, allowance: int, number: int, epoch: int, index: int
+    ) -> tuple[str, Any]:
         codecs, reader = self._codecs, self._reader
+        form, _ = self._forms[number]
         try:
             kind = codecs.check(bytes(reader.open(path, HEAD)[:HEAD]))
             data, size = reader.look()
@@ -129,7 +135,10 @@ class _Worker:
             if need.pixels > len(slot) or need.scratch > allowance:
                 return "needs", need
             image = codecs.decode(reader.read(), kind, header, form)
-            placed = codecs.place(image, form, slot)
+            if form.transform:
+                placed = self._transform(codecs.arrange(image, form), number, epoch, index, slot)
+            else:
+                placed = codecs.place(image, form, slot)
         except codecs.UndecodableError as error:
             return error.word, error.detail
         except FileNotFoundError:
@@ -145,6 +154,21 @@ class _Worker:
         finally:
             reader.close()
         return ("needs", (placed, need.scratch)) if isinstance(placed, int) else ("pixels", (*placed, need.scratch))
+
+    def _transform(
+        self, pixels: Pixels, number: int, epoch: int, index: int, slot: mmap.mmap
+    ) -> tuple[tuple[int, ...], str] | int:
+        from asyncfetch.decode.transforms import Transform, TransformError
+
+        form, transform = self._forms[number]
+        self._status[2] = 1
+        try:
+            if transform is None:
+                transform = Transform(form.transform)
+                self._forms[number] = form, transform
+            return self._codecs.put(transform(pixels, form.seed, epoch, index), slot)
+        except TransformError as error:
+            raise self._codecs.UndecodableError("transform", str(error)) from None
 
     def _flush(self) -> None:
         if self._answers:

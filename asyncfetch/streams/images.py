@@ -96,6 +96,7 @@ class ImageRun(Run[Image]):
             order=slot.index,
             done=partial(self._decoded, slot),
             digest=slot.landed.digest,
+            index=slot.index,
         )
         self.engine.pool.submit(slot.job)
 

@@ -1,0 +1,260 @@
+"""The user's own function in the workers: any callable, replayed by its seeds, and every mistake named."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import textwrap
+import threading
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import pytest
+
+from asyncfetch import DecodePolicy, Fetcher
+from asyncfetch.decode import DecodeOptions
+from asyncfetch.errors import DecodeTimeout, TransformFailed, UsageError, WorkerDied
+from tests.decode.parts import Outcome, decode, environment, expected, photographs, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from asyncfetch.decode import DecodePool, Pixels
+    from tests.decode.parts import OpenPool
+
+
+def noisy(pixels: Pixels) -> Pixels:
+    """Draws from all three generators that are seeded."""
+    numbers = np.zeros((2, 3), np.float64)
+    cv2.randu(numbers, np.zeros(1), np.ones(1))
+    return np.array([random.random(), np.random.rand(), *numbers.ravel(), float(pixels.mean())])
+
+
+class Scale:
+    """A callable object with state, of a module that the workers can import."""
+
+    def __init__(self, by: float) -> None:
+        self.by = by
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        return pixels * np.float32(self.by)
+
+
+async def test_a_closure_gets_an_array_of_its_own_and_its_result_comes_out(pool: DecodePool, tmp_path: Path) -> None:
+    [path] = photographs(tmp_path, 1)
+    factor = 3
+
+    def closure(pixels: Pixels) -> Pixels:
+        assert pixels.flags.writeable
+        assert pixels.flags.c_contiguous
+        assert pixels.flags.owndata
+        pixels[:10] = 0
+        return pixels[:20].astype(np.int64) * factor
+
+    result = await decode(pool, path, transform=closure)
+    assert result.dtype == np.int64
+    wanted = expected(path)[:20].astype(np.int64) * 3
+    wanted[:10] = 0
+    np.testing.assert_array_equal(result, wanted)
+
+
+@pytest.mark.parametrize(
+    ("options", "shape"),
+    [({}, (240, 320, 3)), ({"layout": "chw"}, (3, 240, 320)), ({"color": "gray", "layout": "chw"}, (1, 240, 320))],
+)
+async def test_a_transform_is_given_what_would_be_handed_over(
+    pool: DecodePool, tmp_path: Path, options: Any, shape: tuple[int, ...]
+) -> None:
+    [path] = photographs(tmp_path, 1)
+    plain = await decode(pool, path, **options)
+    assert plain.shape == shape
+    np.testing.assert_array_equal(await decode(pool, path, transform=lambda pixels: pixels, **options), plain)
+    half = await decode(pool, path, transform=Scale(0.5), **options)
+    np.testing.assert_array_equal(half, plain * np.float32(0.5))
+
+
+@pytest.mark.parametrize(
+    "result",
+    [np.float32(2.5), np.zeros((0, 3)), np.ones(3, ">i4"), np.ones((2, 2), bool), np.ones(2, "c16")],
+)
+async def test_arrays_of_any_shape_and_number_come_out(pool: DecodePool, tmp_path: Path, result: Pixels) -> None:
+    [path] = photographs(tmp_path, 1)
+    got = await decode(pool, path, transform=lambda _: result)
+    assert got.dtype == result.dtype.newbyteorder("=")
+    np.testing.assert_array_equal(got, result)
+
+
+async def test_a_result_larger_than_its_image_is_made_room_for(pool: DecodePool, tmp_path: Path) -> None:
+    [path] = photographs(tmp_path, 1)
+    tiled = await decode(pool, path, transform=lambda pixels: np.tile(pixels, (8, 8, 1)))
+    np.testing.assert_array_equal(tiled, np.tile(expected(path), (8, 8, 1)))
+
+
+# Seeds
+
+
+async def drawn(cache_dir: Path, paths: list[Path], workers: int, **options: Any) -> list[list[float]]:
+    async with Fetcher(cache_dir=cache_dir, workers=workers) as fetcher:
+        images = fetcher.images(paths, transform=noisy, **options)
+        return [image.pixels.tolist() async for image in images]
+
+
+async def test_a_run_replays_with_any_number_of_workers(cache_dir: Path, tmp_path: Path) -> None:
+    paths = photographs(tmp_path, 12)
+    first = await drawn(cache_dir, paths, 1)
+    assert await drawn(cache_dir, paths, 2) == first
+    assert len({tuple(numbers) for numbers in first}) == 12
+    other = await drawn(cache_dir, paths, 2, seed=1)
+    assert all(mine[0] != theirs[0] for mine, theirs in zip(first, other, strict=True))
+
+
+async def test_the_same_object_at_another_index_or_in_another_epoch_is_drawn_anew(
+    cache_dir: Path, pool: DecodePool, tmp_path: Path
+) -> None:
+    [path] = photographs(tmp_path, 1)
+    one, two = await drawn(cache_dir, [path, path], 1)
+    assert one[0] != two[0]
+    again = Outcome(pool, path, transform=noisy)
+    later = Outcome(pool, path, transform=noisy)
+    later.job.epoch = 1
+    assert (await again.get()).tolist() == one
+    assert (await later.get()).tolist()[0] not in (one[0], two[0])
+
+
+# Mistakes
+
+
+def broken(pixels: Pixels) -> Pixels:
+    raise ValueError("no\nsuch luck")
+
+
+@pytest.mark.parametrize(
+    ("transform", "words"),
+    [
+        (broken, r"the transform raised ValueError: no such luck \(test_transforms.py, line \d+\)"),
+        (lambda _: None, "the transform gave None, not a NumPy array"),
+        (lambda _: [1, 2], "the transform gave a value of the type list, not a NumPy array"),
+        (lambda _: np.array([object()]), "the transform gave an array of object, not of numbers"),
+        (lambda _: np.array(["text"]), "the transform gave an array of <U4, not of numbers"),
+        (lambda _: sys.exit(3), "the transform raised SystemExit: 3"),
+    ],
+)
+async def test_a_wrong_transform_fails_its_images_by_name_and_ends_no_worker(
+    open_pool: OpenPool, tmp_path: Path, transform: Callable[[Pixels], Any], words: str
+) -> None:
+    pool = open_pool(1)
+    paths = photographs(tmp_path, 3)
+    for outcome in [Outcome(pool, path, transform=transform) for path in paths]:
+        error = await outcome.error()
+        assert isinstance(error, TransformFailed)
+        assert str(error).startswith(outcome.job.uri)
+        with pytest.raises(TransformFailed, match=words):
+            raise error
+    assert (await decode(pool, paths[0])).shape == (240, 320, 3)
+    assert pool.statistics().died == 0
+
+
+async def test_a_transform_that_kills_its_worker_is_to_blame_and_not_the_image(
+    open_pool: OpenPool, tmp_path: Path
+) -> None:
+    pool = open_pool(1)
+    [path] = photographs(tmp_path, 1)
+    for _ in range(3):
+        error = await Outcome(pool, path, digest="blake3:good", transform=lambda _: os._exit(7)).error()
+        assert isinstance(error, WorkerDied)
+        assert "the decode worker that was at its transform ended with exit code 7" in str(error)
+    assert (await Outcome(pool, path, digest="blake3:good").get()).shape == (240, 320, 3)
+
+
+async def test_a_transform_that_hangs_is_ended(cache_dir: Path, tmp_path: Path) -> None:
+    [path] = photographs(tmp_path, 1)
+    async with Fetcher(cache_dir=cache_dir, workers=1, decode=DecodePolicy(timeout=0.5)) as fetcher:
+        with pytest.raises(DecodeTimeout, match="was at its transform was killed after 0.5 seconds"):
+            await fetcher.image(path, transform=forever)
+        assert (await fetcher.image(path)).pixels.shape == (240, 320, 3)
+
+
+def forever(pixels: Pixels) -> Pixels:
+    threading.Event().wait()
+    return pixels
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to its data limit")
+async def test_a_transform_that_takes_too_much_memory_is_refused_it(open_pool: OpenPool, tmp_path: Path) -> None:
+    pool = open_pool(1, worker_memory=128 << 20)
+    [path] = photographs(tmp_path, 1)
+    error = await Outcome(pool, path, transform=lambda _: np.ones(1 << 28, np.uint8)).error()
+    assert isinstance(error, TransformFailed)
+    assert "MemoryError" in str(error)
+    assert pool.statistics().died == 0
+
+
+async def test_a_module_that_workers_cannot_import_is_named(
+    pool: DecodePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [path] = photographs(tmp_path, 1)
+    await decode(pool, path)
+    (tmp_path / "away.py").write_text("def double(pixels):\n    return pixels * 2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import away  # type: ignore[import-not-found]
+
+    (tmp_path / "away.py").unlink()
+    error = await Outcome(pool, path, transform=away.double).error()
+    assert isinstance(error, TransformFailed)
+    assert "could not be loaded in the worker: ModuleNotFoundError: No module named 'away'" in str(error)
+
+
+@pytest.mark.parametrize("transform", [3, "double"])
+def test_what_cannot_be_called_is_refused(transform: Any) -> None:
+    with pytest.raises(UsageError, match="transform must be callable"):
+        DecodeOptions(transform=transform)
+
+
+def test_what_cannot_be_carried_is_refused() -> None:
+    lock = threading.Lock()
+    with pytest.raises(UsageError, match="cannot be sent to a worker"):
+        DecodeOptions(transform=lambda pixels: (lock, pixels)[1])
+    with pytest.raises(UsageError, match="seed must be"):
+        DecodeOptions(seed=-1)
+
+
+# Programs
+
+
+def test_functions_of_the_main_script_and_modules_that_import_this_package_work(tmp_path: Path) -> None:
+    paths = [str(path) for path in photographs(tmp_path, 4)]
+    (tmp_path / "mine.py").write_text(
+        "import asyncfetch\nfrom asyncfetch import Fetcher\nfrom asyncfetch.decode import DecodeOptions\n"
+        "def crop(pixels, fetcher: asyncfetch.Fetcher = None):\n    return pixels[:5]\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import asyncio, asyncfetch, mine
+        FACTOR = 2
+        def double(pixels):
+            return mine.crop(pixels).astype("uint16") * FACTOR
+        async def main():
+            async with asyncfetch.Fetcher(cache_dir={str(tmp_path / "cache")!r}, workers=2) as fetcher:
+                async for image in fetcher.images({paths!r}, transform=double):
+                    print(image.pixels.shape, image.pixels.dtype)
+        asyncio.run(main())
+        """)
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment(), check=False)
+    assert (done.stdout, done.stderr) == ("(5, 320, 3) uint16\n" * 4, "")
+
+
+async def test_transforms_that_differ_are_told_apart_and_forgotten_ones_told_again(
+    open_pool: OpenPool, tmp_path: Path
+) -> None:
+    pool = open_pool(1)
+    [path] = photographs(tmp_path, 1)
+    for number in [*range(70), 0, 69, 1]:
+        result = await decode(pool, path, transform=lambda _, number=number: np.array(number))
+        assert result.item() == number
+    await until(lambda: pool.statistics().busy == 0)
