@@ -42,6 +42,12 @@ class UsageError(AsyncfetchError, ValueError):
     """Raised when a call cannot mean anything: an option out of range, a source of the wrong type."""
 
 
+class PlanMismatch(UsageError):
+    """Raised when a stream is to go on from a state that is of another plan, or of other sources."""
+
+    hint = "Make the stream with the sources and steps it had when the state was taken."
+
+
 class InvalidURI(UsageError):
     """Raised when a text cannot name an object."""
 

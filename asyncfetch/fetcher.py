@@ -17,7 +17,17 @@ from asyncfetch.errors import FetcherClosed, ForeignUse, ObjectNotFound, UsageEr
 from asyncfetch.objects import Entry, Image, Stats
 from asyncfetch.origins import ByteRange, open_origins
 from asyncfetch.settings import Settings, parse_size
-from asyncfetch.streams import Branches, EntryRun, ImageRun, Listing, PagesAhead, Stream, read_name, split
+from asyncfetch.streams import (
+    Branches,
+    EntryRun,
+    ImageRun,
+    Listing,
+    PagesAhead,
+    Stream,
+    read_name,
+    run_options,
+    split,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -30,9 +40,7 @@ if TYPE_CHECKING:
     from asyncfetch.engine import Snapshot
     from asyncfetch.objects import Failure, Name, ObjectStat, Report, Source, Sources
     from asyncfetch.settings import Access, CachePolicy, DecodePolicy, NetworkPolicy, Revalidate
-
-Order = Literal["input", "completion"]
-OnError = Literal["raise", "skip", "yield"]
+    from asyncfetch.streams import OnError, Order
 
 T = TypeVar("T")
 
@@ -341,8 +349,9 @@ class Fetcher:
         ends the stream with the item's own exception, `"skip"` leaves failures out (the report counts them),
         `"yield"` puts a `Failure` in the item's place. A path is valid until the stream moves on.
         """
-        engine, rest = self._plan(order, on_error, cache=cache, look_ahead=look_ahead)
-        return Stream(EntryRun(engine, sources, **rest), raises=on_error == "raise")
+        engine = self._engine()
+        rest = run_options(self.settings, order=order, on_error=on_error, cache=cache, look_ahead=look_ahead)
+        return Stream(engine, sources, partial(EntryRun, engine, **rest), raises=on_error == "raise")
 
     @overload
     def images(
@@ -385,8 +394,10 @@ class Fetcher:
         memory budget, and prefetching slows down to one image at a time.
         """
         wanted = DecodeOptions(**options)
-        engine, rest = self._plan(order, on_error, cache=cache, look_ahead=look_ahead)
-        return Stream(ImageRun(engine, sources, options=wanted, **rest), raises=on_error == "raise")
+        engine = self._engine()
+        rest = run_options(self.settings, order=order, on_error=on_error, cache=cache, look_ahead=look_ahead)
+        open_run = partial(ImageRun, engine, options=wanted, **rest)
+        return Stream(engine, sources, open_run, raises=on_error == "raise")
 
     async def prefetch(self, sources: Sources) -> Report:
         """Fills the cache with objects, whatever fails, and reports.
@@ -428,25 +439,6 @@ class Fetcher:
             cache_seconds=cache.busy_seconds,
             verdict=judge(self._opened or engine.snapshot(), engine.snapshot()),
         )
-
-    def _plan(
-        self, order: Order, on_error: OnError, *, cache: bool, look_ahead: int | None
-    ) -> tuple[Engine, dict[str, Any]]:
-        engine = self._engine()
-        if order not in ("input", "completion"):
-            raise UsageError(f"order must be 'input' or 'completion', not {order!r}")
-        if on_error not in ("raise", "skip", "yield"):
-            raise UsageError(f"on_error must be 'raise', 'skip' or 'yield', not {on_error!r}")
-        if look_ahead is None:
-            look_ahead = max(256, 4 * self.settings.network.concurrency)
-        elif isinstance(look_ahead, bool) or not isinstance(look_ahead, int) or look_ahead < 1:
-            raise UsageError(f"look_ahead must be a whole number of items, at least 1, not {look_ahead!r}")
-        return engine, {
-            "in_order": order == "input",
-            "skip": on_error == "skip",
-            "private": not cache,
-            "window": look_ahead,
-        }
 
     async def _fetch(self, source: Source, *, cache: bool) -> Entry:
         engine = self._engine()

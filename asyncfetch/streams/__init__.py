@@ -3,8 +3,22 @@
 from asyncfetch.streams.branches import Branches
 from asyncfetch.streams.images import ImageRun
 from asyncfetch.streams.listing import Listing, PagesAhead
+from asyncfetch.streams.options import OnError, Order, run_options
 from asyncfetch.streams.run import EntryRun, Run
 from asyncfetch.streams.sources import read_name, split
 from asyncfetch.streams.stream import Stream
 
-__all__ = ["Branches", "EntryRun", "ImageRun", "Listing", "PagesAhead", "Run", "Stream", "read_name", "split"]
+__all__ = [
+    "Branches",
+    "EntryRun",
+    "ImageRun",
+    "Listing",
+    "OnError",
+    "Order",
+    "PagesAhead",
+    "Run",
+    "Stream",
+    "read_name",
+    "run_options",
+    "split",
+]

@@ -1,23 +1,23 @@
-"""Reads a user's sources, plain or asynchronous, no further than there is room for."""
+"""Reads a user's sources in the order of a plan, plain or asynchronous, no further than there is room for."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from asyncfetch.errors import UsageError
+from asyncfetch.streams.order import AsyncReading
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from asyncfetch.engine import Engine
-    from asyncfetch.objects import Sources
+    from asyncfetch.streams.order import Placed, Reading, Sift
 
 BATCH = 128  # sources read at a time: enough to share a look-up's thread hop (80 us), few enough not to hold the loop
+_MOST_READ = 8 * BATCH  # sources read at a time where the plan leaves most of them out
 
 
 class Feed:
@@ -31,17 +31,17 @@ class Feed:
     def __init__(
         self,
         engine: Engine,
-        sources: Sources,
+        reading: Reading,
         *,
         room: Callable[[], int],
-        deliver: Callable[[list[Any]], None],
+        deliver: Callable[[list[Placed]], None],
         ended: Callable[[], None],
     ) -> None:
         self.over = False
         self.error: Exception | None = None
         self.seconds = 0.0  # waited for an asynchronous source
         self._engine = engine
-        self._iterator = _iterate(sources)
+        self._reading = reading
         self._room = room
         self._deliver = deliver
         self._ended = ended
@@ -52,7 +52,7 @@ class Feed:
 
     def begin(self) -> None:
         """Starts to read."""
-        if isinstance(self._iterator, AsyncIterator):
+        if isinstance(self._reading, AsyncReading):
             self._left = self._engine.loop.create_future()
             self._engine.start(self._read_async)
         else:
@@ -70,8 +70,8 @@ class Feed:
         """Stops reading and lets the sources go."""
         self.over = True
         self._scope.cancel()
-        if not isinstance(self._iterator, AsyncIterator):
-            self._iterator = iter(())
+        if not isinstance(self._reading, AsyncReading):
+            self._reading = iter(())
 
     async def closed(self) -> None:
         """Waits until an asynchronous source has been closed too."""
@@ -85,12 +85,16 @@ class Feed:
         self._scheduled = False
         if self.over:
             return
-        assert isinstance(self._iterator, Iterator)
-        batch: list[Any] = []
+        assert not isinstance(self._reading, AsyncReading)
+        batch: list[Placed] = []
         end = False
+        most = min(BATCH, self._room())
         try:
-            for _ in range(min(BATCH, self._room())):
-                batch.append(next(self._iterator))
+            for _ in range(_MOST_READ):
+                if (placed := next(self._reading)) is not None:
+                    batch.append(placed)
+                    if len(batch) >= most:
+                        break
         except StopIteration:
             end = True
         except Exception as error:  # the user's, raised in its place
@@ -105,25 +109,31 @@ class Feed:
             self._engine.loop.call_soon(self._read)
 
     async def _read_async(self) -> None:
-        assert isinstance(self._iterator, AsyncIterator)
+        assert isinstance(self._reading, AsyncReading)
         assert self._left is not None
+        sources, sift = self._reading
         try:
             with self._scope:
-                await self._pull(self._iterator)
+                while not self.over and self.error is None and sift.begin():
+                    await self._read_epoch(aiter(sources), sift)
         except Exception as error:  # the user's, raised in its place
             self._fail(error)
         finally:
-            if (close := getattr(self._iterator, "aclose", None)) is not None:
-                with anyio.CancelScope(shield=True):
-                    try:
-                        await close()
-                    except Exception as error:  # the user's too
-                        self._fail(error)
             self._end()
             self._left.set_result(None)
 
-    async def _pull(self, iterator: AsyncIterator[Any]) -> None:
-        batch: list[Any] = []
+    async def _read_epoch(self, iterator: AsyncIterator[Any], sift: Sift) -> None:
+        try:
+            await self._pull(iterator, sift)
+        except Exception as error:  # the user's: the first of two counts
+            self._fail(error)
+        finally:
+            if (close := getattr(iterator, "aclose", None)) is not None:
+                with anyio.CancelScope(shield=True):
+                    await close()
+
+    async def _pull(self, iterator: AsyncIterator[Any], sift: Sift) -> None:
+        batch: list[Placed] = []
 
         def flush() -> None:
             if batch and not self.over:
@@ -131,29 +141,39 @@ class Feed:
                 batch.clear()
                 self._deliver(full)
 
-        while True:
-            asked = perf_counter()
-            try:
-                batch.append(await anext(iterator))
-            except StopAsyncIteration:
-                flush()
-                return
-            except Exception:
-                flush()  # what came before it comes first
-                raise
-            finally:
-                self.seconds += perf_counter() - asked
+        async def put(placed: Placed) -> None:
+            batch.append(placed)
             if len(batch) == 1:
                 # Runs when the iterator makes us wait: what there is does not wait with us.
                 self._engine.loop.call_soon(flush)
             if len(batch) >= min(BATCH, self._room()):
                 flush()
-                while self._room() <= 0:
-                    self._parked = self._engine.loop.create_future()
-                    try:
-                        await self._parked
-                    finally:
-                        self._parked = None
+                await self._until_room()
+
+        while not sift.full:
+            asked = perf_counter()
+            try:
+                source = await anext(iterator)
+            except StopAsyncIteration:
+                break
+            except Exception:
+                flush()  # what came before it comes first
+                raise
+            finally:
+                self.seconds += perf_counter() - asked
+            if (placed := sift.push(source)) is not None:
+                await put(placed)
+        for placed in sift.end():
+            await put(placed)
+        flush()
+
+    async def _until_room(self) -> None:
+        while self._room() <= 0:
+            self._parked = self._engine.loop.create_future()
+            try:
+                await self._parked
+            finally:
+                self._parked = None
 
     def _fail(self, error: Exception) -> None:
         if not self.over and self.error is None:
@@ -163,13 +183,3 @@ class Feed:
         if not self.over:
             self.over = True
             self._ended()
-
-
-def _iterate(sources: Sources) -> Iterator[Any] | AsyncIterator[Any]:
-    if isinstance(sources, str | bytes):
-        raise UsageError("Sources are an iterable of URIs, not one text", remedy="Write [uri].")
-    if isinstance(sources, AsyncIterable):
-        return aiter(sources)
-    if isinstance(sources, Iterable):
-        return iter(sources)
-    raise UsageError(f"Sources are an iterable or an async iterable of URIs, not {type(sources).__name__}")

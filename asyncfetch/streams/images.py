@@ -14,7 +14,9 @@ from asyncfetch.streams.run import Run, Slot
 if TYPE_CHECKING:
     from asyncfetch.decode import Pixels
     from asyncfetch.engine import Engine, Landed
-    from asyncfetch.objects import Entry, ObjectStat, Sources
+    from asyncfetch.objects import Entry, ObjectStat
+    from asyncfetch.streams.order import Placed, Reading
+    from asyncfetch.streams.progress import Progress
     from asyncfetch.uris import Location
 
 # Images decoded or being decoded and not yet taken, for each worker: two batches of eight under way and as many ready
@@ -33,21 +35,23 @@ class ImageSlot(Slot[Image]):
         self.again = False  # its blob was gone when it was to be read, and it is fetched once more
 
     def __lt__(self, other: ImageSlot) -> bool:
-        return self.index < other.index
+        return self.place < other.place
 
 
 class ImageRun(Run[Image]):
     """A run whose items are decoded images. Decoding follows the order of the plan among what is on disk."""
 
-    def __init__(self, engine: Engine, sources: Sources, *, options: DecodeOptions, **rest: Any) -> None:
-        super().__init__(engine, sources, **rest)
+    def __init__(
+        self, engine: Engine, reading: Reading, progress: Progress, *, options: DecodeOptions, **rest: Any
+    ) -> None:
+        super().__init__(engine, reading, progress, **rest)
         self._options = options
         self._pending: list[ImageSlot] = []  # a heap: on disk, not yet sent to the pool
         self._ahead = 0
         self._most_ahead = AHEAD * engine.settings.decode.worker_count
 
-    def slot(self, index: int, payload: Any, uri: str, location: Location, listed: ObjectStat | None) -> ImageSlot:
-        return ImageSlot(self, index, payload, uri, location, listed)
+    def slot(self, placed: Placed, payload: Any, uri: str, location: Location, listed: ObjectStat | None) -> ImageSlot:
+        return ImageSlot(self, placed, payload, uri, location, listed)
 
     def entry_of(self, item: Image) -> Entry:
         return item.entry
@@ -93,7 +97,7 @@ class ImageRun(Run[Image]):
             uri=slot.uri,
             path=slot.landed.path,
             options=self._options,
-            order=slot.index,
+            order=slot.place,
             done=partial(self._decoded, slot),
             digest=slot.landed.digest,
             index=slot.index,

@@ -21,11 +21,16 @@ if TYPE_CHECKING:
     import asyncio
 
     from asyncfetch.engine import Crash, Engine, Landed, Snapshot
-    from asyncfetch.objects import ObjectStat, Sources
+    from asyncfetch.objects import ObjectStat
+    from asyncfetch.streams.order import Placed, Reading
+    from asyncfetch.streams.progress import Progress
 
 T = TypeVar("T")
 
 KEPT_FAILURES = 1000  # failures that a report holds whole; the others are counted
+# Places between the first item that is not there and the last that was read, where the order is that of completion: one
+# that takes its minutes must not let the memory of those that overtook it grow without end.
+_MOST_SPREAD = 1 << 16
 
 _NOWHERE = Location("", "", "")
 
@@ -33,12 +38,12 @@ _NOWHERE = Location("", "", "")
 class Slot(Ticket, Generic[T]):
     """The place of one source in its stream."""
 
-    __slots__ = ("index", "landed", "payload", "result", "run", "taken")
+    __slots__ = ("index", "landed", "mark", "payload", "place", "result", "run", "taken")
 
     def __init__(
         self,
         run: Run[T],
-        index: int,
+        placed: Placed,
         payload: Any,
         uri: str,
         location: Location = _NOWHERE,
@@ -46,7 +51,7 @@ class Slot(Ticket, Generic[T]):
     ) -> None:
         super().__init__(uri, location, listed, private=run.private)
         self.run = run
-        self.index = index
+        self.place, self.index, _, self.mark = placed
         self.payload = payload
         self.landed: Landed | None = None
         self.result: T | Failure | None = None
@@ -74,22 +79,30 @@ class Slot(Ticket, Generic[T]):
 
 
 class Run(ABC, Generic[T]):
-    """One pass over sources."""
+    """One pass over a plan. `progress` hears of the places that were handed out."""
 
     def __init__(
-        self, engine: Engine, sources: Sources, *, in_order: bool, skip: bool, private: bool, window: int
+        self,
+        engine: Engine,
+        reading: Reading,
+        progress: Progress,
+        *,
+        in_order: bool,
+        skip: bool,
+        private: bool,
+        window: int,
     ) -> None:
         self.private = private
         self.closed = False
         self.engine = engine
-        self.feed = Feed(engine, sources, room=self._room, deliver=self._deliver, ended=self._wake)
+        self._progress = progress
+        self.feed = Feed(engine, reading, room=self._room, deliver=self._deliver, ended=self._wake)
         self._in_order = in_order
         self._skip = skip
         self._window = window
         self._line: deque[Slot[T]] = deque()  # slots in the order of the plan, until they are taken
         self._ready: deque[Slot[T]] = deque()  # settled slots in the order of completion, where that is asked for
         self._outstanding = 0
-        self._index = 0
         self._waiter: asyncio.Future[None] | None = None
         self.awaited: Slot[T] | None = None  # the slot that the consumer waits for, while it does
         self._held: Slot[T] | None = None  # what the consumer has now; its private file goes when it comes again
@@ -106,6 +119,7 @@ class Run(ABC, Generic[T]):
             assert result is not None
             self._outstanding -= 1
             self._held = slot
+            self._progress.passed(slot.place, slot.mark)
             self.taken(slot)
             if isinstance(result, Failure):
                 self._tally.failure(result)
@@ -181,9 +195,9 @@ class Run(ABC, Generic[T]):
     def entry_of(self, item: T) -> Entry:
         """The entry of an item."""
 
-    def slot(self, index: int, payload: Any, uri: str, location: Location, listed: ObjectStat | None) -> Slot[T]:
+    def slot(self, placed: Placed, payload: Any, uri: str, location: Location, listed: ObjectStat | None) -> Slot[T]:
         """Makes a slot of the kind this run has."""
-        return Slot(self, index, payload, uri, location, listed)
+        return Slot(self, placed, payload, uri, location, listed)
 
     def taken(self, slot: Slot[T]) -> None:
         """Hears of a slot that the consumer takes."""
@@ -224,33 +238,32 @@ class Run(ABC, Generic[T]):
             self.engine.discard(held.landed)
 
     def _room(self) -> int:
-        return 0 if self.closed else self._window - self._outstanding
+        return 0 if self.closed or len(self._line) >= _MOST_SPREAD else self._window - self._outstanding
 
     def _read_on(self) -> None:
         """Reads on when there is room for a batch: look-ups in batches are what makes a warm pass cheap."""
         if not self.feed.over and self._room() >= min(BATCH, self._window // 2 or 1):
             self.feed.more()
 
-    def _deliver(self, sources: list[Any]) -> None:
-        slots = [self._admit(source) for source in sources]
+    def _deliver(self, batch: list[Placed]) -> None:
+        slots = [self._admit(placed) for placed in batch]
         self.engine.request([slot for slot in slots if slot.result is None])
         if self._waiter is not None and self.awaited is None:
             self._urge()
 
-    def _admit(self, source: Any) -> Slot[T]:
-        index, self._index = self._index, self._index + 1
+    def _admit(self, placed: Placed) -> Slot[T]:
         self._outstanding += 1
-        payload = None
+        source, payload = placed[2], None
         try:
             name, payload = split(source)
             named = read_name(name)
             self.engine.origin(named.location)
         except AsyncfetchError as error:
-            slot = self.slot(index, payload, text_of(source), _NOWHERE, None)
+            slot = self.slot(placed, payload, text_of(source), _NOWHERE, None)
             self._line.append(slot)
             slot.fail("source", error)
         else:
-            slot = self.slot(index, payload, *named)
+            slot = self.slot(placed, payload, *named)
             self._line.append(slot)
         return slot
 

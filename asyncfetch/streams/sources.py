@@ -43,6 +43,19 @@ def split(source: Source) -> tuple[Name, Any]:
     return source, None
 
 
+def identity(source: object) -> str:
+    """The name in a source, as text that is the same in another process; what has none is told by its `repr`."""
+    name = source[0] if type(source) is tuple and len(source) == 2 else source
+    if isinstance(name, str):
+        return name
+    if isinstance(name, ObjectStat):
+        return name.uri
+    if isinstance(name, Location):
+        return str(name)
+    path = os.fspath(name) if isinstance(name, os.PathLike) else name
+    return path if isinstance(path, str) else _brief(path)
+
+
 def text_of(source: object) -> str:
     """What a failure calls a source that could not be read."""
     name = source[0] if type(source) is tuple and len(source) == 2 else source

@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from asyncfetch.errors import FetcherClosed, UsageError
 from asyncfetch.objects import Failure
+from asyncfetch.streams.order import check_sources, check_step, describe, read
+from asyncfetch.streams.plan import Epochs, Plan, Shard, Shuffle, Take
+from asyncfetch.streams.progress import Checkpoint, Progress
+from asyncfetch.streams.run import Tally
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
-    from asyncfetch.objects import Report
+    from asyncfetch.engine import Engine
+    from asyncfetch.objects import Report, Sources
+    from asyncfetch.streams.order import Reading
+    from asyncfetch.streams.plan import Step, Uneven
     from asyncfetch.streams.run import Run
 
 T = TypeVar("T")
@@ -22,37 +30,91 @@ T = TypeVar("T")
 class Stream(Generic[T]):
     """An async iterator over items, made by a fetcher.
 
+    `shuffle`, `shard`, `take` and `epochs` say in which order its sources are taken; each gives a new stream, nothing
+    is read before the first item is asked for, and then only the new one should be used. Printed, a stream shows its
+    plan, one line a step. An item's `index` and payload are always those of its source. Sources with an index (a list,
+    anything that has a length and is read by number) are read by number and never copied; others are read as they
+    come.
+
     Prefetching begins with the first `async for` step, or with `async with`, and goes on while the consumer is busy,
-    within the window and the byte budget. Leaving the loop, `aclose`, dropping the stream and closing its fetcher all
-    end it: reads under way are cancelled, buffers and shared memory return, files that were kept out of the cache go.
-    One task at a time may take items.
+    within the window and the byte budget and in the order of the plan, from one epoch into the next without a pause.
+    Leaving the loop, `aclose`, dropping the stream and closing its fetcher all end it: reads under way are cancelled,
+    buffers and shared memory return, files that were kept out of the cache go. One task at a time may take items.
 
     A cancelled step has taken nothing: the item comes with the next one. An error that a step raises ends the stream,
     as it ends a generator.
     """
 
-    def __init__(self, run: Run[T], *, raises: bool) -> None:
-        self._run = run
+    def __init__(
+        self,
+        engine: Engine,
+        sources: Sources,
+        open_run: Callable[[Reading, Progress], Run[T]],
+        *,
+        raises: bool,
+        plan: Plan | None = None,
+    ) -> None:
+        check_sources(sources)
+        self._engine = engine
+        self._sources = sources
+        self._open_run = open_run
         self._raises = raises
-        self._begun = False
+        self._plan = plan or Plan()
+        self._run: Run[T] | None = None
         self._ended = False
         self._waiting = False
         self._given: float | None = None
-        self._finalizer = weakref.finalize(self, _drop, run)
-        self._finalizer.atexit = False
+
+    # The plan
+
+    def shuffle(self, seed: int, epoch: int = 0, *, window: int | None = None) -> Stream[T]:
+        """Takes the sources in a random order, the same for the same seed and epoch everywhere.
+
+        Sources with an index are shuffled whole, without a table of the order. Others need `window`: so many of them
+        are held, and a random one of those comes next; an item then comes at most `window` places too early, and most
+        come somewhat late. Raises `UsageError` without a window for sources that have no index, with one for those
+        that do, and for a second shuffle.
+        """
+        return self._then(Shuffle(seed, epoch, window))
+
+    def shard(self, index: int, count: int, *, uneven: Uneven = "keep") -> Stream[T]:
+        """Takes every `count`th item from the one at `index` on: the share of one rank, or of one of its workers.
+
+        Where the number of items is no multiple of `count`, `"keep"` lets the first shards have one more, `"pad"`
+        repeats items from the front for the others, `"drop"` leaves the last ones out. All shards must be of one plan:
+        shuffled with the same seed. Raises `UsageError` for a shard that does not exist and for a second one; a
+        worker of a rank takes `shard(rank * workers + worker, ranks * workers)`.
+        """
+        return self._then(Shard(index, count, uneven))
+
+    def take(self, n: int) -> Stream[T]:
+        """Ends after `n` items; before `epochs`, of each epoch."""
+        return self._then(Take(n))
+
+    def epochs(self, n: int | None = None) -> Stream[T]:
+        """Goes over all of it `n` times, or for ever; a shuffled plan has another order each time.
+
+        The first items of an epoch are fetched while the last of the one before are consumed. Raises `UsageError` for
+        sources that can be read only once, such as a generator.
+        """
+        return self._then(Epochs(n))
+
+    def __repr__(self) -> str:
+        return "\n".join([f"Stream over a {describe(self._sources)}", *map(str, self._plan.steps)])
+
+    # Iteration
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T:
         """The next item. Raises what the source or, with `on_error="raise"`, the item raised, and `FetcherClosed`."""
-        run = self._run
         if self._waiting:
             raise UsageError("A stream has one consumer at a time", remedy="Make a stream for each task.")
+        run = self._begin()
         if self._given is not None:
             run.consumed(perf_counter() - self._given)
             self._given = None
-        self._begin()
         while True:
             item = run.take()
             if item is not None:
@@ -81,12 +143,14 @@ class Stream(Generic[T]):
     async def aclose(self) -> None:
         """Ends the stream. Nothing of it is left when this returns, also when it is cancelled."""
         self._ended = True
-        self._finalizer.detach()
-        self._run.close()
-        await self._run.feed.closed()
+        if self._run is not None:
+            self._finalizer.detach()
+            self._run.close()
+            await self._run.feed.closed()
 
     async def __aenter__(self) -> Self:
-        self._begin()
+        if not self._ended:
+            self._begin()
         return self
 
     async def __aexit__(
@@ -96,12 +160,27 @@ class Stream(Generic[T]):
 
     def report(self) -> Report:
         """What has been taken so far: counts, bytes, failures, and which stage held it back."""
-        return self._run.report()
+        return Tally(self._engine).report(0.0) if self._run is None else self._run.report()
 
-    def _begin(self) -> None:
-        if not self._begun and not self._run.closed:
-            self._begun = True
+    def _then(self, step: Step) -> Stream[T]:
+        if self._run is not None or self._ended:
+            raise UsageError("The plan of a stream that has begun cannot change", remedy="Plan before the first item.")
+        check_step(step, self._sources)
+        return Stream(self._engine, self._sources, self._open_run, raises=self._raises, plan=self._plan.then(step))
+
+    def _begin(self) -> Run[T]:
+        if self._run is None:
+            if self._engine.closed:
+                raise FetcherClosed("The fetcher of this stream is closed")
+            if self._ended:
+                raise StopAsyncIteration
+            point = Checkpoint()
+            progress = Progress(point)
+            self._run = self._open_run(read(self._plan, self._sources, point, progress), progress)
+            self._finalizer = weakref.finalize(self, _drop, self._run)
+            self._finalizer.atexit = False
             self._run.feed.begin()
+        return self._run
 
 
 def _drop(run: Run[T]) -> None:

@@ -1,0 +1,69 @@
+"""How far a stream is: which places of its plan were handed out. As a value it is a checkpoint."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from asyncfetch.streams.plan import Shard
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a stream has handed out: every place before `low`, and those in `above`.
+
+    Places count from the plan's beginning through all epochs; `start` is the place of the first item of `epoch`, in
+    which `low` lies. `prefix` is the digest of the sources that were read for the places of this epoch before `low`,
+    where nothing but reading can tell them. `left_by` are the states of other shards whose rest this plan is over.
+    """
+
+    plan: str = ""
+    shard: Shard = field(default_factory=Shard)
+    epoch: int = 0
+    start: int = 0
+    low: int = 0
+    above: frozenset[int] = frozenset()
+    prefix: bytes | None = None
+    left_by: tuple[Checkpoint, ...] = ()
+
+
+class Progress:
+    """Counts places as they are handed out."""
+
+    __slots__ = ("_above", "_prefix", "_starts", "low")
+
+    def __init__(self, point: Checkpoint) -> None:
+        self.low = point.low
+        self._above: dict[int, bytes | None] = dict.fromkeys(point.above)  # with the digest of what was read for each
+        self._prefix = point.prefix
+        self._starts = deque([(point.epoch, point.start)])
+
+    def passed(self, place: int, mark: bytes | None) -> None:
+        """Counts a place as handed out. `mark` is the digest of the sources read until then, if there is one."""
+        if place != self.low:
+            self._above[place] = mark
+            return
+        self.low = place + 1
+        self._prefix = mark
+        while self.low in self._above:
+            self._prefix = self._above.pop(self.low)
+            self.low += 1
+
+    def begins(self, epoch: int, start: int) -> None:
+        """Hears that an epoch begins at a place."""
+        self._starts.append((epoch, start))
+        while len(self._starts) > 1 and self._starts[1][1] <= self.low:
+            self._starts.popleft()
+
+    def reread(self, place: int, mark: bytes) -> None:
+        """Hears the digest at a place that was handed out before the stream was resumed."""
+        if place in self._above:
+            self._above[place] = mark
+        elif place == self.low - 1:
+            self._prefix = mark
+
+    def checkpoint(self, plan: str, shard: Shard, left_by: tuple[Checkpoint, ...]) -> Checkpoint:
+        """As of now."""
+        epoch, start = next(item for item in reversed(self._starts) if item[1] <= self.low)
+        prefix = self._prefix if self.low > start else None
+        return Checkpoint(plan, shard, epoch, start, self.low, frozenset(self._above), prefix, left_by)
