@@ -16,7 +16,7 @@ from asyncfetch.errors import AsyncfetchError
 from asyncfetch.fetcher import Fetcher
 from asyncfetch.objects import Entry, Failure, Image, ObjectStat, Report, Stats, Verdict
 from asyncfetch.settings import Access, CachePolicy, DecodePolicy, Job, NetworkPolicy, Settings
-from asyncfetch.streams import Listing, Stream
+from asyncfetch.streams import FailureLimit, Listing, Stream, Substitute
 from asyncfetch.uris import Location
 from asyncfetch.version import __version__
 
@@ -27,6 +27,7 @@ __all__ = [
     "DecodePolicy",
     "Entry",
     "Failure",
+    "FailureLimit",
     "Fetcher",
     "Image",
     "Job",
@@ -38,6 +39,7 @@ __all__ = [
     "Settings",
     "Stats",
     "Stream",
+    "Substitute",
     "Verdict",
     "__version__",
 ]

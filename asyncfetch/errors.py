@@ -56,6 +56,15 @@ class InvalidURI(UsageError):
         super().__init__(f"{self.uri}: {detail}", remedy=remedy)
 
 
+class TooManyFailures(AsyncfetchError, RuntimeError):
+    """Raised when more objects of a stream failed than its `FailureLimit` allows; `__cause__` is the last error."""
+
+    def __init__(self, failed: int, items: int, last: Exception) -> None:
+        super().__init__(f"{failed} of {items} items failed, the last with {type(last).__name__}: {last}")
+        self.failed = failed
+        self.items = items
+
+
 class ExtraMissing(AsyncfetchError, ImportError):
     """Raised when a part of the package needs others that were not installed with it."""
 

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     from asyncfetch.engine import Snapshot
     from asyncfetch.objects import Failure, Name, ObjectStat, Report, Source, Sources
     from asyncfetch.settings import Access, CachePolicy, DecodePolicy, NetworkPolicy, Revalidate
-    from asyncfetch.streams import OnError, Order
+    from asyncfetch.streams import FailureLimit, ImageKeywords, OnError, Order, StreamKeywords, Substitute
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -317,74 +318,87 @@ class Fetcher:
         self,
         sources: Sources,
         *,
-        order: Order = ...,
-        on_error: Literal["raise", "skip"] = ...,
-        cache: bool = ...,
-        look_ahead: int | None = ...,
+        on_error: Literal["raise", "skip"] | FailureLimit = ...,
+        **rest: Unpack[StreamKeywords],
     ) -> Stream[Entry]: ...
     @overload
     def entries(
         self,
         sources: Sources,
         *,
-        order: Order = ...,
         on_error: Literal["yield"],
-        cache: bool = ...,
-        look_ahead: int | None = ...,
+        **rest: Unpack[StreamKeywords],
     ) -> Stream[Entry | Failure]: ...
+    @overload
+    def entries(
+        self,
+        sources: Sources,
+        *,
+        on_error: Substitute[S],
+        **rest: Unpack[StreamKeywords],
+    ) -> Stream[Entry | S]: ...
     def entries(
         self,
         sources: Sources,
         *,
         order: Order = "input",
         on_error: OnError = "raise",
+        failures: str | os.PathLike[str] | None = None,
         cache: bool = True,
         look_ahead: int | None = None,
-    ) -> Stream[Entry] | Stream[Entry | Failure]:
+    ) -> Stream[Any]:
         """Streams objects as entries on local disk, prefetching ahead of the consumer.
 
         `sources` is an iterable or async iterable of URIs, paths, locations or listed objects, alone or as `(name,
         payload)`; it is read lazily, no further than `look_ahead` items (by default four for each of `concurrency`,
         and at least 256) beyond the consumer. `order="completion"` yields what is there first. `on_error`: `"raise"`
         ends the stream with the item's own exception, `"skip"` leaves failures out (the report counts them),
-        `"yield"` puts a `Failure` in the item's place. A path is valid until the stream moves on.
+        `"yield"` puts a `Failure` in the item's place, `Substitute(make)` what `make(failure)` returns, and
+        `FailureLimit(rate=, count=)` leaves them out until there are too many. Every failure is also appended to the
+        file `failures`, if that is given; `asyncfetch.ledger.read_ledger` makes sources of it again. A path is valid
+        until the stream moves on.
         """
         engine = self._engine()
-        rest = run_options(self.settings, order=order, on_error=on_error, cache=cache, look_ahead=look_ahead)
-        return Stream(engine, sources, partial(EntryRun, engine, **rest), raises=on_error == "raise")
+        rest = run_options(
+            self.settings, order=order, on_error=on_error, failures=failures, cache=cache, look_ahead=look_ahead
+        )
+        return Stream(engine, sources, partial(EntryRun, engine, **rest))
 
     @overload
     def images(
         self,
         sources: Sources,
         *,
-        order: Order = ...,
-        on_error: Literal["raise", "skip"] = ...,
-        cache: bool = ...,
-        look_ahead: int | None = ...,
-        **options: Unpack[ImageOptions],
+        on_error: Literal["raise", "skip"] | FailureLimit = ...,
+        **rest: Unpack[ImageKeywords],
     ) -> Stream[Image]: ...
     @overload
     def images(
         self,
         sources: Sources,
         *,
-        order: Order = ...,
         on_error: Literal["yield"],
-        cache: bool = ...,
-        look_ahead: int | None = ...,
-        **options: Unpack[ImageOptions],
+        **rest: Unpack[ImageKeywords],
     ) -> Stream[Image | Failure]: ...
+    @overload
+    def images(
+        self,
+        sources: Sources,
+        *,
+        on_error: Substitute[S],
+        **rest: Unpack[ImageKeywords],
+    ) -> Stream[Image | S]: ...
     def images(
         self,
         sources: Sources,
         *,
         order: Order = "input",
         on_error: OnError = "raise",
+        failures: str | os.PathLike[str] | None = None,
         cache: bool = True,
         look_ahead: int | None = None,
         **options: Unpack[ImageOptions],
-    ) -> Stream[Image] | Stream[Image | Failure]:
+    ) -> Stream[Any]:
         """Streams objects as decoded images; everything `entries` says holds here too.
 
         The options are those of `DecodeOptions`: pixels are (H, W, 3) uint8 in RGB unless `color`, `dtype` and
@@ -395,16 +409,18 @@ class Fetcher:
         """
         wanted = DecodeOptions(**options)
         engine = self._engine()
-        rest = run_options(self.settings, order=order, on_error=on_error, cache=cache, look_ahead=look_ahead)
+        rest = run_options(
+            self.settings, order=order, on_error=on_error, failures=failures, cache=cache, look_ahead=look_ahead
+        )
         open_run = partial(ImageRun, engine, options=wanted, **rest)
-        return Stream(engine, sources, open_run, raises=on_error == "raise")
+        return Stream(engine, sources, open_run)
 
-    async def prefetch(self, sources: Sources) -> Report:
-        """Fills the cache with objects, whatever fails, and reports.
+    async def prefetch(self, sources: Sources, *, failures: str | os.PathLike[str] | None = None) -> Report:
+        """Fills the cache with objects, whatever fails, and reports; `failures` is a ledger as in `entries`.
 
         Cancelled, what is in the cache stays there, and calling it again goes on from there.
         """
-        async with self.entries(sources, order="completion", on_error="yield") as stream:
+        async with self.entries(sources, order="completion", on_error="yield", failures=failures) as stream:
             async for _ in stream:
                 pass
         return stream.report()

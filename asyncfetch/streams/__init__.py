@@ -3,7 +3,8 @@
 from asyncfetch.streams.branches import Branches
 from asyncfetch.streams.images import ImageRun
 from asyncfetch.streams.listing import Listing, PagesAhead
-from asyncfetch.streams.options import OnError, Order, run_options
+from asyncfetch.streams.options import ImageKeywords, Order, StreamKeywords, run_options
+from asyncfetch.streams.outcomes import FailureLimit, OnError, Substitute
 from asyncfetch.streams.run import EntryRun, Run
 from asyncfetch.streams.sources import read_name, split
 from asyncfetch.streams.stream import Stream
@@ -11,6 +12,8 @@ from asyncfetch.streams.stream import Stream
 __all__ = [
     "Branches",
     "EntryRun",
+    "FailureLimit",
+    "ImageKeywords",
     "ImageRun",
     "Listing",
     "OnError",
@@ -18,6 +21,8 @@ __all__ = [
     "PagesAhead",
     "Run",
     "Stream",
+    "StreamKeywords",
+    "Substitute",
     "read_name",
     "run_options",
     "split",

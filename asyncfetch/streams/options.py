@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, get_args
 
+from asyncfetch.decode import ImageOptions
 from asyncfetch.errors import UsageError
+from asyncfetch.streams.outcomes import FailureLimit, Outcomes, Substitute
 
 if TYPE_CHECKING:
+    import os
+
     from asyncfetch.settings import Settings
+    from asyncfetch.streams.outcomes import OnError
 
 Order: TypeAlias = Literal["input", "completion"]
-OnError: TypeAlias = Literal["raise", "skip", "yield"]
+
+
+class StreamKeywords(TypedDict, total=False):
+    """The keywords that every kind of stream takes and that say nothing of the type of its items."""
+
+    order: Order
+    failures: str | os.PathLike[str] | None
+    cache: bool
+    look_ahead: int | None
+
+
+class ImageKeywords(ImageOptions, StreamKeywords, total=False):
+    """The same of a stream of images, with what says how they are decoded."""
 
 
 def run_options(
-    settings: Settings, *, order: Order, on_error: OnError, cache: bool, look_ahead: int | None
+    settings: Settings,
+    *,
+    order: Order,
+    on_error: OnError,
+    failures: str | os.PathLike[str] | None,
+    cache: bool,
+    look_ahead: int | None,
 ) -> dict[str, Any]:
     """The keywords that a run is made with. Raises `UsageError` for what means nothing."""
     if order not in get_args(Order):
         raise UsageError(f"order must be 'input' or 'completion', not {order!r}")
-    if on_error not in get_args(OnError):
-        raise UsageError(f"on_error must be 'raise', 'skip' or 'yield', not {on_error!r}")
+    if not isinstance(on_error, Substitute | FailureLimit) and on_error not in ("raise", "skip", "yield"):
+        raise UsageError(f"on_error must be 'raise', 'skip', 'yield', a Substitute or a FailureLimit, not {on_error!r}")
     if look_ahead is None:
         look_ahead = max(256, 4 * settings.network.concurrency)
     elif isinstance(look_ahead, bool) or not isinstance(look_ahead, int) or look_ahead < 1:
         raise UsageError(f"look_ahead must be a whole number of items, at least 1, not {look_ahead!r}")
-    return {"in_order": order == "input", "skip": on_error == "skip", "private": not cache, "window": look_ahead}
+    return {
+        "in_order": order == "input",
+        "open_outcomes": partial(Outcomes, on_error, failures),
+        "private": not cache,
+        "window": look_ahead,
+    }

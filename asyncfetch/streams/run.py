@@ -19,10 +19,12 @@ from asyncfetch.uris import Location
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from asyncfetch.engine import Crash, Engine, Landed, Snapshot
     from asyncfetch.objects import ObjectStat
     from asyncfetch.streams.order import Placed, Reading
+    from asyncfetch.streams.outcomes import Outcomes
     from asyncfetch.streams.progress import Progress
 
 T = TypeVar("T")
@@ -88,7 +90,7 @@ class Run(ABC, Generic[T]):
         progress: Progress,
         *,
         in_order: bool,
-        skip: bool,
+        open_outcomes: Callable[[], Outcomes],
         private: bool,
         window: int,
     ) -> None:
@@ -98,7 +100,7 @@ class Run(ABC, Generic[T]):
         self._progress = progress
         self.feed = Feed(engine, reading, room=self._room, deliver=self._deliver, ended=self._wake)
         self._in_order = in_order
-        self._skip = skip
+        self._outcomes = open_outcomes()
         self._window = window
         self._line: deque[Slot[T]] = deque()  # slots in the order of the plan, until they are taken
         self._ready: deque[Slot[T]] = deque()  # settled slots in the order of completion, where that is asked for
@@ -111,23 +113,24 @@ class Run(ABC, Generic[T]):
 
     # For the stream
 
-    def take(self) -> T | Failure | None:
-        """The next item, or None while it is not there."""
+    def take(self) -> Any:
+        """The next item, or None while it is not there. Raises what the outcome of a failure is, if it is an error."""
         self._let_go()
         while (slot := self._next_settled()) is not None:
             result, slot.result = slot.result, None
             assert result is not None
             self._outstanding -= 1
             self._held = slot
-            self._progress.passed(slot.place, slot.mark)
             self.taken(slot)
-            if isinstance(result, Failure):
-                self._tally.failure(result)
-                if self._skip:
-                    self._let_go()
-                    continue
-            else:
+            if not isinstance(result, Failure):
                 self._tally.entry(self.entry_of(result))
+            else:
+                self._tally.failure(result)
+                result = self._outcomes.failed(result, self._tally.failed, self._tally.items)
+            self._progress.passed(slot.place, slot.mark)
+            if result is None:
+                self._let_go()
+                continue
             self._read_on()
             return result
         return None
@@ -135,6 +138,12 @@ class Run(ABC, Generic[T]):
     def consumed(self, seconds: float) -> None:
         """Counts time the consumer spent on an item."""
         self._tally.consumer_seconds += seconds
+
+    def finish(self) -> None:
+        """Raises what the sources raised, and what stands against the run as a whole."""
+        if self.feed.error is not None:
+            raise self.feed.error
+        self._outcomes.ended(self._tally.failed, self._tally.items)
 
     @property
     def exhausted(self) -> bool:
@@ -157,6 +166,7 @@ class Run(ABC, Generic[T]):
             return
         self.closed = True
         self.feed.close()
+        self._outcomes.close()
         self._tally.finish()
         self._let_go()
         for slot in self._line:
@@ -286,9 +296,15 @@ class Tally:
         self._engine = engine
         self._before = engine.snapshot()
         self._after: Snapshot | None = None  # at the end, once that is there
-        self._objects = self._bytes = self._downloaded = self._downloaded_bytes = self._failed = 0
+        self.failed = 0
+        self._objects = self._bytes = self._downloaded = self._downloaded_bytes = 0
         self._failures: list[Failure] = []
         self._kinds: Counter[str] = Counter()
+
+    @property
+    def items(self) -> int:
+        """Objects and failures."""
+        return self._objects + self.failed
 
     def entry(self, entry: Entry) -> None:
         """Counts an object."""
@@ -300,7 +316,7 @@ class Tally:
 
     def failure(self, failure: Failure) -> None:
         """Counts a failure."""
-        self._failed += 1
+        self.failed += 1
         self._kinds[type(failure.exception).__name__] += 1
         if len(self._failures) < KEPT_FAILURES:
             self._failures.append(failure)
@@ -319,7 +335,7 @@ class Tally:
             bytes=self._bytes,
             downloaded=self._downloaded,
             downloaded_bytes=self._downloaded_bytes,
-            failed=self._failed,
+            failed=self.failed,
             failures=tuple(self._failures),
             failures_by_kind=dict(self._kinds),
             seconds=after.at - self._before.at,

@@ -7,7 +7,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from asyncfetch.errors import FetcherClosed, UsageError
-from asyncfetch.objects import Failure
 from asyncfetch.streams.order import check_sources, check_step, describe, read
 from asyncfetch.streams.plan import Epochs, Plan, Shard, Shuffle, Take
 from asyncfetch.streams.progress import Checkpoint, Progress
@@ -51,14 +50,12 @@ class Stream(Generic[T]):
         sources: Sources,
         open_run: Callable[[Reading, Progress], Run[T]],
         *,
-        raises: bool,
         plan: Plan | None = None,
     ) -> None:
         check_sources(sources)
         self._engine = engine
         self._sources = sources
         self._open_run = open_run
-        self._raises = raises
         self._plan = plan or Plan()
         self._run: Run[T] | None = None
         self._ended = False
@@ -108,37 +105,34 @@ class Stream(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        """The next item. Raises what the source or, with `on_error="raise"`, the item raised, and `FetcherClosed`."""
+        """The next item. Raises what the sources or, as `on_error` says, the item raised, and `FetcherClosed`."""
         if self._waiting:
             raise UsageError("A stream has one consumer at a time", remedy="Make a stream for each task.")
         run = self._begin()
         if self._given is not None:
             run.consumed(perf_counter() - self._given)
             self._given = None
-        while True:
-            item = run.take()
-            if item is not None:
-                break
-            if run.closed:
-                if not self._ended:
-                    raise FetcherClosed("The fetcher of this stream is closed")
-                raise StopAsyncIteration
-            if run.exhausted:
-                error = run.feed.error
-                await self.aclose()
-                if error is not None:
-                    raise error
-                raise StopAsyncIteration
-            self._waiting = True
-            try:
-                await run.wait()
-            finally:
-                self._waiting = False
-        if isinstance(item, Failure) and self._raises:
+        try:
+            item: T | None = run.take()
+            while item is None:
+                if run.closed:
+                    if not self._ended:
+                        raise FetcherClosed("The fetcher of this stream is closed")
+                    raise StopAsyncIteration
+                if run.exhausted:
+                    run.finish()
+                    raise StopAsyncIteration
+                self._waiting = True
+                try:
+                    await run.wait()
+                finally:
+                    self._waiting = False
+                item = run.take()
+        except Exception:
             await self.aclose()
-            raise item.exception
+            raise
         self._given = perf_counter()
-        return item  # type: ignore[return-value] # failures are items of a stream that yields them
+        return item
 
     async def aclose(self) -> None:
         """Ends the stream. Nothing of it is left when this returns, also when it is cancelled."""
@@ -166,7 +160,7 @@ class Stream(Generic[T]):
         if self._run is not None or self._ended:
             raise UsageError("The plan of a stream that has begun cannot change", remedy="Plan before the first item.")
         check_step(step, self._sources)
-        return Stream(self._engine, self._sources, self._open_run, raises=self._raises, plan=self._plan.then(step))
+        return Stream(self._engine, self._sources, self._open_run, plan=self._plan.then(step))
 
     def _begin(self) -> Run[T]:
         if self._run is None:
