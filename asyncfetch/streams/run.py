@@ -107,33 +107,46 @@ class Run(ABC, Generic[T]):
         self._outstanding = 0
         self._waiter: asyncio.Future[None] | None = None
         self.awaited: Slot[T] | None = None  # the slot that the consumer waits for, while it does
-        self._held: Slot[T] | None = None  # what the consumer has now; its private file goes when it comes again
+        self._held: list[Slot[T]] = []  # what the consumer has now; private files go when it comes again
         self._tally = Tally(engine)
         engine.runs.add(self)
 
     # For the stream
 
     def take(self) -> Any:
-        """The next item, or None while it is not there. Raises what the outcome of a failure is, if it is an error."""
-        self._let_go()
+        """The next item, or None while it is not there. Raises what the outcome of a failure is, if it is an error.
+
+        What was taken is held, and none of it counts as handed out before `hand_over`.
+        """
         while (slot := self._next_settled()) is not None:
             result, slot.result = slot.result, None
             assert result is not None
             self._outstanding -= 1
-            self._held = slot
+            self._held.append(slot)
             self.taken(slot)
             if not isinstance(result, Failure):
                 self._tally.entry(self.entry_of(result))
             else:
                 self._tally.failure(result)
                 result = self._outcomes.failed(result, self._tally.failed, self._tally.items)
-            self._progress.passed(slot.place, slot.mark)
-            if result is None:
-                self._let_go()
-                continue
+                if result is None:
+                    self._progress.passed(slot.place, slot.mark)
+                    self._discard(self._held.pop())
+                    continue
             self._read_on()
             return result
         return None
+
+    def hand_over(self) -> None:
+        """Counts what is held as handed out."""
+        for slot in self._held:
+            self._progress.passed(slot.place, slot.mark)
+
+    def let_go(self) -> None:
+        """Ends what is held: private files go."""
+        for slot in self._held:
+            self._discard(slot)
+        self._held.clear()
 
     def consumed(self, seconds: float) -> None:
         """Counts time the consumer spent on an item."""
@@ -168,7 +181,7 @@ class Run(ABC, Generic[T]):
         self.feed.close()
         self._outcomes.close()
         self._tally.finish()
-        self._let_go()
+        self.let_go()
         for slot in self._line:
             if not slot.taken:
                 self.engine.flights.abandon(slot)
@@ -242,10 +255,9 @@ class Run(ABC, Generic[T]):
                 self.urged(slot)
                 return
 
-    def _let_go(self) -> None:
-        held, self._held = self._held, None
-        if held is not None and held.landed is not None:
-            self.engine.discard(held.landed)
+    def _discard(self, slot: Slot[T]) -> None:
+        if slot.landed is not None:
+            self.engine.discard(slot.landed)
 
     def _room(self) -> int:
         return 0 if self.closed or len(self._line) >= _MOST_SPREAD else self._window - self._outstanding

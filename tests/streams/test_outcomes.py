@@ -110,7 +110,9 @@ def test_nonsense_is_refused(wrong: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "on_error", ["skip", "yield", Substitute(lambda failure: failure), FailureLimit(count=9)], ids=str
+    "on_error",
+    ["skip", "yield", Substitute(lambda failure: failure), FailureLimit(count=9)],
+    ids=["skip", "yield", "substitute", "limit"],
 )
 async def test_every_failure_is_in_the_ledger_which_runs_again(tmp_path: Path, cache_dir: Path, on_error: Any) -> None:
     ledger = tmp_path / "failures.jsonl"
