@@ -16,13 +16,15 @@ from asyncfetch.errors import AsyncfetchError
 from asyncfetch.fetcher import Fetcher
 from asyncfetch.objects import Entry, Failure, Image, ObjectStat, Report, Stats, Verdict
 from asyncfetch.settings import Access, CachePolicy, DecodePolicy, Job, NetworkPolicy, Settings
-from asyncfetch.streams import FailureLimit, Listing, Stream, Substitute
+from asyncfetch.streams import Batch, Batches, FailureLimit, Listing, Stream, Substitute
 from asyncfetch.uris import Location
 from asyncfetch.version import __version__
 
 __all__ = [
     "Access",
     "AsyncfetchError",
+    "Batch",
+    "Batches",
     "CachePolicy",
     "DecodePolicy",
     "Entry",

@@ -1,5 +1,6 @@
 """Streams: sources in, items out, in the order of the plan or of completion."""
 
+from asyncfetch.streams.batch import Batch, Batches
 from asyncfetch.streams.branches import Branches
 from asyncfetch.streams.images import ImageRun
 from asyncfetch.streams.listing import Listing, PagesAhead
@@ -10,6 +11,8 @@ from asyncfetch.streams.sources import read_name, split
 from asyncfetch.streams.stream import Stream
 
 __all__ = [
+    "Batch",
+    "Batches",
     "Branches",
     "EntryRun",
     "FailureLimit",

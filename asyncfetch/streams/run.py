@@ -19,7 +19,7 @@ from asyncfetch.uris import Location
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from asyncfetch.engine import Crash, Engine, Landed, Snapshot
     from asyncfetch.objects import ObjectStat
@@ -93,8 +93,10 @@ class Run(ABC, Generic[T]):
         open_outcomes: Callable[[], Outcomes],
         private: bool,
         window: int,
+        batch: int = 1,
     ) -> None:
         self.private = private
+        self.batch = batch  # items that the consumer takes at a time
         self.closed = False
         self.engine = engine
         self._progress = progress
@@ -107,7 +109,7 @@ class Run(ABC, Generic[T]):
         self._outstanding = 0
         self._waiter: asyncio.Future[None] | None = None
         self.awaited: Slot[T] | None = None  # the slot that the consumer waits for, while it does
-        self._held: list[Slot[T]] = []  # what the consumer has now; private files go when it comes again
+        self.held: list[Slot[T]] = []  # what was taken; private files go when the consumer comes again
         self._tally = Tally(engine)
         engine.runs.add(self)
 
@@ -116,13 +118,13 @@ class Run(ABC, Generic[T]):
     def take(self) -> Any:
         """The next item, or None while it is not there. Raises what the outcome of a failure is, if it is an error.
 
-        What was taken is held, and none of it counts as handed out before `hand_over`.
+        Its slot is the last of `held`, and does not count as handed out before `hand_over`.
         """
         while (slot := self._next_settled()) is not None:
             result, slot.result = slot.result, None
             assert result is not None
             self._outstanding -= 1
-            self._held.append(slot)
+            self.held.append(slot)
             self.taken(slot)
             if not isinstance(result, Failure):
                 self._tally.entry(self.entry_of(result))
@@ -131,22 +133,25 @@ class Run(ABC, Generic[T]):
                 result = self._outcomes.failed(result, self._tally.failed, self._tally.items)
                 if result is None:
                     self._progress.passed(slot.place, slot.mark)
-                    self._discard(self._held.pop())
+                    self._discard(self.held.pop())
                     continue
             self._read_on()
             return result
         return None
 
-    def hand_over(self) -> None:
-        """Counts what is held as handed out."""
-        for slot in self._held:
+    def hand_over(self, slots: Iterable[Slot[T]]) -> None:
+        """Counts slots that were taken as handed out."""
+        for slot in slots:
             self._progress.passed(slot.place, slot.mark)
 
-    def let_go(self) -> None:
-        """Ends what is held: private files go."""
-        for slot in self._held:
+    def let_go(self, slots: Sequence[Slot[T]]) -> None:
+        """Ends what is held in slots: private files go."""
+        for slot in slots:
             self._discard(slot)
-        self._held.clear()
+        if len(slots) == len(self.held):
+            self.held.clear()
+        else:
+            self.held = [slot for slot in self.held if slot not in slots]
 
     def consumed(self, seconds: float) -> None:
         """Counts time the consumer spent on an item."""
@@ -181,7 +186,7 @@ class Run(ABC, Generic[T]):
         self.feed.close()
         self._outcomes.close()
         self._tally.finish()
-        self.let_go()
+        self.let_go(self.held)
         for slot in self._line:
             if not slot.taken:
                 self.engine.flights.abandon(slot)

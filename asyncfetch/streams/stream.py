@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from functools import cached_property
+from functools import cached_property, partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from asyncfetch.errors import FetcherClosed, UsageError
+from asyncfetch.streams.batch import Batches
 from asyncfetch.streams.order import check_sources, check_step, describe, digest_of, has_index, read
 from asyncfetch.streams.plan import Epochs, Plan, Shard, Shuffle, Take
 from asyncfetch.streams.progress import Checkpoint, Progress
@@ -21,9 +22,8 @@ if TYPE_CHECKING:
 
     from asyncfetch.engine import Engine
     from asyncfetch.objects import Report, Sources
-    from asyncfetch.streams.order import Reading
     from asyncfetch.streams.plan import Step, Uneven
-    from asyncfetch.streams.run import Run
+    from asyncfetch.streams.run import Run, Slot
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class Stream(Generic[T]):
         self,
         engine: Engine,
         sources: Sources,
-        open_run: Callable[[Reading, Progress], Run[T]],
+        open_run: Callable[..., Run[T]],  # of a reading and a progress
         *,
         plan: Plan | None = None,
         point: Checkpoint | None = None,
@@ -126,8 +126,7 @@ class Stream(Generic[T]):
         state, for shards that are missing, and for padded shards in another number.
         """
         self._check_not_begun()
-        point = point_of(state, self._plan, self._digest, indexed=has_index(self._sources))
-        return Stream(self._engine, self._sources, self._open_run, plan=self._plan, point=point)
+        return self._derive(self._plan, point_of(state, self._plan, self._digest, indexed=has_index(self._sources)))
 
     @cached_property
     def _digest(self) -> str:
@@ -143,35 +142,60 @@ class Stream(Generic[T]):
 
     async def __anext__(self) -> T:
         """The next item. Raises what the sources or, as `on_error` says, the item raised, and `FetcherClosed`."""
+        run = self.enter()
+        run.let_go(run.held)
+        try:
+            item = await self.draw(run)
+            if item is None:
+                raise StopAsyncIteration
+        except Exception:
+            await self.aclose()
+            raise
+        self.leave(run, run.held)
+        return item
+
+    def batch(self, n: int, *, drop_last: bool = False) -> Batches[T]:
+        """Gives items `n` at a time; see `Batch`. The last may have fewer, or is left out.
+
+        It comes last in the plan. A batch is made of items as they come: it may hold the end of one epoch and the
+        beginning of the next, and a failure that is left out makes no gap.
+        """
+        self._check_not_begun(resumed=True)
+        return Batches(self._derive(self._plan, self._point, n), n, drop_last=drop_last)
+
+    # For what takes items on behalf of the consumer
+
+    def enter(self) -> Run[T]:
+        """Begins a step, and the stream with the first."""
         if self._waiting:
             raise UsageError("A stream has one consumer at a time", remedy="Make a stream for each task.")
         run = self._begin()
         if self._given is not None:
             run.consumed(perf_counter() - self._given)
             self._given = None
-        run.let_go()
-        try:
-            item: T | None = run.take()
-            while item is None:
-                if run.closed:
-                    if not self._ended:
-                        raise FetcherClosed("The fetcher of this stream is closed")
-                    raise StopAsyncIteration
-                if run.exhausted:
-                    run.finish()
-                    raise StopAsyncIteration
-                self._waiting = True
-                try:
-                    await run.wait()
-                finally:
-                    self._waiting = False
-                item = run.take()
-        except Exception:
-            await self.aclose()
-            raise
-        run.hand_over()
+        return run
+
+    async def draw(self, run: Run[T]) -> T | None:
+        """Takes an item, without handing it over; None when there are no more. Cancelled, nothing has changed."""
+        while (item := run.take()) is None:
+            if run.closed:
+                if not self._ended:
+                    raise FetcherClosed("The fetcher of this stream is closed")
+                return None
+            if run.exhausted:
+                run.finish()
+                return None
+            self._waiting = True
+            try:
+                await run.wait()
+            finally:
+                self._waiting = False
+        return cast("T", item)
+
+    def leave(self, run: Run[T], slots: Sequence[Slot[T]]) -> None:
+        """Ends a step that hands slots over."""
+        run.hand_over(slots)
         self._given = perf_counter()
-        return item
 
     async def aclose(self) -> None:
         """Ends the stream. Nothing of it is left when this returns, also when it is cancelled."""
@@ -198,12 +222,16 @@ class Stream(Generic[T]):
     def _then(self, step: Step) -> Stream[T]:
         self._check_not_begun()
         check_step(step, self._sources)
-        return Stream(self._engine, self._sources, self._open_run, plan=self._plan.then(step))
+        return self._derive(self._plan.then(step), None)
 
-    def _check_not_begun(self) -> None:
+    def _derive(self, plan: Plan, point: Checkpoint | None, batch: int = 1) -> Stream[T]:
+        open_run = self._open_run if batch == 1 else partial(self._open_run, batch=batch)
+        return Stream(self._engine, self._sources, open_run, plan=plan, point=point)
+
+    def _check_not_begun(self, *, resumed: bool = False) -> None:
         if self._run is not None or self._ended:
             raise UsageError("The plan of a stream that has begun cannot change", remedy="Plan before the first item.")
-        if self._point is not None:
+        if self._point is not None and not resumed:
             raise UsageError("The plan of a stream that goes on from a state cannot change", remedy="Resume at last.")
 
     def _begin(self) -> Run[T]:

@@ -1,0 +1,203 @@
+"""Batches: labels beside pixels, one array where the shapes allow it, and nothing lost at any end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import pytest
+
+from asyncfetch import Failure, Fetcher, Image, Substitute
+from asyncfetch.errors import EmptyObject, UsageError
+from tests.leaks import temporary_files
+from tests.objects import Bucket
+
+Order = Literal["input", "completion"]
+
+
+def picture(path: Path, number: int, shape: tuple[int, int] = (40, 60)) -> tuple[str, int]:
+    """A lossless file whose pixels tell its number."""
+    pixels = np.full((*shape, 3), (number % 251, number // 251, 7), np.uint8)
+    assert cv2.imwrite(str(path), pixels[:, :, ::-1])
+    return str(path), number
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[tuple[str, int]]:
+    return [picture(tmp_path / f"{number:04d}.png", number) for number in range(50)]
+
+
+def check(batch: Any) -> None:
+    """That every row of a batch is the picture that its label tells."""
+    assert batch.pixels.shape == (len(batch), 40, 60, 3)
+    assert batch.pixels.flags.c_contiguous
+    assert batch.pixels.flags.writeable
+    for row, label in zip(batch.pixels, batch.payloads, strict=True):
+        assert (row == (label % 251, label // 251, 7)).all()
+    assert [item.index for item in batch.items] == batch.indices
+    assert [item.uri for item in batch.items] == batch.uris
+
+
+@pytest.mark.parametrize("order", ["input", "completion"])
+@pytest.mark.parametrize("size", [1, 7, 16, 50, 64])
+async def test_every_picture_comes_once_with_its_label_beside_it(
+    pictures: list[tuple[str, int]], cache_dir: Path, order: Order, size: int
+) -> None:
+    seen: list[int] = []
+    sizes = []
+    async with Fetcher(cache_dir=cache_dir, workers=2) as fetcher:
+        async for batch in fetcher.images(pictures, order=order).shuffle(3).epochs(2).batch(size):
+            check(batch)
+            assert batch.indices == batch.payloads
+            seen += batch.indices
+            sizes.append(len(batch))
+    assert Counter(seen) == Counter(dict.fromkeys(range(50), 2))
+    assert sizes == [size] * (100 // size) + [100 % size] * (100 % size > 0)
+    if order == "input":
+        async with Fetcher(cache_dir=cache_dir) as fetcher:
+            assert seen == [entry.index async for entry in fetcher.entries(pictures).shuffle(3).epochs(2)]
+
+
+async def test_drop_last_leaves_out_what_makes_no_batch(pictures: list[tuple[str, int]], cache_dir: Path) -> None:
+    async with Fetcher(cache_dir=cache_dir, workers=1) as fetcher:
+        batches = fetcher.images(pictures).batch(16, drop_last=True)
+        assert [batch.indices[0] async for batch in batches] == [0, 16, 32]
+        assert [len(batch) async for batch in fetcher.images(pictures[:3]).batch(5, drop_last=True)] == []
+
+
+async def test_shapes_that_differ_are_a_list_and_what_follows_is_an_array_again(
+    pictures: list[tuple[str, int]], tmp_path: Path, cache_dir: Path
+) -> None:
+    pictures[20] = picture(tmp_path / "large.png", 20, (90, 80))
+    pictures[21] = picture(tmp_path / "small.png", 21, (10, 10))
+    async with Fetcher(cache_dir=cache_dir, workers=2) as fetcher:
+        batches = [batch async for batch in fetcher.images(pictures).batch(8)]
+    for number, batch in enumerate(batches):
+        if number != 2:
+            check(batch)
+    ragged = batches[2]
+    assert [pixels.shape[:2] for pixels in ragged.pixels] == [(40, 60)] * 4 + [(90, 80), (10, 10)] + [(40, 60)] * 2
+    for pixels, label in zip(ragged.pixels, ragged.payloads, strict=True):
+        assert (pixels == (label, 0, 7)).all()
+
+
+@pytest.mark.parametrize("order", ["input", "completion"])
+async def test_failures_that_are_left_out_make_no_gap(
+    pictures: list[tuple[str, int]], cache_dir: Path, order: Order
+) -> None:
+    bad = {0, 9, 10, 30, 49}
+    for number in bad:
+        Path(pictures[number][0]).write_bytes(b"" if number % 2 else b"no picture")
+    seen: list[int] = []
+    async with Fetcher(cache_dir=cache_dir, workers=2) as fetcher:
+        async for batch in fetcher.images(pictures, order=order, on_error="skip").batch(8):
+            check(batch)
+            assert len(batch) == 8 or len(seen) == 40
+            seen += batch.indices
+    assert sorted(seen) == sorted(set(range(50)) - bad)
+    if order == "input":
+        assert seen == sorted(seen)
+
+
+async def test_failures_that_are_yielded_and_substitutes_have_their_places(
+    pictures: list[tuple[str, int]], cache_dir: Path
+) -> None:
+    Path(pictures[2][0]).write_bytes(b"")
+    blank = np.zeros((40, 60, 3), np.uint8)
+
+    def make(failure: Failure) -> Image:
+        return Image(failure.uri, blank, None, failure.index, failure.payload)  # type: ignore[arg-type]
+
+    async with Fetcher(cache_dir=cache_dir, workers=1) as fetcher:
+        batch: Any = await anext(fetcher.images(pictures, on_error="yield").batch(4))
+        assert isinstance(batch.items[2], Failure)
+        assert [pixels is None for pixels in batch.pixels] == [False, False, True, False]
+        assert batch.payloads == [0, 1, 2, 3]
+        batch = await anext(fetcher.images(pictures, on_error=Substitute(make)).batch(4))
+        assert batch.pixels.shape == (4, 40, 60, 3)
+        assert not batch.pixels[2].any()
+        with pytest.raises(EmptyObject):
+            await anext(fetcher.images(pictures).batch(4))
+
+
+async def test_entries_come_in_batches_too_and_their_private_files_go_with_them(
+    empty_bucket: Bucket, cache_dir: Path
+) -> None:
+    uris = [empty_bucket.put(f"{index}", b"body %d" % index) for index in range(10)]
+    async with Fetcher(cache_dir=cache_dir) as fetcher:
+        async with fetcher.entries(uris, cache=False).batch(4) as batches:
+            first = await anext(batches)
+            assert [entry.path.read_bytes() for entry in first.items] == [b"body %d" % index for index in range(4)]
+            assert first.pixels is None
+            assert first.uris == uris[:4]
+            second = await anext(batches)
+            assert [entry.path.read_bytes()[-1:] for entry in second.items] == [b"4", b"5", b"6", b"7"]
+            await fetcher.fetch(uris[0])  # what was to be deleted before is deleted by now
+            assert not any(entry.path.exists() for entry in first.items)
+        await fetcher.fetch(uris[0])
+        assert not temporary_files(cache_dir)
+
+
+@pytest.mark.parametrize("order", ["input", "completion"])
+async def test_a_state_counts_whole_batches(pictures: list[tuple[str, int]], cache_dir: Path, order: Order) -> None:
+    seen: list[int] = []
+    state: Any = None
+    async with Fetcher(cache_dir=cache_dir, workers=2) as fetcher:
+        for size in (3, 8, 5):
+            stream = fetcher.images(pictures, order=order).shuffle(1)
+            if state is not None:
+                stream = stream.resume(state)
+            async with stream.batch(size) as batches:
+                for _ in range(2):
+                    seen += (await anext(batches)).indices
+                state = batches.state()
+        async for batch in fetcher.images(pictures).shuffle(1).resume(state).batch(64):
+            seen += batch.indices
+    assert sorted(seen) == list(range(50))
+
+
+async def test_a_cancelled_step_loses_nothing(pictures: list[tuple[str, int]], cache_dir: Path) -> None:
+    seen: list[int] = []
+    batch: Any
+    async with Fetcher(cache_dir=cache_dir, workers=1) as fetcher, fetcher.images(pictures).batch(8) as batches:
+        while True:
+            step = asyncio.ensure_future(anext(batches))
+            for _ in range(3):
+                await asyncio.sleep(0)
+            step.cancel()
+            try:
+                batch = await step
+            except asyncio.CancelledError:
+                batch = await anext(aiter(batches), None)
+            except StopAsyncIteration:
+                break
+            if batch is None:
+                break
+            check(batch)
+            seen += batch.indices
+    assert seen == list(range(50))
+
+
+@pytest.mark.parametrize("size", [0, -1, True, 2.0, "8"])
+async def test_a_batch_of_nonsense_is_refused(cache_dir: Path, size: Any) -> None:
+    async with Fetcher(cache_dir=cache_dir) as fetcher:
+        with pytest.raises(UsageError, match="1 item or more"):
+            fetcher.images([]).batch(size)
+
+
+async def test_batches_print_their_plan_and_a_batch_its_shape(pictures: list[tuple[str, int]], cache_dir: Path) -> None:
+    async with Fetcher(cache_dir=cache_dir, workers=1) as fetcher:
+        batches = fetcher.images(pictures).shuffle(1).batch(4, drop_last=True)
+        assert str(batches).splitlines() == [
+            "Stream over a list of 50",
+            "shuffle(1, epoch=0)",
+            "batch(4, drop_last=True)",
+        ]
+        assert repr(await anext(batches)) == "<Batch of 4, pixels (4, 40, 60, 3)>"
+        assert batches.report().objects >= 4
+        await batches.aclose()
+        assert [batch async for batch in batches] == []
