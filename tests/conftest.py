@@ -41,10 +41,6 @@ def soak(pytestconfig: pytest.Config) -> Soak:
     return LONG if pytestconfig.getoption("--soak") else SHORT
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full", action="store_true", help="run tests that have a long form in it")
-
-
 @pytest.fixture(autouse=True)
 def isolated_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No AWS settings, no proxies, an empty home; and nobody asks an instance for its credentials."""

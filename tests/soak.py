@@ -12,9 +12,21 @@ class Soak(NamedTuple):
     part_cancellations: int  # of an object that comes in parts
     kills: int  # of processes that share a cache
     jostles: int  # rounds of eight processes in a cache that is too small
+    epoch_items: int  # of an epoch that is read in spite of
+    epoch_kills: int  # kills
     kill_stride: int  # of the cache's file operations, one in so many is tried as the place of a kill
 
 
-SHORT = Soak(cancellations=40, part_cancellations=60, kills=40, jostles=3, kill_stride=25)
-LONG = Soak(cancellations=500, part_cancellations=500, kills=3000, jostles=300, kill_stride=1)
+SHORT = Soak(
+    cancellations=40, part_cancellations=60, kills=40, jostles=3, epoch_items=1000, epoch_kills=3, kill_stride=25
+)
+LONG = Soak(
+    cancellations=500,
+    part_cancellations=500,
+    kills=3000,
+    jostles=300,
+    epoch_items=20_000,
+    epoch_kills=10,
+    kill_stride=1,
+)
 SECONDS = 1800  # that one test may take when it soaks long

@@ -1,6 +1,6 @@
 """A program that is killed in the middle of an epoch and started again, until it is through: every item exactly once.
 
-`pytest --full` runs it over 20,000 items and through 10 kills.
+`pytest --soak` runs it over 20,000 items and through 10 kills.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from tests.cli.terminal import environment
+from tests.soak import Soak
 
 # One line for each item says that its work is done and where the stream is: both or, killed before, neither.
 PROGRAM = """
@@ -37,32 +37,21 @@ asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.ar
 """
 
 
-class Size(NamedTuple):
-    items: int
-    kills: int
-
-
-@pytest.fixture
-def size(request: pytest.FixtureRequest) -> Size:
-    return Size(20_000, 10) if request.config.getoption("--full") else Size(1000, 3)
-
-
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("order", ["input", "completion"])
 def test_every_item_comes_exactly_once_however_often_the_program_is_killed(
-    tmp_path: Path, cache_dir: Path, size: Size, order: str
+    tmp_path: Path, cache_dir: Path, soak: Soak, order: str
 ) -> None:
     files = tmp_path / "files"
     files.mkdir()
-    for index in range(size.items):
+    for index in range(soak.epoch_items):
         if index % 10:
             (files / str(index)).touch()
-    chance = random.Random(size.kills)
+    chance = random.Random(soak.epoch_kills)
     done: list[dict[str, object]] = []
-    for kill in range(size.kills + 1):
+    for kill in range(soak.epoch_kills + 1):
         state = json.dumps(done[-1]["state"]) if done else ""
-        lines_to_go = chance.randint(1, size.items // size.kills - 1) if kill < size.kills else -1
-        arguments = [str(cache_dir), str(files), str(size.items), order, state]
+        lines_to_go = chance.randint(1, soak.epoch_items // soak.epoch_kills - 1) if kill < soak.epoch_kills else -1
+        arguments = [str(cache_dir), str(files), str(soak.epoch_items), order, state]
         with subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *arguments], stdout=subprocess.PIPE, env=environment()
         ) as program:
@@ -73,13 +62,13 @@ def test_every_item_comes_exactly_once_however_often_the_program_is_killed(
                 lines_to_go -= 1
                 if lines_to_go == 0:
                     program.kill()
-        assert program.returncode == (-9 if kill < size.kills else 0)
-    assert Counter(line["index"] for line in done) == Counter(range(size.items))
+        assert program.returncode == (-9 if kill < soak.epoch_kills else 0)
+    assert Counter(line["index"] for line in done) == Counter(range(soak.epoch_items))
     assert [line["index"] for line in done if line["failed"]] == [
         line["index"]
         for line in done
         if line["index"] % 10 == 0  # type: ignore[operator]
     ]
     written = {json.loads(line)["index"] for line in (files / "failures").read_bytes().splitlines()}
-    assert written == set(range(0, size.items, 10)), "what failed before a kill is in the ledger all the same"
+    assert written == set(range(0, soak.epoch_items, 10)), "what failed before a kill is in the ledger all the same"
     assert max(len(json.dumps(line["state"])) for line in done) < 2000
