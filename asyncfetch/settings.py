@@ -184,7 +184,14 @@ class CachePolicy:
 class NetworkPolicy:
     """How the network is used. Times are in seconds.
 
-    `concurrency` is the number of objects read at once; `attempts` the tries an object gets before its error stands.
+    `concurrency` is the number of objects read at once.
+
+    `connect_timeout` bounds the making of a connection, `first_byte_timeout` the wait for an answer to begin (None:
+    `read_timeout`), `read_timeout` any silence within one. An answer that has begun and of which less than
+    `stall_bytes` come in `stall_window` is given up as well; 0 bytes turns that off. What is read by way of aioboto3
+    has the first and the third only.
+
+    `attempts` are the tries an object gets before its error stands.
 
     An object of `parts_from` bytes or more is read in parts of `part_size` bytes, several at once where the network
     would idle otherwise, and goes on from where it was when a connection breaks; `parts_from` None leaves every object
@@ -197,7 +204,11 @@ class NetworkPolicy:
 
     concurrency: int = 64
     connect_timeout: float = 10.0
+    first_byte_timeout: float | None = None
     read_timeout: float = 60.0
+    # 64 connections that share a line of 64 kbit/s still have 125 bytes/s each.
+    stall_bytes: int = 2 * KIB
+    stall_window: float = 30.0
     attempts: int = 5
     parts_from: int | None = 16 * MIB
     part_size: int = 8 * MIB  # what AWS's own transfer managers take; ten round trips' worth at 85 MB/s and 10 ms
@@ -212,6 +223,10 @@ class NetworkPolicy:
             _check_count(self.parts_from, "parts_from", 1, 1 << 60)
         _check_seconds(self.connect_timeout, "connect_timeout")
         _check_seconds(self.read_timeout, "read_timeout")
+        _check_seconds(self.stall_window, "stall_window")
+        _check_count(self.stall_bytes, "stall_bytes", 0, GIB)
+        if self.first_byte_timeout is not None:
+            _check_seconds(self.first_byte_timeout, "first_byte_timeout")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from asyncfetch.http.errors import (
     ProtocolError,
     ReadTimeout,
     ResponseTooLarge,
+    Stalled,
     TLSFailed,
 )
 from asyncfetch.http.head import ResponseHead
@@ -37,6 +38,7 @@ __all__ = [
     "ResponseHead",
     "ResponseTooLarge",
     "Sink",
+    "Stalled",
     "Statistics",
     "TLSFailed",
     "client_context",

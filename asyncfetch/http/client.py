@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from asyncfetch.http.connection import Waits
 from asyncfetch.http.dial import Shared
 from asyncfetch.http.errors import ClientClosed
 from asyncfetch.http.host import Counters, Host, Limits
@@ -42,8 +43,10 @@ class Client:
     """An HTTP/1.1 client over a pool of connections for each endpoint. To be made and used within one running loop.
 
     `connect_timeout` bounds the making of a connection: name, TCP and TLS together. `read_timeout` is how long a
-    server may be silent while an answer is due, before its first byte and between any two; one clock checks all
-    connections, so it may be up to a quarter more, and time in which a sink is behind does not count. Waiting for a
+    server may be silent while an answer is due, before its first byte (if `first_byte_timeout` does not say otherwise)
+    and between any two; and less than `stall_bytes` of an answer that has begun may not come in `stall_window`. One
+    clock checks all connections, so it may be up to a quarter more, and time in which a sink is behind does not count.
+    Waiting for a
     place among `max_connections`, which is for each endpoint, has no time-out of its own: every request ahead has
     these. Idle connections are closed after `idle_timeout`, all after `lifetime`, though never within a request.
     Times are in seconds.
@@ -56,7 +59,10 @@ class Client:
         self,
         *,
         connect_timeout: float = 10.0,
+        first_byte_timeout: float | None = None,
         read_timeout: float = 60.0,
+        stall_bytes: int = 0,
+        stall_window: float = 30.0,
         max_connections: int = 64,
         idle_timeout: float = IDLE_TIMEOUT,
         lifetime: float = LIFETIME,
@@ -64,9 +70,10 @@ class Client:
         max_head: int = 64 << 10,
         max_headers: int = 128,
     ) -> None:
+        first_byte = read_timeout if first_byte_timeout is None else first_byte_timeout
         self._limits = Limits(
             connect_timeout=connect_timeout,
-            read_timeout=read_timeout,
+            waits=Waits(first_byte, read_timeout, stall_bytes, stall_window),
             max_connections=max_connections,
             idle_timeout=idle_timeout,
             lifetime=lifetime,
@@ -77,7 +84,7 @@ class Client:
         self._context = Shared(lambda: asyncio.to_thread(tls), lifetime=FOREVER)
         self._hosts: dict[Endpoint, Host] = {}
         self._counters = Counters()
-        self._tick = min(1.0, read_timeout / 8, idle_timeout / 8, lifetime / 8)
+        self._tick = min(1.0, *(wait / 8 for wait in (read_timeout, first_byte, stall_window, idle_timeout, lifetime)))
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 

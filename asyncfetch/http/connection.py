@@ -7,9 +7,9 @@ import logging
 import select
 import ssl
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
-from asyncfetch.http.errors import ReadTimeout
+from asyncfetch.http.errors import ReadTimeout, Stalled
 from asyncfetch.http.parser import ResponseParser
 
 if TYPE_CHECKING:
@@ -65,6 +65,17 @@ class Exchange(ABC):
             self.future.set_exception(error)
 
 
+class Waits(NamedTuple):
+    """How long a server may be silent before an answer and within it, and of how many bytes in what time it may not
+    stay short once it has begun. Times in seconds.
+    """
+
+    first_byte: float
+    silence: float
+    stall_bytes: int
+    stall_window: float
+
+
 class Keeper(Protocol):
     """Who owns connections, and hears what becomes of them."""
 
@@ -100,6 +111,10 @@ class Connection(asyncio.BufferedProtocol):
         self._done_at = -1.0  # the loop's time when the last response was whole
         self._heard = False  # something happened since the last look at the clock
         self._quiet_since = 0.0
+        self._received = 0  # of the answer to the request on it, head included
+        # When the window began in which bytes are counted (-1.0: at the next look), and `_slow_from` those before it.
+        self._slow_since = -1.0
+        self._slow_from = 0
         self._ended = self._lost = False  # by the server in good order; otherwise
 
     def watch(self, sock: socket.socket) -> None:
@@ -124,6 +139,8 @@ class Connection(asyncio.BufferedProtocol):
         self.exchange = exchange
         exchange.connection = self
         self._heard = True
+        self._received = 0
+        self._slow_since = -1.0
         self._parser.expect(exchange, answers_head=exchange.method == "HEAD", max_body=exchange.max_body)
         self._transport.write(data)  # type: ignore[union-attr]  # a connection is started only once connected
         return True
@@ -142,13 +159,24 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def check(self, now: float, limit: float) -> None:
-        """Fails the request on it if the server was silent for `limit` seconds, as far as repeated checks can tell."""
-        if self._heard or self.exchange is None or self._blocked is not None:
+    def check(self, now: float, waits: Waits) -> None:
+        """Fails the request on it if the server was silent for too long, or too slow, as far as checks can tell."""
+        idle = self.exchange is None or self._blocked is not None
+        if self._heard or idle:
             self._heard = False
             self._quiet_since = now
-        elif now - self._quiet_since >= limit:
+        if idle or not self._received or self._slow_since < 0:
+            self._slow_since, self._slow_from = now, self._received
+        if idle:
+            return
+        limit = waits.silence if self._received else waits.first_byte
+        came, lasted = self._received - self._slow_from, now - self._slow_since
+        if now - self._quiet_since >= limit:
             self.fail(ReadTimeout(limit, self._parser.progress))
+        elif came >= waits.stall_bytes:
+            self._slow_since, self._slow_from = now, self._received
+        elif lasted >= waits.stall_window:
+            self.fail(Stalled(came, lasted, self._parser.progress))
 
     # What the transport calls.
 
@@ -177,6 +205,7 @@ class Connection(asyncio.BufferedProtocol):
                 self.close()
             return
         self._heard = True
+        self._received += nbytes
         try:
             response = self._parser.received(nbytes)
         except Exception as error:  # of the parser, the sink or on_head; all end the request

@@ -44,6 +44,13 @@ class ReadTimeout(HTTPError, TimeoutError):
         super().__init__(f"the server sent nothing for {seconds:g} s ({progress})")
 
 
+class Stalled(ReadTimeout):
+    """Raised when a response that had begun came too slowly."""
+
+    def __init__(self, count: int, seconds: float, progress: str) -> None:
+        HTTPError.__init__(self, f"the server sent {count} bytes in {seconds:.0f} s ({progress})")
+
+
 class ConnectionLost(HTTPError):
     """Raised when the connection ended before the response was whole.
 

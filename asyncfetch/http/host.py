@@ -14,6 +14,7 @@ from asyncfetch.http.pool import Pool
 if TYPE_CHECKING:
     import ssl
 
+    from asyncfetch.http.connection import Waits
     from asyncfetch.http.dial import Endpoint, Shared
 
 
@@ -22,7 +23,7 @@ class Limits:
     """What bounds connections and responses. Times are in seconds, heads in bytes."""
 
     connect_timeout: float
-    read_timeout: float
+    waits: Waits
     max_connections: int
     idle_timeout: float
     lifetime: float
@@ -82,7 +83,7 @@ class Host:
         """Ends what is past its time."""
         self._now = now
         for connection in list(self.pool.connections):
-            connection.check(now, self._limits.read_timeout)
+            connection.check(now, self._limits.waits)
         close, retire = self.pool.expired(now)
         for connection in close:
             connection.close()

@@ -95,7 +95,10 @@ class HTTPOrigin:
         network = settings.network
         self._client = http.Client(
             connect_timeout=network.connect_timeout,
+            first_byte_timeout=network.first_byte_timeout,
             read_timeout=network.read_timeout,
+            stall_bytes=network.stall_bytes,
+            stall_window=network.stall_window,
             max_connections=network.concurrency,
             tls=_trust,
         )

@@ -102,7 +102,10 @@ class S3Origin:
         self._settings = settings
         self._client = http.Client(
             connect_timeout=network.connect_timeout,
+            first_byte_timeout=network.first_byte_timeout,
             read_timeout=network.read_timeout,
+            stall_bytes=network.stall_bytes,
+            stall_window=network.stall_window,
             max_connections=network.concurrency,
         )
         # Of a whole object, what its answer tells and is asked to tell.
