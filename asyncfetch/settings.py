@@ -191,7 +191,9 @@ class NetworkPolicy:
     `stall_bytes` come in `stall_window` is given up as well; 0 bytes turns that off. What is read by way of aioboto3
     has the first and the third only.
 
-    `attempts` are the tries an object gets before its error stands.
+    `attempts` are the tries an object gets before its error stands, `deadline` how long it may take from its first try
+    on, with all its tries. Where a bucket or host that has answered before answers nobody any more, tries do not count
+    for up to `patience`: it is asked now and then until it is back.
 
     An object of `parts_from` bytes or more is read in parts of `part_size` bytes, several at once where the network
     would idle otherwise, and goes on from where it was when a connection breaks; `parts_from` None leaves every object
@@ -210,6 +212,8 @@ class NetworkPolicy:
     stall_bytes: int = 2 * KIB
     stall_window: float = 30.0
     attempts: int = 5
+    deadline: float | None = None
+    patience: float = 300.0
     parts_from: int | None = 16 * MIB
     part_size: int = 8 * MIB  # what AWS's own transfer managers take; ten round trips' worth at 85 MB/s and 10 ms
     checksums: bool = False
@@ -227,6 +231,10 @@ class NetworkPolicy:
         _check_count(self.stall_bytes, "stall_bytes", 0, GIB)
         if self.first_byte_timeout is not None:
             _check_seconds(self.first_byte_timeout, "first_byte_timeout")
+        if self.deadline is not None:
+            _check_seconds(self.deadline, "deadline")
+        if isinstance(self.patience, bool) or not isinstance(self.patience, int | float) or not self.patience >= 0:
+            raise UsageError(f"patience must be seconds, 0 or more, not {self.patience!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

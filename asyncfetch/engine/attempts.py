@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import enum
+from typing import TYPE_CHECKING, NamedTuple
 
 from asyncfetch.errors import ObjectError, OriginError
 
@@ -11,19 +12,76 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE = 0.1  # seconds; an S3 that answers 503 asks for some time, not for an instant second try
 LONGEST_PAUSE = 20.0  # the cap that the AWS SDKs' standard mode uses
+BROKE_PAUSE = 1.0  # at least this long is waited for the retry budget, which fills while others are answered
 
 
-def next_pause(error: Exception, attempts: int, limit: int, uniform: Callable[[float, float], float]) -> float | None:
-    """The seconds to wait before another try after `attempts` of them, or None to let the error stand.
+class Move(enum.Enum):
+    """What becomes of an errand whose try has failed."""
 
-    Exponential with full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"): a crowd that failed
+    RETRY = enum.auto()  # it is flown again after the pause, and that counts as a try
+    SAVE = enum.auto()  # the budget has nothing left for it: after the pause this is decided once more
+    WAIT = enum.auto()  # its place answers nobody: it is in line for when it does, and its tries do not count
+    GIVE_UP = enum.auto()  # the error stands
+
+
+class Decision(NamedTuple):
+    """A move, and after how many seconds."""
+
+    move: Move
+    pause: float = 0.0
+
+
+class Past(NamedTuple):
+    """What has happened to an errand: its tries that count, its last pause, and the seconds since its first try."""
+
+    attempts: int
+    pause: float
+    elapsed: float
+
+
+class Outlook(NamedTuple):
+    """How its place fares: whether it answers nobody, whether it ever answered, and whether a retry can be paid."""
+
+    out: bool = False
+    known: bool = True
+    affordable: bool = True
+
+
+def decide(
+    error: Exception,
+    past: Past,
+    outlook: Outlook,
+    *,
+    attempts: int,
+    deadline: float | None,
+    uniform: Callable[[float, float], float],
+) -> Decision:
+    """Decides after a failed try. `attempts` and `deadline` are what one errand may take, in tries and seconds.
+
+    Pauses have decorrelated jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"): a crowd that failed
     together does not come back together. What the origin asked for by Retry-After is the least that is waited, and
-    asked-for waits longer than the cap are not worth a lane: the error stands.
+    asked-for waits longer than the cap are not worth a place in line: the error stands. So it does where the deadline
+    would be over before the next try.
+
+    A place that has answered and now answers nobody is waited for; one that never did may not be there at all.
     """
-    if not (isinstance(error, ObjectError) and error.retryable) or attempts >= limit:
-        return None
-    pause = uniform(0.0, min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (attempts - 1)))
     asked = error.retry_after if isinstance(error, OriginError) else None
-    if asked is None:
-        return pause
-    return max(pause, asked) if asked <= LONGEST_PAUSE else None
+    if not (isinstance(error, ObjectError) and error.retryable) or (asked or 0.0) > LONGEST_PAUSE:
+        return Decision(Move.GIVE_UP)
+    left = float("inf") if deadline is None else deadline - past.elapsed
+    if outlook.out and left > 0:
+        return Decision(Move.WAIT)
+    pause = max(next_pause(past.pause, LONGEST_PAUSE, uniform), asked or 0.0)
+    if past.attempts >= attempts or pause >= left:
+        return Decision(Move.GIVE_UP)
+    if outlook.affordable:
+        return Decision(Move.RETRY, pause)
+    return Decision(Move.SAVE, max(pause, uniform(BROKE_PAUSE, 2 * BROKE_PAUSE))) if outlook.known else _GIVE_UP
+
+
+def next_pause(last: float, cap: float, uniform: Callable[[float, float], float]) -> float:
+    """The pause after one of `last` seconds, 0.0 for the first: from the least to three times the last, at random."""
+    return min(cap, uniform(FIRST_PAUSE, 3 * max(last, FIRST_PAUSE)))
+
+
+_GIVE_UP = Decision(Move.GIVE_UP)

@@ -29,12 +29,11 @@ HEAD_MEMORY = 16 * 1024  # what a request without a body holds: its head, and a 
 class Call(Errand, Generic[T]):
     """An errand whose result one caller awaits. Cancelling the caller ends it."""
 
-    __slots__ = ("_result", "location", "origin")
+    __slots__ = ("_result", "origin")
 
     def __init__(self, origin: Origin, location: Location) -> None:
-        super().__init__(urgent=True)
+        super().__init__(location, urgent=True)
         self.origin = origin
-        self.location = location
         self._result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._result.add_done_callback(_seen)
 

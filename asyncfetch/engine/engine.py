@@ -49,7 +49,7 @@ class Engine:
         self.cache = cache
         self.meter = Meter()
         self.credits = Credits(settings.memory_budget, loop.call_soon_threadsafe)
-        self.lanes = Lanes(settings.network.concurrency, settings.network.attempts, self.credits, self.meter, start)
+        self.lanes = Lanes(settings.network, self.credits, self.meter, start)
         self.flights = Flights(settings, cache, origins, self.lanes, self.meter)
         self.files = Files(loop, self.meter)
         self.pool = make_pool(self.credits)

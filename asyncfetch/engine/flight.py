@@ -23,11 +23,9 @@ class Flight(Errand):
 
     __slots__ = (
         "asked",
-        "began",
         "found",
         "key",
         "listed",
-        "location",
         "parts",
         "private",
         "stat",
@@ -39,10 +37,9 @@ class Flight(Errand):
 
     def __init__(self, table: Flights, ticket: Ticket, *, whole: bool = False) -> None:
         """`whole` ones do not go on in parts, however large the object is."""
-        super().__init__(urgent=ticket.urgent)
+        super().__init__(ticket.location, urgent=ticket.urgent)
         self.table = table
         self.uri = ticket.uri
-        self.location = ticket.location
         self.key = table.key_of(ticket.location)
         self.listed = ticket.listed
         self.private = ticket.private
@@ -50,7 +47,6 @@ class Flight(Errand):
         self.found: Found | None = None
         self.whole = whole
         self.parts: Parts | None = None
-        self.began = 0.0
         self.stat: ObjectStat | None = None  # what the origin said of the body that was handed to the cache
         self.asked = 0.0  # in seconds since 1970; what the origin answers was so at some moment after this one
 
@@ -65,7 +61,6 @@ class Flight(Errand):
         """Asks the origin and hands what came to the cache; the lane is free before it lies on the disk."""
         if self.parts is None:
             table = self.table
-            self.began = time.perf_counter()
             self.asked = time.time()
             sink = table.cache.sink(on_length=self._learned, on_head=self._go_on_in_parts)
             body: Body | None = None

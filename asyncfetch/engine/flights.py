@@ -225,6 +225,7 @@ class Flights:
             lanes=self._lanes,
             part_size=network.part_size,
             urgent=flight.urgent,
+            due=flight.due,
             ended=flight.parts_ended,
         )
 
@@ -240,7 +241,7 @@ class Flights:
             return
         # The other takes the object whole, so it is the last: one answer cannot be of two objects.
         other = Flight(self, flight.tickets[0], whole=True)
-        other.urgent, other.found = flight.urgent, flight.found
+        other.urgent, other.found, other.due = flight.urgent, flight.found, flight.due
         other.tickets, flight.tickets = flight.tickets, []
         for ticket in other.tickets:
             ticket.flight = other

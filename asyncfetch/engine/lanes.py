@@ -1,28 +1,37 @@
-"""The fixed set of tasks that talk to origins, and the queue before them.
+"""The fixed set of tasks that talk to origins, and the lines before them.
 
-An errand is one thing to do with one object. It waits in line until a lane is free and its bytes are granted, is flown,
-and when it fails is flown again as `attempts` decides. Lanes are started as they are needed and never more than
-`concurrency`: a task for each object would cost more than the object.
+An errand is one thing to do with one object. It waits in the line of its place until a lane is free, the place may be
+asked, and its bytes are granted; it is flown, and when it fails is flown again as `attempts` decides. Lanes are started
+as they are needed and never more than `concurrency`: a task for each object would cost more than the object.
 """
 
 from __future__ import annotations
 
 import asyncio
 import enum
+import logging
 import random
 from abc import ABC, abstractmethod
-from collections import deque
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from asyncfetch.engine.attempts import next_pause
-from asyncfetch.errors import FetcherClosed, ObjectError
+from asyncfetch.engine.attempts import Move, Outlook, Past, decide
+from asyncfetch.engine.places import Place
+from asyncfetch.engine.standing import NO_RETRY
+from asyncfetch.errors import FetcherClosed, ObjectError, OriginTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from asyncfetch.engine.credits import Credits, Grant
     from asyncfetch.engine.meter import Meter
+    from asyncfetch.settings import NetworkPolicy
+    from asyncfetch.uris import Location
+
+logger = logging.getLogger(__name__)
+
+MOST_PLACES = 1024  # remembered; only the web has so many
 
 
 class Progress(enum.Enum):
@@ -35,18 +44,52 @@ class Progress(enum.Enum):
     OVER = enum.auto()
 
 
+class Tries:
+    """What the failed tries of an errand come to. `began` is when the first did."""
+
+    __slots__ = ("began", "counted", "pause", "spent")
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.counted = 0
+        self.pause = 0.0
+        self.spent = 0  # of the retry budget, by the last of them
+
+
 class Errand(ABC):
-    """One thing to do at an origin. `urgent` ones go first, and may overdraw the byte budget."""
+    """One thing to do at an origin. `urgent` ones go first, and may overdraw the byte budget.
 
-    __slots__ = ("attempts", "grant", "lane", "progress", "timer", "urgent")
+    `began` is when the current try did, `due` when the object has to be there; both in the time of `perf_counter`.
+    """
 
-    def __init__(self, *, urgent: bool = False) -> None:
+    __slots__ = (
+        "alarm",
+        "attempts",
+        "began",
+        "due",
+        "grant",
+        "lane",
+        "location",
+        "place",
+        "progress",
+        "timer",
+        "tries",
+        "urgent",
+    )
+
+    def __init__(self, location: Location, *, urgent: bool = False) -> None:
+        self.location = location
         self.urgent = urgent
         self.attempts = 0
+        self.began = 0.0
+        self.due: float | None = None
         self.progress = Progress.NEW
+        self.place: Place | None = None
+        self.tries: Tries | None = None
         self.grant: Grant | None = None
         self.lane: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
+        self.alarm: asyncio.TimerHandle | None = None
 
     @property
     def over(self) -> bool:
@@ -74,25 +117,24 @@ class Errand(ABC):
 
 
 class Lanes:
-    """Flies errands, `concurrency` at a time."""
+    """Flies errands, `policy.concurrency` at a time."""
 
     def __init__(
         self,
-        concurrency: int,
-        attempts: int,
+        policy: NetworkPolicy,
         credits: Credits,
         meter: Meter,
         start: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
     ) -> None:
-        self.concurrency = concurrency
+        self.concurrency = policy.concurrency
         self.started = 0
-        self._attempts = attempts
+        self._policy = policy
         self._credits = credits
         self._meter = meter
         self._start = start
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[Errand] = deque()
-        self._urgent: deque[Errand] = deque()
+        self._places: dict[tuple[str, str], Place] = {}
+        self._queued: dict[Place, None] = {}  # those with somebody in line, whose turn is next in front
         self._idle: list[asyncio.Future[Errand]] = []
         self._live: set[Errand] = set()
         self._tidying = False
@@ -102,7 +144,7 @@ class Lanes:
     @property
     def waiting(self) -> int:
         """Errands in line, those given up meanwhile included."""
-        return len(self._queue) + len(self._urgent)
+        return sum(len(place.urgent) + len(place.queue) for place in self._queued)
 
     @property
     def busy(self) -> int:
@@ -121,42 +163,49 @@ class Lanes:
         """Puts an errand in line. Call `pump` when the last of a batch is in. Raises `FetcherClosed` after `close`."""
         if self._closed:
             raise FetcherClosed("The fetcher was closed before this was done")
+        place = errand.place
+        if place is None:
+            location = errand.location
+            key = location.scheme, location.container
+            place = errand.place = self._places.get(key) or self._meet(key)
         errand.progress = Progress.QUEUED
         self._live.add(errand)
-        (self._urgent if errand.urgent else self._queue).append(errand)
+        (place.urgent if errand.urgent else place.queue).append(errand)
+        self._queued[place] = None
 
     def urge(self, errand: Errand) -> None:
         """Moves an errand to the front: somebody waits for just this one."""
         if not errand.urgent:
             errand.urgent = True
-            if errand.progress is Progress.QUEUED:
-                self._urgent.append(errand)  # its place in the other line is skipped when it comes up
+            if errand.progress is Progress.QUEUED and errand.place is not None:
+                errand.place.urgent.append(errand)  # its place in the other line is skipped when it comes up
+                self._queued[errand.place] = None
                 self.pump()
 
     def give_up(self, errand: Errand) -> None:
         """Ends an errand that nobody waits for: its place in line, its pause or its try."""
-        before, errand.progress = errand.progress, Progress.OVER
-        self._live.discard(errand)
+        before = errand.progress
+        self._end(errand)
         if before is Progress.QUEUED and not self._tidying:
             # It may be the one that the others wait behind; but they may be about to be given up as well.
             self._tidying = True
             self._loop.call_soon(self._tidy)
-        elif before is Progress.PAUSING and errand.timer is not None:
-            errand.timer.cancel()
         elif before is Progress.FLYING and errand.lane is not None:
             errand.lane.cancel()
 
     def close(self) -> None:
         """Fails every errand that is not over. The lanes themselves end with the task group they run in."""
         self._closed = True
+        for place in self._places.values():
+            if place.timer is not None:
+                place.timer.cancel()
         for errand in list(self._live):
-            self._live.discard(errand)
-            errand.progress = Progress.OVER
+            self._end(errand)
             errand.release()
             errand.fail(FetcherClosed("The fetcher was closed before this was done"))
 
     def pump(self) -> None:
-        """Gives waiting errands to lanes, as far as there are lanes and credits."""
+        """Gives waiting errands to lanes, as far as there are lanes and credits, and their places may be asked."""
         while self._idle or self.started < self.concurrency:
             if (errand := self._next()) is None:
                 return
@@ -169,19 +218,28 @@ class Lanes:
                 self.started += 1
                 self._start(partial(self._lane, errand))
 
+    def _meet(self, key: tuple[str, str]) -> Place:
+        if len(self._places) >= MOST_PLACES:
+            kept = {key: place for key, place in self._places.items() if place.flying or place in self._queued}
+            self._places = kept
+        place = self._places[key] = Place("://".join(key), self._policy.patience)
+        return place
+
     def _tidy(self) -> None:
         self._tidying = False
         if not self._closed:
             self.pump()
 
     def _next(self) -> Errand | None:
-        """The next errand with its credits, or None while there is none that may go."""
-        for line in (self._urgent, self._queue):
-            while line:
-                errand = line[0]
-                if errand.progress is not Progress.QUEUED:
+        """The next errand with its credits, or None while there is none that may go. Places take turns."""
+        for urgent in (True, False):
+            for place in self._queued:
+                line = place.urgent if urgent else place.queue
+                while line and line[0].progress is not Progress.QUEUED:
                     line.popleft()
+                if not line or not self._opens(place):
                     continue
+                errand = line[0]
                 grant = self._credits.take(errand.need, alone=errand.urgent)
                 self._meter.budget.set(grant is None)
                 if grant is None:
@@ -189,9 +247,31 @@ class Lanes:
                     return None
                 line.popleft()
                 errand.grant, errand.progress = grant, Progress.FLYING
+                place.flying += 1
+                if len(self._queued) > 1:
+                    del self._queued[place]
+                    self._queued[place] = None
                 return errand
         self._meter.budget.set(False)
+        if self._queued:
+            self._queued = {place: None for place in self._queued if place.urgent or place.queue}
         return None
+
+    def _opens(self, place: Place) -> bool:
+        """Whether a place may be asked now. If it will be later by itself, it is looked at again then."""
+        if place.standing.out_since is None:
+            return True
+        now = perf_counter()
+        opens_at = place.opens_at(now)
+        if opens_at is None or opens_at <= now:
+            return opens_at is not None
+        if place.timer is None:
+            place.timer = self._loop.call_later(opens_at - now, self._opened, place)
+        return False
+
+    def _opened(self, place: Place) -> None:
+        place.timer = None
+        self.pump()
 
     async def _lane(self, errand: Errand | None) -> None:
         task = asyncio.current_task()
@@ -201,49 +281,129 @@ class Lanes:
                 idle: asyncio.Future[Errand] = self._loop.create_future()
                 self._idle.append(idle)
                 errand = await idle
+            place = errand.place
+            assert place is not None
             if errand.progress is not Progress.FLYING:  # given up on the way here
                 errand.release()
+                place.flying -= 1
                 errand = self._next()
                 continue
             errand.lane = task
             errand.attempts += 1
-            self._meter.lanes.add(1)
+            errand.began = self._meter.lanes.add(1)
+            if self._policy.deadline is not None and errand.alarm is None:
+                self._set_alarm(errand, self._policy.deadline)
             try:
                 await errand.fly()
-                self._landed(errand)
+                place.flying -= 1
+                self._landed(errand, place)
             except asyncio.CancelledError:
+                place.flying -= 1
                 errand.release()
                 if not errand.over:
                     raise  # the fetcher is closing; `close` tells the waiters
                 task.uncancel()
             except Exception as error:  # whatever went wrong is this errand's outcome, not the lane's
+                place.flying -= 1
                 errand.release()
-                self._failed(errand, error)
+                self._failed(errand, place, error)
             finally:
                 errand.lane = None
                 self._meter.lanes.add(-1)
             errand = self._next()
 
-    def _landed(self, errand: Errand) -> None:
-        self._live.discard(errand)
-        errand.progress = Progress.OVER
+    def _landed(self, errand: Errand, place: Place) -> None:
+        self._end(errand)
+        standing, tries = place.standing, errand.tries
+        was_out = standing.out
+        standing.answered(errand.began, NO_RETRY if tries is None else tries.spent)
+        if was_out:
+            self._came_back(place)
 
-    def _failed(self, errand: Errand, error: Exception) -> None:
+    def _failed(self, errand: Errand, place: Place, error: Exception) -> None:
         if errand.over:
             return
         if isinstance(error, ObjectError):
             error.attempts = errand.attempts
-        pause = next_pause(error, errand.attempts, self._attempts, random.uniform)
-        if pause is None:
-            self._landed(errand)
+        if errand.tries is None:
+            errand.tries = Tries(errand.began)
+        errand.tries.counted += 1
+        standing = place.standing
+        was_out = standing.out
+        standing.failed(error, errand.location, perf_counter(), random.uniform)
+        if standing.out and not was_out:
+            logger.warning("%s answers nobody any more; it is asked now and then (%s)", place.name, error)
+        elif was_out and not standing.out:
+            self._came_back(place)
+        self._settle(errand, place, error)
+
+    def _settle(self, errand: Errand, place: Place, error: Exception) -> None:
+        """Does what is decided after a failed try, or after a pause in which it could not be decided."""
+        tries, standing, policy = errand.tries, place.standing, self._policy
+        assert tries is not None
+        cost = standing.cost(error)
+        move, pause = decide(
+            error,
+            Past(tries.counted, tries.pause, perf_counter() - tries.began),
+            # Who is alone may go: nobody else is there to earn what it would wait for.
+            Outlook(standing.out, standing.known, standing.tokens >= cost or (standing.known and not place.flying)),
+            attempts=policy.attempts,
+            deadline=policy.deadline,
+            uniform=random.uniform,
+        )
+        if move is Move.GIVE_UP:
+            self._end(errand)
             errand.fail(error)
             return
-        self._meter.retries += 1
+        if move is Move.WAIT:
+            tries.counted, tries.pause = 0, 0.0  # they were the place's failures
+            self._meter.retries += 1
+            self.add(errand)
+            return
         errand.progress = Progress.PAUSING
+        if move is Move.SAVE:
+            errand.timer = self._loop.call_later(pause, self._reconsider, errand, place, error)
+            return
+        tries.pause, tries.spent = pause, cost
+        standing.tokens = max(0, standing.tokens - cost)
+        self._meter.retries += 1
         errand.timer = self._loop.call_later(pause, self._again, errand)
+
+    def _reconsider(self, errand: Errand, place: Place, error: Exception) -> None:
+        errand.timer = None
+        self._settle(errand, place, error)
+        self.pump()
 
     def _again(self, errand: Errand) -> None:
         errand.timer = None
-        if errand.progress is Progress.PAUSING:
-            self.add(errand)
-            self.pump()
+        self.add(errand)
+        self.pump()
+
+    def _came_back(self, place: Place) -> None:
+        if place.standing.known:
+            logger.warning("%s answers again", place.name)
+        else:
+            logger.warning("%s has answered nobody for %g s; errors stand now", place.name, self._policy.patience)
+        self.pump()
+
+    def _set_alarm(self, errand: Errand, deadline: float) -> None:
+        if errand.due is None:
+            errand.due = errand.began + deadline
+        errand.alarm = self._loop.call_later(errand.due - errand.began, self._overdue, errand, deadline)
+
+    def _overdue(self, errand: Errand, deadline: float) -> None:
+        """Ends an errand at its deadline, wherever it is."""
+        self.give_up(errand)
+        detail = f"it did not come within its deadline, {deadline:g} s"
+        errand.fail(OriginTimeout(str(errand.location), detail, attempts=errand.attempts))
+
+    def _end(self, errand: Errand) -> None:
+        """Takes an errand off the books."""
+        errand.progress = Progress.OVER
+        self._live.discard(errand)
+        if errand.timer is not None:
+            errand.timer.cancel()
+            errand.timer = None
+        if errand.alarm is not None:
+            errand.alarm.cancel()
+            errand.alarm = None

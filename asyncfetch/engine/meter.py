@@ -20,12 +20,13 @@ class Gauge:
         self._area = 0.0
         self._since = perf_counter()
 
-    def add(self, change: int) -> None:
-        """Changes the level."""
+    def add(self, change: int) -> float:
+        """Changes the level, and says when."""
         now = perf_counter()
         self._area += self.level * (now - self._since)
         self._since = now
         self.level += change
+        return now
 
     def set(self, on: bool) -> None:
         """Makes the level 1 or 0; costs nothing when it already is."""

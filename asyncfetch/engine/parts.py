@@ -118,6 +118,7 @@ class Parts:
         lanes: Lanes,
         part_size: int,
         urgent: bool,
+        due: float | None,
         ended: Callable[[Outcome], None],
     ) -> None:
         self._location = location
@@ -125,6 +126,7 @@ class Parts:
         self._origin = origin
         self._lanes = lanes
         self._urgent = urgent
+        self._due = due
         self._ended = ended
         self._plan = Plan(stat.size, part_size)
         self._body: PartedBody = cache.parted(stat.size, check=check_of(stat))
@@ -224,7 +226,8 @@ class Parts:
             alone = not (self._first_flies or self._helpers)
             if not alone and (lanes.busy - leaving >= STREAMS or not lanes.would_fly(PART_MEMORY, leaving=leaving)):
                 return
-            helper = _Helper(self, self._part(), urgent=self._urgent)
+            helper = _Helper(self, self._location, self._part(), urgent=self._urgent)
+            helper.due = self._due
             self._helpers.add(helper)
             lanes.add(helper)
             lanes.pump()
@@ -245,8 +248,8 @@ class _Helper(Errand):
 
     __slots__ = ("_parts", "_sink")
 
-    def __init__(self, parts: Parts, sink: PartSink, *, urgent: bool) -> None:
-        super().__init__(urgent=urgent)
+    def __init__(self, parts: Parts, location: Location, sink: PartSink, *, urgent: bool) -> None:
+        super().__init__(location, urgent=urgent)
         self._parts = parts
         self._sink = sink
 
