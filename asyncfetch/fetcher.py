@@ -53,7 +53,7 @@ class Fetcher:
     said, and a keyword that is also given wins over its group. `buckets` gives single buckets an access of their own.
 
     - `cache_dir`: where blobs are kept; else `ASYNCFETCH_CACHE_DIR`, else the platform's cache directory.
-    - `concurrency`: objects read from origins at once.
+    - `concurrency`: objects read from origins at once, at most.
     - `memory_budget`: bytes, or text such as `"512MiB"`, for bodies in flight and pixels not yet let go.
     - `endpoint_url`, `region`, `profile`, `anonymous`, `requester_pays`: how S3 is reached; else the standard AWS
       chain.
@@ -444,6 +444,7 @@ class Fetcher:
             first_byte=meter.first_byte.percentiles(),
             whole_body=meter.whole.percentiles(),
             lanes=engine.lanes.concurrency,
+            limits=engine.lanes.limits,
             lanes_busy=meter.lanes.level,
             waiting=engine.lanes.waiting,
             memory=engine.credits.held,

@@ -162,7 +162,8 @@ class Stats(NamedTuple):
     failures: Mapping[str, int]  # by name of the exception
     first_byte: Percentiles  # from a request to the head of its answer, of reads that transferred a body
     whole_body: Percentiles  # from a request to the body whole and hashed
-    lanes: int  # objects that may be read at once
+    lanes: int  # objects that may be read at once, of all buckets and hosts together
+    limits: Mapping[str, int]  # how many of each bucket or host, as found out so far: {"s3://bucket": 64}
     lanes_busy: int
     waiting: int  # in line for a lane
     memory: int  # bytes of the budget in use

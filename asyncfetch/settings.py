@@ -184,7 +184,8 @@ class CachePolicy:
 class NetworkPolicy:
     """How the network is used. Times are in seconds.
 
-    `concurrency` is the number of objects read at once.
+    `concurrency` is the number of objects read at once, at most: how many one bucket or host is asked for follows from
+    what it brings and allows.
 
     `connect_timeout` bounds the making of a connection, `first_byte_timeout` the wait for an answer to begin (None:
     `read_timeout`), `read_timeout` any silence within one. An answer that has begun and of which less than

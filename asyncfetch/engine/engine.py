@@ -6,6 +6,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 from asyncfetch.engine.credits import Credits
+from asyncfetch.engine.descriptors import free_descriptors, most_at_once
 from asyncfetch.engine.files import Files
 from asyncfetch.engine.flights import Flights
 from asyncfetch.engine.lanes import Lanes
@@ -49,7 +50,13 @@ class Engine:
         self.cache = cache
         self.meter = Meter()
         self.credits = Credits(settings.memory_budget, loop.call_soon_threadsafe)
-        self.lanes = Lanes(settings.network, self.credits, self.meter, start)
+        self.lanes = Lanes(
+            settings.network,
+            most_at_once(settings.network.concurrency, free_descriptors()),
+            self.credits,
+            self.meter,
+            start,
+        )
         self.flights = Flights(settings, cache, origins, self.lanes, self.meter)
         self.files = Files(loop, self.meter)
         self.pool = make_pool(self.credits)
@@ -88,7 +95,7 @@ class Engine:
         pool = self.pool.statistics()
         return Snapshot.now(
             self.meter,
-            lanes=self.lanes.concurrency,
+            lanes=self.lanes.limit,
             cache_seconds=self.cache.statistics().busy_seconds,
             workers=pool.workers,
             decode_seconds=pool.busy_seconds,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import math
 import random
 from abc import ABC, abstractmethod
 from functools import partial
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from asyncfetch.engine.attempts import Move, Outlook, Past, decide
 from asyncfetch.engine.places import Place
 from asyncfetch.engine.standing import NO_RETRY
-from asyncfetch.errors import FetcherClosed, ObjectError, OriginTimeout
+from asyncfetch.errors import FetcherClosed, ObjectError, OriginTimeout, Throttled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -117,16 +118,17 @@ class Errand(ABC):
 
 
 class Lanes:
-    """Flies errands, `policy.concurrency` at a time."""
+    """Flies errands, `concurrency` at a time, and no more to one place than that takes."""
 
     def __init__(
         self,
         policy: NetworkPolicy,
+        concurrency: int,
         credits: Credits,
         meter: Meter,
         start: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
     ) -> None:
-        self.concurrency = policy.concurrency
+        self.concurrency = concurrency
         self.started = 0
         self._policy = policy
         self._credits = credits
@@ -151,13 +153,29 @@ class Lanes:
         """Lanes that have an errand."""
         return self.started - len(self._idle)
 
-    def would_fly(self, need: int, *, leaving: int = 0) -> bool:
+    @property
+    def limits(self) -> dict[str, int]:
+        """How many errands may be out to each place at once."""
+        return {place.name: place.window.limit for place in self._places.values()}
+
+    @property
+    def limit(self) -> int:
+        """How many errands may be out at once to the places that there is something to do at."""
+        at_work = [place.window.limit for place in self._places.values() if place.flying or place in self._queued]
+        return min(self.concurrency, sum(at_work)) or self.concurrency
+
+    def would_fly(self, need: int, location: Location, *, leaving: int = 0) -> bool:
         """Whether an errand that is added now would be flown at once, and keep nobody waiting by that.
 
-        `leaving` are busy lanes that are about to ask for their next errand.
+        `leaving` are busy lanes with errands to the same place that are about to ask for their next errand.
         """
-        free = self.busy - leaving < self.concurrency and not self.waiting
-        return free and self._credits.held + need <= self._credits.total
+        if self.waiting or self.busy - leaving >= self.concurrency:
+            return False
+        place = self._place(location)
+        if place.flying - leaving >= place.window.limit:
+            place.window.full = True
+            return False
+        return self._credits.held + need <= self._credits.total
 
     def add(self, errand: Errand) -> None:
         """Puts an errand in line. Call `pump` when the last of a batch is in. Raises `FetcherClosed` after `close`."""
@@ -165,9 +183,7 @@ class Lanes:
             raise FetcherClosed("The fetcher was closed before this was done")
         place = errand.place
         if place is None:
-            location = errand.location
-            key = location.scheme, location.container
-            place = errand.place = self._places.get(key) or self._meet(key)
+            place = errand.place = self._place(errand.location)
         errand.progress = Progress.QUEUED
         self._live.add(errand)
         (place.urgent if errand.urgent else place.queue).append(errand)
@@ -218,11 +234,16 @@ class Lanes:
                 self.started += 1
                 self._start(partial(self._lane, errand))
 
+    def _place(self, location: Location) -> Place:
+        key = location.scheme, location.container
+        return self._places.get(key) or self._meet(key)
+
     def _meet(self, key: tuple[str, str]) -> Place:
         if len(self._places) >= MOST_PLACES:
             kept = {key: place for key, place in self._places.items() if place.flying or place in self._queued}
             self._places = kept
-        place = self._places[key] = Place("://".join(key), self._policy.patience)
+        place = Place("://".join(key), most=self.concurrency, patience=self._policy.patience, now=perf_counter())
+        self._places[key] = place
         return place
 
     def _tidy(self) -> None:
@@ -237,7 +258,7 @@ class Lanes:
                 line = place.urgent if urgent else place.queue
                 while line and line[0].progress is not Progress.QUEUED:
                     line.popleft()
-                if not line or not self._opens(place):
+                if not line or not self._open(place):
                     continue
                 errand = line[0]
                 grant = self._credits.take(errand.need, alone=errand.urgent)
@@ -248,6 +269,8 @@ class Lanes:
                 line.popleft()
                 errand.grant, errand.progress = grant, Progress.FLYING
                 place.flying += 1
+                if place.pace.rate < math.inf:
+                    place.pace.sent(perf_counter())
                 if len(self._queued) > 1:
                     del self._queued[place]
                     self._queued[place] = None
@@ -257,9 +280,12 @@ class Lanes:
             self._queued = {place: None for place in self._queued if place.urgent or place.queue}
         return None
 
-    def _opens(self, place: Place) -> bool:
+    def _open(self, place: Place) -> bool:
         """Whether a place may be asked now. If it will be later by itself, it is looked at again then."""
-        if place.standing.out_since is None:
+        if place.flying >= place.window.limit:
+            place.window.full = True
+            return False
+        if place.standing.out_since is None and place.pace.rate == math.inf:
             return True
         now = perf_counter()
         opens_at = place.opens_at(now)
@@ -314,9 +340,9 @@ class Lanes:
 
     def _landed(self, errand: Errand, place: Place) -> None:
         self._end(errand)
-        standing, tries = place.standing, errand.tries
-        was_out = standing.out
-        standing.answered(errand.began, NO_RETRY if tries is None else tries.spent)
+        tries, was_out = errand.tries, place.standing.out_since is not None
+        if place.answered(perf_counter(), errand.began, NO_RETRY if tries is None else tries.spent):
+            self.pump()
         if was_out:
             self._came_back(place)
 
@@ -328,9 +354,11 @@ class Lanes:
         if errand.tries is None:
             errand.tries = Tries(errand.began)
         errand.tries.counted += 1
-        standing = place.standing
+        standing, now = place.standing, perf_counter()
         was_out = standing.out
-        standing.failed(error, errand.location, perf_counter(), random.uniform)
+        standing.failed(error, errand.location, now, random.uniform)
+        if isinstance(error, Throttled) and not standing.out:
+            place.refused(now, errand.began)
         if standing.out and not was_out:
             logger.warning("%s answers nobody any more; it is asked now and then (%s)", place.name, error)
         elif was_out and not standing.out:
@@ -382,6 +410,7 @@ class Lanes:
     def _came_back(self, place: Place) -> None:
         if place.standing.known:
             logger.warning("%s answers again", place.name)
+            place.restart(perf_counter())
         else:
             logger.warning("%s has answered nobody for %g s; errors stand now", place.name, self._policy.patience)
         self.pump()

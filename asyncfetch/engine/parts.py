@@ -224,7 +224,9 @@ class Parts:
         lanes = self._lanes
         while not (self._plan.over or self._over):
             alone = not (self._first_flies or self._helpers)
-            if not alone and (lanes.busy - leaving >= STREAMS or not lanes.would_fly(PART_MEMORY, leaving=leaving)):
+            if not alone and lanes.busy - leaving >= STREAMS:
+                return
+            if not alone and not lanes.would_fly(PART_MEMORY, self._location, leaving=leaving):
                 return
             helper = _Helper(self, self._location, self._part(), urgent=self._urgent)
             helper.due = self._due

@@ -42,7 +42,7 @@ async def test_who_gives_up_its_place_holds_up_nobody_behind_it() -> None:
         def start(run: Callable[[], Coroutine[Any, Any, None]]) -> None:
             group.start_soon(run)
 
-        lanes = Lanes(NetworkPolicy(concurrency=1, attempts=1), credits, meter, start)
+        lanes = Lanes(NetworkPolicy(attempts=1), 1, credits, meter, start)
         held = credits.take(8)
         large, small = Flown(5), Flown(1)
         lanes.add(large)
@@ -62,7 +62,7 @@ async def test_a_line_that_was_given_up_is_no_line() -> None:
         def start(run: Callable[[], Coroutine[Any, Any, None]]) -> None:
             group.start_soon(run)
 
-        lanes = Lanes(NetworkPolicy(concurrency=1, attempts=1), credits, meter, start)
+        lanes = Lanes(NetworkPolicy(attempts=1), 1, credits, meter, start)
         held = credits.take(8)
         errands = [Flown(5) for _ in range(3)]
         for errand in errands:

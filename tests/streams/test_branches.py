@@ -19,6 +19,7 @@ from asyncfetch.engine.lanes import Lanes
 from asyncfetch.engine.meter import Meter
 from asyncfetch.errors import AccessDenied, FetcherClosed, ServerError, UsageError
 from asyncfetch.objects import ObjectStat
+from asyncfetch.settings import NetworkPolicy
 from asyncfetch.streams import Branches, Listing
 from asyncfetch.uris import Location, s3
 from tests.objects import Bucket
@@ -84,7 +85,8 @@ async def wired(attempts: int = 1) -> AsyncIterator[Engine]:
         def start(run: Callable[[], Coroutine[Any, Any, None]]) -> None:
             group.start_soon(run)
 
-        lanes = Lanes(64, attempts, Credits(1 << 30, loop.call_soon_threadsafe), Meter(), start)
+        credits = Credits(1 << 30, loop.call_soon_threadsafe)
+        lanes = Lanes(NetworkPolicy(attempts=attempts), 64, credits, Meter(), start)
         yield cast("Engine", Wiring(lanes, loop))
         lanes.close()
         group.cancel_scope.cancel()
