@@ -159,6 +159,9 @@ class Stats(NamedTuple):
     downloaded_bytes: int
     shared: int  # requests that joined one already under way
     retries: int
+    hedges: int  # second requests for objects whose answers were late
+    hedges_won: int  # of those, the ones that were answered first; the others were stopped, or are still out
+    hedged_bytes: int  # of objects that were asked for twice: at most so many came in vain
     failures: Mapping[str, int]  # by name of the exception
     first_byte: Percentiles  # from a request to the head of its answer, of reads that transferred a body
     whole_body: Percentiles  # from a request to the body whole and hashed

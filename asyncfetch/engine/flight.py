@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asyncfetch.cache import BODY_MEMORY
+from asyncfetch.engine.hedges import size_class
 from asyncfetch.engine.lanes import Errand
 from asyncfetch.engine.parts import Enough
+from asyncfetch.engine.twin import Twin
 from asyncfetch.errors import ObjectNotFound
 from asyncfetch.objects import NotModified, ObjectStat
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from asyncfetch.cache import Body, Found, Published
     from asyncfetch.engine.flights import Flights, Ticket
     from asyncfetch.engine.parts import Outcome, Parts
@@ -24,6 +28,7 @@ class Flight(Errand):
     __slots__ = (
         "asked",
         "found",
+        "heard",
         "key",
         "listed",
         "parts",
@@ -31,6 +36,7 @@ class Flight(Errand):
         "stat",
         "table",
         "tickets",
+        "twin",
         "uri",
         "whole",
     )
@@ -47,6 +53,8 @@ class Flight(Errand):
         self.found: Found | None = None
         self.whole = whole
         self.parts: Parts | None = None
+        self.heard = False  # the answer to its read has begun
+        self.twin: Twin | None = None
         self.stat: ObjectStat | None = None  # what the origin said of the body that was handed to the cache
         self.asked = 0.0  # in seconds since 1970; what the origin answers was so at some moment after this one
 
@@ -57,17 +65,35 @@ class Flight(Errand):
             return min(self.listed.size, BODY_MEMORY)
         return min(self.found.ref.size, BODY_MEMORY) if self.found else BODY_MEMORY
 
+    @property
+    def unheard(self) -> int | None:
+        if self.heard or self.twin is not None or self.parts is not None:
+            return None
+        return self._size_class()
+
+    def hedge(self, start: Callable[[Callable[[], Coroutine[Any, Any, None]]], None]) -> bool:
+        self.twin = Twin(self)
+        start(self.twin.run)
+        return True
+
     async def fly(self) -> None:
         """Asks the origin and hands what came to the cache; the lane is free before it lies on the disk."""
         if self.parts is None:
             table = self.table
             self.asked = time.time()
+            self.heard = False
             sink = table.cache.sink(on_length=self._learned, on_head=self._go_on_in_parts)
             body: Body | None = None
             answer: ObjectStat | NotModified | None = None
             try:
-                etag = self.found.ref.etag if self.found else None
-                answer = await table.origins[self.location.scheme].read(self.location, sink, if_none_match=etag)
+                try:
+                    answer = await self.read(sink)
+                except BaseException as error:
+                    if self.twin is None or not self.twin.takes_over(error):
+                        raise
+                    sink.abort()
+                    sink = self.twin.sink
+                    answer = await self.twin.answer()
                 if self.parts is None and not isinstance(answer, NotModified):
                     body = await sink.finish()  # an empty body is heard of only now
                     table.meter.whole.add(time.perf_counter() - self.began)
@@ -83,10 +109,15 @@ class Flight(Errand):
                     await self.parts.flush_first()
                 raise
             except BaseException:
-                sink.abort()
-                if self.parts is not None:
-                    self.parts.close_first()
+                if self.twin is None or self.twin.sink is not sink or not self.twin.running:
+                    sink.abort()
+                    if self.parts is not None:
+                        self.parts.close_first()
                 raise
+            finally:
+                if self.twin is not None:
+                    self.twin.stop()
+                    self.twin = None
             if body is not None:
                 assert isinstance(answer, ObjectStat)
                 self._hand_over(body, answer)
@@ -94,12 +125,18 @@ class Flight(Errand):
             if self.parts is None:
                 sink.abort()
                 self.release()
+                self._note_wait()
                 table.confirmed(self)
                 return
             await self.parts.flush_first()
         await self.parts.resume_first()
         self.release()
         await self.parts.end_first()
+
+    def read(self, sink: Sink) -> Coroutine[Any, Any, ObjectStat | NotModified]:
+        """Asks the origin for all of it, or whether it is still what the cache has."""
+        etag = self.found.ref.etag if self.found else None
+        return self.table.origins[self.location.scheme].read(self.location, sink, if_none_match=etag)
 
     def fail(self, error: Exception) -> None:
         """Takes the error that stands."""
@@ -118,13 +155,41 @@ class Flight(Errand):
             assert outcome.error is not None
             self.table.parts_failed(self, outcome.error)
 
-    def _go_on_in_parts(self, stat: ObjectStat, start: int) -> Sink | None:
-        """The head of the answer says what comes."""
+    def goes_on(self, stat: ObjectStat) -> Sink | None:
+        """The head of the answer that counts says what comes: a large object goes on in parts."""
         self.parts = self.table.begin_parts(self, stat)
         if self.parts is None:
             return None
-        self._learned(stat.size)
+        self.hears(stat.size)
         return self.parts.first_sink()
+
+    def hears(self, length: int) -> None:
+        """The head of the answer that counts is there."""
+        self.heard = True
+        self.table.meter.first_byte.add(self._note_wait())
+        if self.twin is not None:
+            self.table.meter.hedged_bytes += length
+        if self.grant is not None:
+            self.grant.correct(length)
+
+    def _go_on_in_parts(self, stat: ObjectStat, start: int) -> Sink | None:
+        return self.goes_on(stat) if self.twin is None or self.twin.overtaken() else None
+
+    def _learned(self, length: int) -> None:
+        if self.twin is None or self.twin.overtaken():
+            self.hears(length)
+
+    def _note_wait(self) -> float:
+        """Has the wait for the answer, which it returns, count for what is usual."""
+        waited = time.perf_counter() - self.began
+        assert self.place is not None
+        self.place.hedges.heard(self._size_class(), waited)
+        return waited
+
+    def _size_class(self) -> int:
+        if self.listed is not None:
+            return size_class(self.listed.size)
+        return size_class(self.found.ref.size if self.found else None)
 
     def _hand_over(self, body: Body, stat: ObjectStat) -> None:
         """Gives a whole body to the cache."""
@@ -141,12 +206,6 @@ class Flight(Errand):
                 last_modified=stat.last_modified.timestamp() if stat.last_modified else None,
                 validated=self.asked,
             )
-
-    def _learned(self, length: int) -> None:
-        """The head of the answer is there."""
-        self.table.meter.first_byte.add(time.perf_counter() - self.began)
-        if self.grant is not None:
-            self.grant.correct(length)
 
     def _published(self, outcome: Published | Exception) -> None:
         self.release()

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MOST_PLACES = 1024  # remembered; only the web has so many
+LOOK = 0.01  # seconds between looks for late answers: a fifth of the least wait that is called late
 
 
 class Progress(enum.Enum):
@@ -102,6 +103,15 @@ class Errand(ABC):
     def need(self) -> int:
         """The bytes of memory that a try may hold, at most."""
 
+    @property
+    def unheard(self) -> int | None:
+        """The size class of the answer that its try waits for; None once that has begun, or where no twin can help."""
+        return None
+
+    def hedge(self, start: Callable[[Callable[[], Coroutine[Any, Any, None]]], None]) -> bool:
+        """Begins a second try beside the one that waits; the first to be answered counts. False where none can help."""
+        return False
+
     @abstractmethod
     async def fly(self) -> None:
         """Does it, once. The grant is the errand's to release when its bytes have left memory."""
@@ -139,6 +149,8 @@ class Lanes:
         self._queued: dict[Place, None] = {}  # those with somebody in line, whose turn is next in front
         self._idle: list[asyncio.Future[Errand]] = []
         self._live: set[Errand] = set()
+        self._flying: set[Errand] = set()
+        self._look: asyncio.TimerHandle | None = None  # for late answers, while something is out
         self._tidying = False
         self._closed = False
         credits.subscribe(self.pump)
@@ -212,6 +224,8 @@ class Lanes:
     def close(self) -> None:
         """Fails every errand that is not over. The lanes themselves end with the task group they run in."""
         self._closed = True
+        if self._look is not None:
+            self._look.cancel()
         for place in self._places.values():
             if place.timer is not None:
                 place.timer.cancel()
@@ -319,6 +333,9 @@ class Lanes:
             errand.began = self._meter.lanes.add(1)
             if self._policy.deadline is not None and errand.alarm is None:
                 self._set_alarm(errand, self._policy.deadline)
+            self._flying.add(errand)
+            if self._look is None and self._policy.hedge:
+                self._look = self._loop.call_later(LOOK, self._look_for_late)
             try:
                 await errand.fly()
                 place.flying -= 1
@@ -335,8 +352,25 @@ class Lanes:
                 self._failed(errand, place, error)
             finally:
                 errand.lane = None
+                self._flying.discard(errand)
                 self._meter.lanes.add(-1)
             errand = self._next()
+
+    def _look_for_late(self) -> None:
+        """Gives twins to those whose answers are late, as far as their places' budgets go; the latest first."""
+        now = perf_counter()
+        late: dict[Place, list[Errand]] = {}
+        for errand in self._flying:
+            kind, place = errand.unheard, errand.place
+            if kind is not None and place is not None and now - errand.began > place.hedges.late_after(kind):
+                late.setdefault(place, []).append(errand)
+        for place, errands in late.items():
+            # In an outage, or where a place asks for fewer requests, more of them would not help.
+            if not place.standing.out and not place.pace.busy:
+                errands.sort(key=_began)
+                for errand in errands[: place.hedges.grant(len(errands), place.flying)]:
+                    self._meter.hedges += errand.hedge(self._start)
+        self._look = self._loop.call_later(LOOK, self._look_for_late) if self._flying else None
 
     def _landed(self, errand: Errand, place: Place) -> None:
         self._end(errand)
@@ -436,3 +470,7 @@ class Lanes:
         if errand.alarm is not None:
             errand.alarm.cancel()
             errand.alarm = None
+
+
+def _began(errand: Errand) -> float:
+    return errand.began

@@ -82,6 +82,9 @@ class Meter:
         self.downloaded_bytes = 0
         self.shared = 0  # requests that joined another's flight
         self.retries = 0
+        self.hedges = 0  # second requests for objects whose answers were late
+        self.hedges_won = 0
+        self.hedged_bytes = 0  # of objects that were asked for twice: at most so many came in vain
         self.first_byte = Latencies()  # from the request to the head of the answer
         self.whole = Latencies()  # from the request to the body whole and hashed
         self.failures: Counter[str] = Counter()

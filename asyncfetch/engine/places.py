@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from asyncfetch.engine.hedges import Hedges
 from asyncfetch.engine.pace import Pace
 from asyncfetch.engine.standing import PROBES, Standing
 from asyncfetch.engine.window import Window
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 class Place:
     """One place as the lanes see it. `flying` are the errands that are out to it, `most` what these may be at all."""
 
-    __slots__ = ("flying", "name", "pace", "queue", "standing", "timer", "urgent", "window")
+    __slots__ = ("flying", "hedges", "name", "pace", "queue", "standing", "timer", "urgent", "window")
 
     def __init__(self, name: str, *, most: int, patience: float, now: float) -> None:
         self.name = name
@@ -26,6 +27,7 @@ class Place:
         self.standing = Standing(patience)
         self.window = Window(most, now)
         self.pace = Pace()
+        self.hedges = Hedges()
         self.urgent: deque[Errand] = deque()
         self.queue: deque[Errand] = deque()
         self.timer: asyncio.TimerHandle | None = None  # for when it may be asked again

@@ -231,7 +231,7 @@ def _load(access: Access, settings: Settings) -> tuple[Any, dict[str, Any]]:
     options = rule_options(access) | {
         "connect_timeout": settings.network.connect_timeout,
         "read_timeout": settings.network.read_timeout,
-        "max_pool_connections": settings.network.concurrency,
+        "max_pool_connections": settings.network.connections,
         "http_session_cls": StayingSession,
         "retries": {"total_max_attempts": 1, "mode": "standard"},
         # A checksum asked for cannot be checked on a range, and most servers do not know them.

@@ -99,7 +99,7 @@ class HTTPOrigin:
             read_timeout=network.read_timeout,
             stall_bytes=network.stall_bytes,
             stall_window=network.stall_window,
-            max_connections=network.concurrency,
+            max_connections=network.connections,
             tls=_trust,
         )
         self._direct: set[Endpoint] = set()  # those that no proxy stands before

@@ -106,7 +106,7 @@ class S3Origin:
             read_timeout=network.read_timeout,
             stall_bytes=network.stall_bytes,
             stall_window=network.stall_window,
-            max_connections=network.concurrency,
+            max_connections=network.connections,
         )
         # Of a whole object, what its answer tells and is asked to tell.
         checked = network.checksums or network.md5
