@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import asyncfetch
 from asyncfetch import Failure, Fetcher, NetworkPolicy
 from asyncfetch.errors import EndpointUnreachable, OriginTimeout, ServerError
 from asyncfetch.testing import Fault, Faults, FaultServer, Generated
@@ -76,6 +77,20 @@ async def test_patience_ends_and_every_object_fails_with_its_own_error(server: F
             isinstance(item.exception, EndpointUnreachable) and item.uri in str(item.exception) for item in failures
         )
         assert (await fetcher.prefetch(uris(server))).failed == 0, "and it works as before"
+
+
+async def test_what_may_be_served_stale_is_not_kept_waiting(server: FaultServer, cache_dir: Path) -> None:
+    settings = asyncfetch.Settings(
+        access=asyncfetch.Access(endpoint_url=server.endpoint_url, region="us-east-1"),
+        cache=asyncfetch.CachePolicy(cache_dir=cache_dir, revalidate="always", stale_if_error=True),
+        network=NetworkPolicy(attempts=2),
+    )
+    async with Fetcher(settings, workers=1) as fetcher:
+        await fetcher.prefetch(uris(server, 100))
+        server.go_down()
+        report = await fetcher.prefetch(uris(server, 100))  # with the outage waited for, it would time out here
+        server.come_up()
+        assert (report.objects, report.failed) == (100, 0)
 
 
 async def test_a_place_that_never_answered_is_not_waited_for(cache_dir: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from asyncfetch.engine.credits import Credits
@@ -50,9 +51,11 @@ class Engine:
         self.cache = cache
         self.meter = Meter()
         self.credits = Credits(settings.memory_budget, loop.call_soon_threadsafe)
+        # What may be served stale is not kept waiting for an origin that answers nobody.
+        network = replace(settings.network, patience=0.0) if settings.cache.stale_if_error else settings.network
         self.lanes = Lanes(
-            settings.network,
-            most_at_once(settings.network.concurrency, free_descriptors()),
+            network,
+            most_at_once(network.concurrency, free_descriptors()),
             self.credits,
             self.meter,
             start,
