@@ -14,11 +14,23 @@ class Soak(NamedTuple):
     jostles: int  # rounds of eight processes in a cache that is too small
     epoch_items: int  # of an epoch that is read in spite of
     epoch_kills: int  # kills
+    faulty_objects: int  # of a run in which one answer in twenty is wrong
+    outage: float  # seconds of it in the middle of a run
+    network_cancellations: int  # of runs against a server that misbehaves, at a random moment
     kill_stride: int  # of the cache's file operations, one in so many is tried as the place of a kill
 
 
 SHORT = Soak(
-    cancellations=40, part_cancellations=60, kills=40, jostles=3, epoch_items=1000, epoch_kills=3, kill_stride=25
+    cancellations=40,
+    part_cancellations=60,
+    kills=40,
+    jostles=3,
+    epoch_items=1000,
+    epoch_kills=3,
+    faulty_objects=2000,
+    outage=2.0,
+    network_cancellations=60,
+    kill_stride=25,
 )
 LONG = Soak(
     cancellations=500,
@@ -27,6 +39,9 @@ LONG = Soak(
     jostles=300,
     epoch_items=20_000,
     epoch_kills=10,
+    faulty_objects=20_000,
+    outage=20.0,
+    network_cancellations=500,
     kill_stride=1,
 )
 SECONDS = 1800  # that one test may take when it soaks long
