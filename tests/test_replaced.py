@@ -1,4 +1,4 @@
-"""Large objects that become others while they are read: the new one comes whole, and never a mixture."""
+"""Large objects whose parts do not fit together: they come again as a whole, and never as a mixture."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def identity(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "faulty-secret")
 
 
-def opened(server: FaultServer, cache_dir: Path) -> Fetcher:
-    network = NetworkPolicy(parts_from=MIB, part_size=MIB, hedge=False)
+def opened(server: FaultServer, cache_dir: Path, *, concurrency: int = 64, md5: bool = False) -> Fetcher:
+    network = NetworkPolicy(parts_from=MIB, part_size=MIB, hedge=False, concurrency=concurrency, md5=md5)
     return Fetcher(cache_dir=cache_dir, endpoint_url=server.endpoint_url, region="us-east-1", network=network)
 
 
@@ -46,3 +46,13 @@ async def test_replaced_again_and_again_it_is_still_one_of_them(cache_dir: Path)
             assert entry.path.read_bytes() in server.versions(KEY)
             assert fetcher.stats().retries == 1, "once, and no more"
     assert not temporary_files(cache_dir)
+
+
+async def test_the_lane_that_finds_them_wrong_goes_on_with_others(cache_dir: Path) -> None:
+    faults = Faults(at={(KEY, 1): Fault.FLIP})
+    with FaultServer(Generated(3, 4 * MIB), faults=faults) as server:
+        async with opened(server, cache_dir, concurrency=1, md5=True) as fetcher:
+            for index in range(3):
+                entry = await fetcher.fetch(server.uri(f"{index:08d}"))
+                assert entry.path.read_bytes() in server.versions(f"{index:08d}")
+            assert fetcher.stats().retries == 1

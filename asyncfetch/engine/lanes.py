@@ -218,8 +218,8 @@ class Lanes:
             # It may be the one that the others wait behind; but they may be about to be given up as well.
             self._tidying = True
             self._loop.call_soon(self._tidy)
-        elif before is Progress.FLYING and errand.lane is not None:
-            errand.lane.cancel()
+        elif before is Progress.FLYING and errand.lane not in (None, asyncio.current_task()):
+            errand.lane.cancel()  # from within its own try it is about to return, and its lane has others to fly
 
     def close(self) -> None:
         """Fails every errand that is not over. The lanes themselves end with the task group they run in."""
