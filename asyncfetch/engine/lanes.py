@@ -172,9 +172,8 @@ class Lanes:
 
     @property
     def limit(self) -> int:
-        """How many errands may be out at once to the places that there is something to do at."""
-        at_work = [place.window.limit for place in self._places.values() if place.flying or place in self._queued]
-        return min(self.concurrency, sum(at_work)) or self.concurrency
+        """How many errands may be out at once, to all places that there was something to do at."""
+        return min(self.concurrency, sum(place.window.limit for place in self._places.values())) or self.concurrency
 
     def would_fly(self, need: int, location: Location, *, leaving: int = 0) -> bool:
         """Whether an errand that is added now would be flown at once, and keep nobody waiting by that.
@@ -307,10 +306,12 @@ class Lanes:
             return opens_at is not None
         if place.timer is None:
             place.timer = self._loop.call_later(opens_at - now, self._opened, place)
+            self._meter.held.add(1)
         return False
 
     def _opened(self, place: Place) -> None:
         place.timer = None
+        self._meter.held.add(-1)
         self.pump()
 
     async def _lane(self, errand: Errand | None) -> None:

@@ -73,6 +73,7 @@ class Meter:
     def __init__(self) -> None:
         self.lanes = Gauge()  # lanes at work
         self.budget = Gauge()  # errands refused for want of bytes
+        self.held = Gauge()  # errands that their place is not to be asked for yet
         self.objects = 0
         self.bytes = 0
         self.hits = 0  # served from the cache without asking the origin
@@ -98,6 +99,7 @@ class Snapshot(NamedTuple):
     lanes: int  # how many lanes there may be
     lane_seconds: float
     budget_seconds: float
+    held_seconds: float
     cache_seconds: float  # work of the cache's thread
     workers: int  # decode workers
     decode_seconds: float  # work of all decode workers
@@ -112,6 +114,7 @@ class Snapshot(NamedTuple):
             lanes,
             meter.lanes.read(),
             meter.budget.read(),
+            meter.held.read(),
             cache_seconds,
             workers,
             decode_seconds,
@@ -129,6 +132,7 @@ class Shares(NamedTuple):
     cache: float
     network: float
     budget: float
+    throttled: float  # time in which a bucket or host was not asked, because it had refused or answered nobody
 
 
 def shares(before: Snapshot, after: Snapshot, *, consumer: float = 0.0, source: float = 0.0) -> Shares:
@@ -146,6 +150,7 @@ def shares(before: Snapshot, after: Snapshot, *, consumer: float = 0.0, source: 
         cache=share(after.cache_seconds - before.cache_seconds),
         network=share(after.lane_seconds - before.lane_seconds, after.lanes),
         budget=share(after.budget_seconds - before.budget_seconds),
+        throttled=share(after.held_seconds - before.held_seconds),
     )
 
 
@@ -164,6 +169,12 @@ _FULL = (
         "Decoding held it back: {workers} workers were {share:.0%} busy; more workers or a smaller max_size help.",
     ),
     ("budget", 0.5, "The memory budget held it back {share:.0%} of the time; a larger memory_budget helps."),
+    (
+        "throttled",
+        0.5,
+        "The origin held it back: {share:.0%} of the time it was not asked, because it had asked for fewer requests "
+        "or answered nobody.",
+    ),
     ("cpu", 0.85, "This process's own CPU held it back: the event loop was {share:.0%} busy; a second process helps."),
     (
         "cache",
@@ -203,4 +214,5 @@ _NAMES = {
     "cache": "the cache's disk",
     "network": "the network",
     "budget": "the memory budget",
+    "throttled": "the origin, by asking for fewer requests",
 }
