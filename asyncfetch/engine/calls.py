@@ -8,7 +8,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from asyncfetch.cache import BODY_MEMORY, MemorySink
-from asyncfetch.engine.lanes import Errand
+from asyncfetch.engine.errand import Errand
 from asyncfetch.errors import FetcherClosed
 from asyncfetch.objects import ObjectStat
 from asyncfetch.uris import parse

@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from asyncfetch.cache import BODY_MEMORY
+from asyncfetch.engine.errand import Errand
 from asyncfetch.engine.hedges import size_class
-from asyncfetch.engine.lanes import Errand
 from asyncfetch.engine.parts import Enough
 from asyncfetch.engine.twin import Twin
 from asyncfetch.errors import ObjectNotFound

@@ -17,8 +17,8 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from asyncfetch.cache import BODY_MEMORY, Elsewhere, Found, Freshness, RefKey, decide
+from asyncfetch.engine.errand import Progress
 from asyncfetch.engine.flight import Flight
-from asyncfetch.engine.lanes import Progress
 from asyncfetch.engine.parts import STALE, Parts, Unranged, in_parts
 from asyncfetch.errors import FetcherClosed, OriginError
 from asyncfetch.presigned import redacted

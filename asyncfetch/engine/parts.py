@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncfetch.cache import PART_MEMORY
-from asyncfetch.engine.lanes import Errand
+from asyncfetch.engine.errand import Errand
 from asyncfetch.errors import (
     IntegrityError,
     ObjectNotFound,

@@ -13,7 +13,7 @@ from asyncfetch.engine.window import Window
 if TYPE_CHECKING:
     import asyncio
 
-    from asyncfetch.engine.lanes import Errand
+    from asyncfetch.engine.errand import Errand
 
 
 class Place:

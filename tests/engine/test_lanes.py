@@ -9,7 +9,8 @@ from typing import Any
 import anyio
 
 from asyncfetch.engine.credits import Credits
-from asyncfetch.engine.lanes import Errand, Lanes
+from asyncfetch.engine.errand import Errand
+from asyncfetch.engine.lanes import Lanes
 from asyncfetch.engine.meter import Meter
 from asyncfetch.settings import NetworkPolicy
 from asyncfetch.uris import Location
