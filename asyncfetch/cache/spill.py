@@ -27,9 +27,9 @@ PIECES = 4  # of a body in memory at once: one being filled, the others on their
 class Spill:
     """One large body. Its pieces are handled in order, as the digest needs it, by one thread at a time.
 
-    Shared under the lock: `_waiting` pieces, whether a thread is `_running`, and whether the body is to be `_sealed` or
-    `_aborted`. The file and the digest in the making belong to that thread, all else to the loop; `_done` goes from one
-    to the other.
+    Shared under the lock: `_waiting` pieces, the `_failure` that ends them, whether a thread is `_running`, and whether
+    the body is to be `_sealed` or `_aborted`. The file and the digest in the making belong to that thread, all else to
+    the loop; `_done` goes from one to the other.
     """
 
     def __init__(
@@ -67,12 +67,17 @@ class Spill:
     def put(self, piece: memoryview, count: int) -> None:
         """Takes a lent buffer whose first `count` bytes come next."""
         self._outstanding += 1
-        self._waiting.append((piece, count))
+        with self._lock:
+            if self._failure is None:
+                self._waiting.append((piece, count))
+            else:  # which is told next, and then it comes back
+                self._done.append(piece)
         self._start()
 
     def room(self) -> asyncio.Future[None] | None:
         """None when another piece may be filled, else a future to await first. Raises what writing failed with."""
         if self._failure is not None:
+            self._landed()
             raise self._failure
         return None if self._outstanding < PIECES - 1 else self._wait()
 
@@ -89,12 +94,13 @@ class Spill:
                 self._ended(self)
                 return digest, path
             await self._wait()
+        self._landed()
         raise self._failure
 
     def abort(self) -> None:
-        """Drops what there is: buffers come back and the file goes, at the latest after the write under way."""
-        if self._failure is None:  # for a reader who waits here while somebody else aborts
-            self._failure = FetcherClosed("The cache was closed while a body was written")
+        """Drops what there is: buffers come back and the file goes, those of a write under way when that has ended."""
+        self._give_up(FetcherClosed("The cache was closed while a body was written"))  # told to who waits here
+        self._landed()
         self._start(aborted=True)
         self._ended(self)
 
@@ -105,6 +111,13 @@ class Spill:
             idle, self._running = not self._running, True
         if idle:
             self._writers.submit(self._work)
+
+    def _give_up(self, why: Exception) -> None:
+        """Keeps the first reason, and writes nothing more."""
+        with self._lock:
+            self._failure = self._failure or why
+            while self._waiting:
+                self._done.append(self._waiting.popleft()[0])
 
     def _wait(self) -> asyncio.Future[None]:
         if self._waiter is None or self._waiter.done():
@@ -125,12 +138,10 @@ class Spill:
         while (step := self._next()) is not None:
             try:
                 step()
-            except OSError as error:
-                self._failure = explain(error, self._path)
-                self._drop()
-            except IntegrityError as error:
-                self._failure = error
-                self._drop()
+            except (OSError, IntegrityError) as error:
+                why = explain(error, self._path) if isinstance(error, OSError) else error
+                self._drop()  # before anybody is told, so that nothing is left then
+                self._give_up(why)
             if not self._told:
                 self._told = True
                 with contextlib.suppress(RuntimeError):  # the loop was closed over it: nobody is left to be told

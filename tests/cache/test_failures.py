@@ -92,6 +92,43 @@ async def test_failure_of_any_call_is_told_and_leaves_nothing(
     check_blobs(tmp_path)
 
 
+async def test_a_large_body_that_fails_is_told_when_nothing_of_it_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long its thread takes to tidy up: memory that counts as given back is not in use any more."""
+    removing, go_on = asyncio.Event(), threading.Event()
+    loop, remove = asyncio.get_running_loop(), files.remove
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def remove_late(path: str) -> bool:
+        loop.call_soon_threadsafe(removing.set)
+        go_on.wait()
+        return remove(path)
+
+    async with opened(tmp_path) as cache:
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "write_at", refuse)
+            patch.setattr(files, "remove", remove_late)
+            sink = cache.sink()
+            for _ in range(2):
+                sink.advance(len(sink.get_buffer(-1)))
+            try:
+                await removing.wait()
+                task = asyncio.create_task(sink.finish())
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                assert not task.done()
+            finally:
+                go_on.set()
+            with pytest.raises(StorageFull):
+                await task
+            sink.abort()
+        assert not leftovers(tmp_path)
+        assert cache.statistics().buffer_bytes == 0
+
+
 async def test_one_body_that_fails_does_not_fail_its_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rename = files.rename
 
