@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _CLEAR = "clear"
+_FOUND = """
+INSERT INTO blobs VALUES (?, ?, ?, ?, -1, 0) ON CONFLICT DO UPDATE SET size = excluded.size, epoch = excluded.epoch
+"""
 _DIGEST = re.compile(rb"(?:blake3|sha256):[0-9a-f]{64}(?=\n)")  # a line that was cut short names nothing
 
 
@@ -133,7 +136,8 @@ def reconcile(blobs: Blobs, digests: Sequence[str], at: float) -> Callable[[sqli
     """Has the index say of blobs what the disk says, as work for a transaction, under the write lock.
 
     Every process places a blob before it tells the index of it, so what is not there under the lock is nobody's. One
-    that is there but unknown is known from then on, as used at `at` and as one whose bytes nothing vouches for.
+    that is there is known from then on, and nothing vouches for its bytes, not even a row that was there before: who
+    died may have put it in the place of those that were proven.
     """
 
     def work(connection: sqlite3.Connection) -> None:
@@ -143,9 +147,7 @@ def reconcile(blobs: Blobs, digests: Sequence[str], at: float) -> Callable[[sqli
             if size is None:
                 connection.execute("DELETE FROM blobs WHERE algorithm = ? AND digest = ?", (algorithm, name))
             else:
-                connection.execute(
-                    "INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?, -1, 0)", (algorithm, name, size, at)
-                )
+                connection.execute(_FOUND, (algorithm, name, size, at))
 
     return work
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from asyncfetch.cache import files
 from asyncfetch.cache.owner import Owner
 from asyncfetch.cache.recovery import Intents, parse_intents
 
-from .helpers import HASHES, blobs, check_accounts, key, leftovers, look_up, opened, publish, totals
+from .helpers import HASHES, blobs, check_accounts, key, leftovers, look_up, opened, publish, totals, whole
 from .test_owner import forsake
 
 DIGESTS = ["blake3:" + HASHES["blake3"](b"%d" % number) for number in range(3)]
@@ -56,6 +58,21 @@ async def test_row_whose_blob_was_removed_before_the_commit_is_dropped(tmp_path:
     async with opened(tmp_path):
         check_accounts(tmp_path)
         assert totals(tmp_path) == (1, 1)
+
+
+async def test_blob_that_was_proven_and_may_have_been_replaced_is_doubted(tmp_path: Path) -> None:
+    async with opened(tmp_path) as cache:
+        published = await publish(cache, b"0", key("a"))
+    with closing(sqlite3.connect(next((tmp_path / "v1" / "index").glob("*.sqlite")))) as connection, connection:
+        connection.execute("UPDATE blobs SET epoch = 0")
+    Path(published.path).write_bytes(b"00")
+    leave(tmp_path, DIGESTS[0])
+    async with opened(tmp_path):
+        check_accounts(tmp_path)
+    Path(published.path).write_bytes(b"1")
+    leave(tmp_path, DIGESTS[0])
+    async with opened(tmp_path) as cache:
+        assert await whole(cache, key("a")) is None
 
 
 async def test_intents_survive_who_was_killed_while_taking_them_over(tmp_path: Path) -> None:
