@@ -88,6 +88,7 @@ class CacheThread:
         self._noted: dict[RefKey, Note] = {}  # the last note on each object in `_writes`, which look-ups overtake
         self._owed: list[Change] = []  # of blobs that are in their places, and that the index could not take
         self._counted: Counter[str] = Counter()  # for the index's counters, when it is written to anyway
+        self._warned = False  # of what `_try` met
         self._stopping = False
         self._stopped: Callable[[], None] | None = None
         self.busy_seconds = 0.0
@@ -203,11 +204,13 @@ class CacheThread:
             _log.exception("the index could not be followed")
 
     def _try(self, chore: Callable[[], object]) -> None:
-        """Does what nobody waits for, and nothing rests on."""
+        """Does what nobody waits for, and nothing rests on. That the disk misbehaves is told once: it comes back."""
         try:
             chore()
-        except OSError:
-            _log.warning("the cache could not be looked after", exc_info=True)
+        except OSError as error:
+            if not self._warned:
+                self._warned = True
+                _log.warning("%s: the cache could not be looked after (%s)", self._blobs.root, error)
         except Exception:  # as above
             _log.exception("the cache could not be looked after")
 
