@@ -62,6 +62,9 @@ class Elsewhere(enum.Enum):
 class Published(NamedTuple):
     """Where a body lies now. `stored` is False when the same bytes were there already.
 
+    A large body that takes the place of bytes that are doubted is stored: it lies in its file before its digest is
+    known, and to rename that costs less than to read those.
+
     `private` is true for a file outside the cache: because that was asked for, or because the cache was full.
     """
 
