@@ -134,13 +134,14 @@ class CacheThread:
             self._do_writes(writes, batch)
             self._commit(batch)
             self._try(partial(self._poll, batch))
-            if not self._owed:
-                self._try(partial(self.room.shrink, beside=beside))
             self.batches += 1
             # Counted before it is told, so that whoever was answered sees it in the statistics.
             self.busy_seconds += time.perf_counter() - began
             if not self._tell(self._deliver, batch.handled, batch.answers):
                 break
+            # While the loop takes the answers there is mostly nothing to wait for it.
+            if not self._owed:
+                self._try(partial(self.room.shrink, beside=beside))
 
     def _receive(self) -> bool:
         """Takes what is in the mailbox, waiting when there is nothing else to do. False at the end of all work."""
