@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import TYPE_CHECKING, TypeVar
 
 from asyncfetch.errors import CacheUnusable, StorageFull
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_T = TypeVar("_T")
+
+_RETRIES = 8  # on a full disk: what was freed for one may be taken by another process just then
 
 # EFBIG is a quota too: `ulimit -f`, or what the file system can hold in one file.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -23,6 +31,21 @@ _REMEDIES = {
 def disk_is_full(error: OSError) -> bool:
     """Whether it would have gone well with more free space, or more of a quota."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def retry_on_full_disk(work: Callable[[], _T], error: OSError, free: Callable[[], bool]) -> _T:
+    """Does `work` again that failed with `error`, each time after something was freed. Raises what it failed with.
+
+    Where nothing can be freed it is tried once more: others may have freed all that could go since it failed.
+    """
+    freed, left = True, _RETRIES
+    while disk_is_full(error) and freed and left:
+        freed, left = free(), left - 1
+        try:
+            return work()
+        except OSError as again:
+            error = again
+    raise error
 
 
 def explain(error: OSError, path: str) -> CacheUnusable | StorageFull:

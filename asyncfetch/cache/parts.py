@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from asyncfetch.cache import digests, files
-from asyncfetch.cache.failures import explain
+from asyncfetch.cache.failures import explain, retry_on_full_disk
 from asyncfetch.cache.sinks import PIECE, Body
 from asyncfetch.cache.spill import create_file
 from asyncfetch.errors import FetcherClosed, IntegrityError
@@ -54,17 +54,20 @@ class PartedBody:
         pool: BufferPool,
         windows: deque[memoryview],
         discard: Callable[[str], None],
+        make_room: Callable[[int], bool],
         ended: Callable[[PartedBody], None],
         check: Check | None = None,
     ) -> None:
         """`windows` keeps memory to read back into, for all bodies; `ended` is called once this is whole or aborted.
 
-        The whole body is held against `check`.
+        `make_room` is called, on a thread, when the disk is full, as for `Spill`. The whole body is held against
+        `check`.
         """
         self._check = check
         self.size = size
         self._owner, self._algorithm, self._writers, self._loop = owner, algorithm, writers, loop
         self._pool, self._windows, self._discard, self._ended = pool, windows, discard, ended
+        self._make_room = make_room
         self._lock = threading.Lock()
         self._opening = threading.Lock()
         self._hasher = digests.new(algorithm)
@@ -188,17 +191,23 @@ class PartedBody:
         self._tell()
 
     def _write(self, data: memoryview, offset: int) -> None:
-        descriptor = self._open()
         with self._lock:
             in_order = offset == self._hashed  # then nobody hashes: each byte comes once
             self._hashing |= in_order
-        files.write_at(descriptor, data, offset)
+        try:
+            self._store(data, offset)
+        except OSError as error:
+            again = functools.partial(self._store, data, offset)
+            retry_on_full_disk(again, error, functools.partial(self._make_room, len(data)))
         if in_order:
             self._hash(data)
             self._hashed_up_to(offset + len(data))
         else:
             with self._lock:
                 self._early[offset] = offset + len(data)
+
+    def _store(self, data: memoryview, offset: int) -> None:
+        files.write_at(self._open(), data, offset)
 
     def _open(self) -> int:
         with self._opening:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncfetch.cache import files
 from asyncfetch.cache.changes import met, stored
-from asyncfetch.cache.failures import disk_is_full
+from asyncfetch.cache.failures import retry_on_full_disk
 from asyncfetch.cache.records import Published
 
 if TYPE_CHECKING:
@@ -40,9 +41,10 @@ class Placing:
         try:
             placed = self._place(body, private=private)
         except OSError as error:
-            if body.view is None or not disk_is_full(error) or not self._room.make_on_full_disk(body.size):
+            if body.view is None:
                 raise
-            placed = self._place(body, private=private)
+            again = partial(self._place, body, private=private)
+            placed = retry_on_full_disk(again, error, partial(self._room.make_on_full_disk, body.size))
         self._tally(placed, refused=not private and placed.change is None)
         return placed
 

@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from asyncfetch.cache import digests, files
-from asyncfetch.cache.failures import explain
+from asyncfetch.cache.failures import explain, retry_on_full_disk
 from asyncfetch.errors import FetcherClosed, IntegrityError
 
 if TYPE_CHECKING:
@@ -40,16 +40,18 @@ class Spill:
         loop: asyncio.AbstractEventLoop,
         *,
         give_back: Callable[[memoryview], None],
+        make_room: Callable[[int], bool],
         ended: Callable[[Spill], None],
         check: Check | None = None,
     ) -> None:
         """`give_back` gets each piece when it is written, `ended` the spill itself once it was sealed or aborted.
 
-        The whole body is held against `check`.
+        `make_room` is called, on a thread, when the disk is full; what could not be written is then tried again, until
+        it says that nothing could be freed. The whole body is held against `check`.
         """
         self._check = check
         self._owner, self._algorithm, self._writers, self._loop = owner, algorithm, writers, loop
-        self._give_back, self._ended = give_back, ended
+        self._give_back, self._make_room, self._ended = give_back, make_room, ended
         self._lock = threading.Lock()
         self._waiting: deque[tuple[memoryview, int]] = deque()  # pieces, and how much of each is filled
         self._running = self._sealed = self._aborted = False
@@ -167,13 +169,20 @@ class Spill:
                 self._hasher.update(data)
                 if self._check is not None:
                     self._check.update(data)
-                if self._descriptor < 0:
-                    self._path = self._owner.new_path()
-                    self._path, self._descriptor = create_file(self._owner, self._path)
-                files.write_at(self._descriptor, data, self._offset)
+                try:
+                    self._store(data)
+                except OSError as error:
+                    again = functools.partial(self._store, data)
+                    retry_on_full_disk(again, error, functools.partial(self._make_room, count))
                 self._offset += count
         finally:
             self._done.append(piece)
+
+    def _store(self, data: memoryview) -> None:
+        if self._descriptor < 0:
+            self._path = self._owner.new_path()
+            self._path, self._descriptor = create_file(self._owner, self._path)
+        files.write_at(self._descriptor, data, self._offset)
 
     def _end(self) -> None:
         if self._failure is None:

@@ -154,6 +154,7 @@ class Cache:
             pool=self._pool,
             windows=self._windows,
             discard=self.discard,
+            make_room=self._thread.make_room,
             check=check,
             ended=self._spills.discard,
         )
@@ -338,6 +339,7 @@ class Cache:
             self._writers,
             self._loop,
             give_back=self._pool.give,
+            make_room=self._thread.make_room,
             check=check,
             ended=self._spills.discard,
         )

@@ -24,6 +24,7 @@ from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Read, Release,
 from asyncfetch.cache.damage import Damage
 from asyncfetch.cache.eviction import Room
 from asyncfetch.cache.failures import explain
+from asyncfetch.cache.needs import Need, Needs
 from asyncfetch.cache.placing import Placing
 from asyncfetch.cache.records import Elsewhere, Found
 from asyncfetch.cache.recovery import Lost, drop_lost
@@ -82,7 +83,8 @@ class CacheThread:
         self.room = Room(limits, index, blobs, owner, self._intents)
         self.placing = Placing(blobs, self.room)
         self.claims = Claims(index, owner, index.algorithm, self._look)
-        self._mailbox: SimpleQueue[Sequence[Command] | None] = SimpleQueue()
+        self._mailbox: SimpleQueue[Sequence[Command] | Need | None] = SimpleQueue()
+        self._needs = Needs(self._mailbox.put)
         self._look_ups: deque[LookUp | Read] = deque()
         self._writes: deque[Write | Note | Discard | Ask | Release] = deque()
         self._noted: dict[RefKey, Note] = {}  # the last note on each object in `_writes`, which look-ups overtake
@@ -102,6 +104,13 @@ class CacheThread:
         self.waiting += len(commands)
         self._mailbox.put(commands)
 
+    def make_room(self, size: int) -> bool:
+        """Evicts so many bytes for a body on its way to a full disk. For the threads that write, and blocks them.
+
+        False where nothing could go.
+        """
+        return self._needs.ask(size)
+
     def stop(self, stopped: Callable[[], None]) -> None:
         """Ends the thread when all is answered that was handed in, closes what it has, calls `stopped` on the loop."""
         self._stopped = stopped
@@ -111,6 +120,7 @@ class CacheThread:
         try:
             self._serve()
         finally:
+            self._needs.close()
             self._try(self.claims.leave)
             self._change_index(self._counts())
             self._intents.close()
@@ -153,6 +163,9 @@ class CacheThread:
                 return not (idle and self._stopping)
             if mail is None:
                 self._stopping = True
+                continue
+            if isinstance(mail, Need):
+                self._try(partial(self._needs.answer, mail, self.room.make_on_full_disk))
                 continue
             for command in mail:
                 if isinstance(command, LookUp | Read):

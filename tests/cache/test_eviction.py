@@ -8,16 +8,18 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from asyncfetch.cache import Cache, eviction, files
+from asyncfetch.cache import Cache, Published, eviction, files
 from asyncfetch.cache.admission import SLACK
+from asyncfetch.cache.needs import Needs
 from asyncfetch.cache.owner import Owner
+from asyncfetch.errors import FetcherClosed, StorageFull
 
 from .helpers import (
     blobs,
@@ -29,6 +31,7 @@ from .helpers import (
     look_up,
     opened,
     publish,
+    taken,
     totals,
 )
 
@@ -119,6 +122,101 @@ async def test_full_disk_is_made_room_on(tmp_path: Path, monkeypatch: pytest.Mon
             assert Path(published.path).stat().st_size == SIZE + 3
         assert await here(cache, 10) != list(range(10))
         check_accounts(tmp_path)
+
+
+LARGE = b"large" * 600_000
+
+
+async def parted(cache: Cache, data: bytes) -> Published:
+    """Publishes a body whose two parts come one after the other."""
+    body = cache.parted(len(data))
+    try:
+        for start, stop in ((len(data) // 2, len(data)), (0, len(data) // 2)):
+            part = body.part(start, stop)
+            while part.at < stop:
+                if (pause := part.drain()) is not None:
+                    await pause
+                at = part.at
+                room = part.get_buffer(-1)
+                room[:] = data[at : at + len(room)]
+                part.advance(len(room))
+            await part.flush()
+        whole = await body.finish()
+    except BaseException:
+        body.abort()
+        raise
+    return await taken(lambda done: cache.publish(whole, key("large"), done))
+
+
+async def in_a_row(cache: Cache, data: bytes) -> Published:
+    return await publish(cache, data, key("large"))
+
+
+@pytest.fixture
+def disk_of_nine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that takes no large body while there are more blobs on it."""
+    write_at = files.write_at
+
+    def full(descriptor: int, data: memoryview, offset: int) -> None:
+        if len(blobs(tmp_path)) > 9 and len(data) > 100_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_at(descriptor, data, offset)
+
+    monkeypatch.setattr(files, "write_at", full)
+
+
+@pytest.mark.usefixtures("disk_of_nine")
+@pytest.mark.parametrize("way", [in_a_row, parted])
+async def test_full_disk_is_made_room_on_amid_a_large_body(
+    tmp_path: Path, way: Callable[[Cache, bytes], Awaitable[Published]]
+) -> None:
+    await fill_up(tmp_path, 12)
+    async with opened(tmp_path, job_started=LATER) as cache:
+        published = await way(cache, LARGE)
+        assert Path(published.path).read_bytes() == LARGE
+        assert cache.statistics().evicted >= 3
+        assert not leftovers(tmp_path)
+        check_accounts(tmp_path)
+
+
+@pytest.mark.usefixtures("disk_of_nine")
+@pytest.mark.parametrize("way", [in_a_row, parted])
+async def test_large_body_fails_on_a_full_disk_where_nothing_may_go(
+    tmp_path: Path, way: Callable[[Cache, bytes], Awaitable[Published]]
+) -> None:
+    await fill_up(tmp_path, 12)
+    async with opened(tmp_path, job_started=LONG_AGO) as cache:
+        with pytest.raises(StorageFull):
+            await way(cache, LARGE)
+        assert len(await here(cache, 12)) == 12
+
+
+@pytest.mark.usefixtures("disk_of_nine")
+async def test_cache_that_is_closed_amid_a_large_body_on_a_full_disk_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that asks for room when nobody is left to make it does not wait for ever."""
+    await fill_up(tmp_path, 12)
+    asking, loop = asyncio.Event(), asyncio.get_running_loop()
+    closed, ask, close = threading.Event(), Needs.ask, Needs.close
+
+    def ask_late(self: Needs, size: int) -> bool:
+        loop.call_soon_threadsafe(asking.set)
+        closed.wait()
+        return ask(self, size)
+
+    def closing(self: Needs) -> None:
+        close(self)
+        closed.set()
+
+    monkeypatch.setattr(Needs, "ask", ask_late)
+    monkeypatch.setattr(Needs, "close", closing)
+    async with opened(tmp_path, job_started=LATER) as cache:
+        task = asyncio.create_task(in_a_row(cache, LARGE))
+        await asking.wait()
+    with pytest.raises(FetcherClosed):
+        await task
+    assert len(blobs(tmp_path)) == 12
 
 
 async def test_free_space_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
