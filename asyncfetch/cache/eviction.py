@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from asyncfetch.cache import files
 from asyncfetch.cache.admission import Level, room, to_free
+from asyncfetch.settings import MIB
 
 if TYPE_CHECKING:
     import sqlite3
@@ -31,6 +32,7 @@ SLICE = 128  # victims; they hold the write lock for some 3 ms
 SLICES = 4  # for one batch of bodies at most: 512 victims for 64 bodies, and look-ups wait for 12 ms
 # Beside a running job, of victims and of refs: 0.6 ms, about as long as the loop takes to hear the answers of a batch.
 SLICE_BESIDE = 32
+FULL_SLACK = 16 * MIB  # bytes, as many as a batch of bodies has
 LOOK_SECONDS = 1.0  # between looks at the disk's free space, unless more than so many bytes were written meanwhile:
 LOOK_BYTES = 64 << 20
 
@@ -106,11 +108,16 @@ class Room:
         return True
 
     def make_on_full_disk(self, size: int) -> bool:
-        """Evicts so many bytes, if there are, because the disk has refused to take more. False where none could go."""
+        """Evicts so many bytes, if there are, because the disk has refused to take more. False where none could go.
+
+        As far as that goes without keeping others waiting also what a batch takes: it may come first.
+        """
         self._index.limit()
-        before = self.evicted_bytes
-        while self.evicted_bytes < before + size and self._slice(before + size - self.evicted_bytes):
-            pass
+        before, slices = self.evicted_bytes, 0
+        while (freed := self.evicted_bytes - before) < size or (freed < size + FULL_SLACK and slices < SLICES):
+            if not self._slice(size + FULL_SLACK - freed):
+                break
+            slices += 1
         return self.evicted_bytes > before
 
     def pause(self) -> float | None:
