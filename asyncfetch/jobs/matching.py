@@ -1,0 +1,144 @@
+"""Names that are no keys: one listing of a prefix, kept on disk, in which every name is looked up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+
+from asyncfetch.errors import UsageError
+from asyncfetch.jobs.scratch import scratch, text
+from asyncfetch.objects import ObjectStat
+from asyncfetch.uris import parse
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable
+    from typing import Self
+
+    from asyncfetch.jobs.selection import Selection
+
+Match = Literal["exact", "name", "stem"]
+Ambiguous = Literal["first", "newest", "all", "fail"]
+
+_Object = tuple[bytes, bytes, int, str | None, float | None]
+_BATCH = 1000  # rows written at once, as many as a page of a listing has
+
+
+class Matched(NamedTuple):
+    """What a name was found to mean: `chosen` objects, of `all` that answer to it."""
+
+    chosen: list[ObjectStat]
+    all: list[ObjectStat]
+
+
+def below(prefix: str) -> Callable[[str], str]:
+    """A function that cuts the place of a prefix off the URIs under it: what comes after the prefix's last slash stays.
+
+    A directory is its own place, with or without a slash at its end.
+    """
+    location = parse(prefix)
+    key = location.key
+    if location.scheme == "file" and not key.endswith("/") and os.path.isdir(key):  # noqa: PTH112
+        key += "/"
+    cut = len(str(location._replace(key="", version=None))) if location.scheme == "s3" else -1
+    at = key.rfind("/") + 1
+    if cut >= 0:
+        return lambda uri: uri[cut + at :]
+    return lambda uri: parse(uri).key[at:]
+
+
+class Names:
+    """The objects under a prefix, by what a row may call them.
+
+    - `"exact"`: all that follows the prefix, or the whole URI.
+    - `"name"`: the last part of the key, in any folder; a name with slashes also tells the folders it lies in.
+    - `"stem"`: the same, without the extension of either.
+
+    It lies in a temporary file that has no name any more, and takes some 16 MB of memory however many there are. Used
+    as a context manager, or closed by `close`. Its calls block for some microseconds.
+    """
+
+    def __init__(self, prefix: str, match: Match) -> None:
+        if match not in get_args(Match):
+            raise UsageError(f"--match must be one of {', '.join(get_args(Match))}, not {match!r}")
+        self.prefix, self.match = prefix, match
+        self.objects = 0
+        self._below = below(prefix)
+        self._as_of: float | None = None
+        self._database = scratch()
+        self._database.execute("CREATE TABLE objects(found TEXT, uri TEXT, size INT, etag TEXT, modified REAL)")
+
+    async def fill(self, listing: AsyncIterable[ObjectStat], selection: Selection) -> None:
+        """Takes in the objects of a listing that are meant. Raises what the listing raises."""
+        batch: list[_Object] = []
+        async for stat in listing:
+            name = self._below(stat.uri)
+            if not selection.wants(stat, name):
+                continue
+            self._as_of = stat.as_of if self._as_of is None else min(self._as_of, stat.as_of or self._as_of)
+            when = stat.last_modified.timestamp() if stat.last_modified is not None else None
+            batch.append((text(self._key(name)), text(stat.uri), stat.size, stat.etag, when))
+            if len(batch) == _BATCH:
+                await asyncio.to_thread(self._insert, batch)
+                batch = []
+        await asyncio.to_thread(self._insert, batch)
+        await asyncio.to_thread(self._database.execute, "CREATE INDEX by_name ON objects(found, uri)")
+
+    def find(self, name: str, ambiguous: Ambiguous) -> Matched:
+        """The objects that a name means, in the order of their URIs. With `"fail"` none is chosen out of several."""
+        wanted = self._below(name) if name.startswith(self.prefix) else name.removeprefix("/")
+        rows = self._database.execute(
+            "SELECT uri, size, etag, modified FROM objects WHERE found = CAST(? AS TEXT) ORDER BY uri",
+            (text(self._key(wanted)),),
+        )
+        found = [self._stat(*row) for row in rows]
+        if self.match != "exact" and "/" in wanted:
+            tail = "/" + (wanted if self.match == "name" else _stem(wanted))
+            found = [stat for stat in found if self._whole(stat).endswith(tail)]
+        return Matched(_choose(found, ambiguous), found)
+
+    def close(self) -> None:
+        """Lets the temporary file go."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _insert(self, batch: list[_Object]) -> None:
+        self._database.execute("BEGIN")
+        self._database.executemany("INSERT INTO objects VALUES (CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?)", batch)
+        self._database.execute("COMMIT")
+        self.objects += len(batch)
+
+    def _key(self, name: str) -> str:
+        if self.match == "exact":
+            return name
+        last = name.rpartition("/")[2]
+        return last if self.match == "name" else _stem(last)
+
+    def _whole(self, stat: ObjectStat) -> str:
+        name = "/" + self._below(stat.uri)
+        return name if self.match == "name" else _stem(name)
+
+    def _stat(self, uri: str, size: int, etag: str | None, modified: float | None) -> ObjectStat:
+        when = None if modified is None else datetime.fromtimestamp(modified, UTC)
+        return ObjectStat(uri, size, etag, last_modified=when, as_of=self._as_of)
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0]  # noqa: PTH122 - a Path costs ten times as much
+
+
+def _choose(found: list[ObjectStat], ambiguous: Ambiguous) -> list[ObjectStat]:
+    if len(found) < 2 or ambiguous == "all":
+        return found
+    if ambiguous == "first":
+        return found[:1]
+    if ambiguous == "newest":
+        oldest = datetime.min.replace(tzinfo=UTC)
+        return [max(found, key=lambda stat: (stat.last_modified or oldest, stat.uri))]
+    return []
