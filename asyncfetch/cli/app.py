@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asyncfetch.cli import bench, cache, demo, get, ls, prefetch
+from asyncfetch.cli import bench, cache, demo, download, get, ls, prefetch
 from asyncfetch.cli.common import FAILED, INTERRUPTED, USAGE, Interrupted, ReaderGone
 from asyncfetch.errors import AsyncfetchError, UsageError
 
@@ -45,6 +45,7 @@ def _options(
 
 app.command("demo")(demo.demo)
 app.command("bench")(bench.bench)
+app.command("download")(download.download)
 app.command("get")(get.get)
 app.command("ls")(ls.ls)
 app.command("prefetch")(prefetch.prefetch)

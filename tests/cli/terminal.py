@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Self
 
 COMMAND = [sys.executable, "-W", "error", "-m", "asyncfetch"]
 
@@ -36,6 +37,63 @@ def asyncfetch(*arguments: object, given: bytes = b"", **extra: str) -> Done:
         check=False,
     )
     return Done(done.returncode, done.stdout, done.stderr.decode())
+
+
+# Makes the terminal the one whose Ctrl-C reaches the command.
+_TAKE_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+class Terminal:
+    """The command on a terminal of its own, where a test reads and types; a context manager."""
+
+    def __init__(self, *arguments: object) -> None:
+        self._ours, theirs = pty.openpty()
+        self.said = ""
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _TAKE_TERMINAL, *COMMAND, *map(str, arguments)],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=environment({"TERM": "xterm", "COLUMNS": "100"}),
+            start_new_session=True,
+        )
+        os.close(theirs)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._ours)
+
+    def see(self, text: str) -> None:
+        """Waits until the text has appeared."""
+        while text not in self.said:
+            piece = self._read()
+            assert piece, f"it ended without {text!r}: {self.said}"
+
+    def type(self, text: str) -> None:
+        """Types; Ctrl-C is `\x03`."""
+        os.write(self._ours, text.encode())
+
+    def ended(self) -> int:
+        """Waits for the end, and gives the exit code."""
+        while self._read():
+            pass
+        return self._process.wait()
+
+    def _read(self) -> str:
+        try:
+            piece = os.read(self._ours, 1 << 16).decode(errors="replace")
+        except OSError:  # the other side is closed
+            return ""
+        self.said += piece
+        return piece
 
 
 def on_a_terminal(*arguments: object) -> str:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncfetch.errors import ObjectNotFound, UsageError
@@ -105,31 +105,23 @@ def test_a_ledger_of_failures_is_a_list_whose_payloads_come_along(tmp_path: Path
     assert list(read_rows(str(tmp_path / "failures.jsonl"))) == [(1, "s3://b/k", {"label": 1})]
 
 
+@settings(max_examples=50)
 @given(
     rows=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1), min_size=1),
     newline=st.sampled_from(["\n", "\r\n"]),
     piece=st.integers(1, 40),
 )
 def test_what_a_csv_writer_wrote_comes_back_however_it_is_cut(
-    monkeypatch_module: pytest.MonkeyPatch,
-    tmp_path_factory: pytest.TempPathFactory,
-    rows: list[str],
-    newline: str,
-    piece: int,
+    tmp_path_factory: pytest.TempPathFactory, rows: list[str], newline: str, piece: int
 ) -> None:
     written = io.StringIO(newline="")
     writer = csv.writer(written, lineterminator=newline, quoting=csv.QUOTE_ALL)
     writer.writerows([["key"], *([row] for row in rows)])
     path = tmp_path_factory.mktemp("rows") / "a.csv"
     path.write_bytes(written.getvalue().encode())
-    monkeypatch_module.setattr("asyncfetch.jobs.text.PIECE", piece)
-    assert names(path) == rows
-
-
-@pytest.fixture(scope="module")
-def monkeypatch_module() -> object:
     with pytest.MonkeyPatch.context() as patch:
-        yield patch
+        patch.setattr("asyncfetch.jobs.text.PIECE", piece)
+        assert names(path) == rows
 
 
 def test_rows_come_before_the_pipe_has_ended() -> None:

@@ -1,0 +1,274 @@
+"""`asyncfetch download`: many objects into a directory, planned first, and gone on with after whatever happened."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shlex
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from asyncfetch.cli.common import FAILED, Interrupted, Options, command, human, on_loop
+from asyncfetch.cli.progress import Progress
+from asyncfetch.cli.wanted import asking
+from asyncfetch.errors import UsageError
+from asyncfetch.jobs import Directory, Download, Layout, Limit, Plan, Record, Request, find
+from asyncfetch.ledger import Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from asyncfetch.fetcher import Fetcher
+    from asyncfetch.jobs import Counts, Event, Tally, Way
+
+STOPPED = 3  # the exit code of a job that ended before its end, in good order
+# What is assumed of a network where people want to know how long it will take.
+_BYTES_A_SECOND, _SECONDS_A_REQUEST = 125e6, 0.03
+# Dollars for 1,000 requests to S3 Standard in us-east-1 (aws.amazon.com/s3/pricing); nothing for what leaves AWS.
+_GET_PRICE, _LIST_PRICE = 0.0004, 0.005
+_PANEL = "Where to"
+_JOB = "The job"
+
+
+@command
+@asking
+def download(
+    options: Options,
+    request: Request,
+    output: Annotated[str, typer.Option("--output", "-o", help="The directory for the files.", rich_help_panel=_PANEL)],
+    flatten: Annotated[bool, typer.Option("--flatten", help="No folders.", rich_help_panel=_PANEL)] = False,
+    template: Annotated[
+        str | None, typer.Option("--template", help="Such as '{stem}-{digest:.8}{ext}'.", rich_help_panel=_PANEL)
+    ] = None,
+    place: Annotated[
+        str, typer.Option("--place", help="auto, link or copy: how files come from the cache.", rich_help_panel=_PANEL)
+    ] = "auto",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", rich_help_panel=_JOB)] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.", rich_help_panel=_JOB)] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all files of earlier runs again.", rich_help_panel=_JOB)
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Also what failed in earlier runs.", rich_help_panel=_JOB)
+    ] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="End with the first failure.", rich_help_panel=_JOB)
+    ] = False,
+    max_failures: Annotated[
+        str | None, typer.Option("--max-failures", help="Such as 10 or 2%; more end it.", rich_help_panel=_JOB)
+    ] = None,
+    delete: Annotated[
+        bool,
+        typer.Option("--delete", help="Remove files whose objects are gone from the prefix.", rich_help_panel=_JOB),
+    ] = False,
+) -> int:
+    """Fetch a prefix, or the objects that a file names, into a directory.
+
+    It says what it found and asks before it begins. Run again, it goes on where it ended. Exit codes: 0 all is there;
+    1 some objects failed or are missing; 2 wrong use; 3 stopped before its end (failures, credentials, a full disk);
+    130 interrupted.
+    """
+    if fail_fast and max_failures is not None:
+        raise UsageError("--fail-fast is --max-failures 0", remedy="Say one of them.")
+    if delete and not request.lists:
+        raise UsageError("--delete mirrors a prefix", remedy="Name a prefix, and no list of names.")
+    limit = Limit(0) if fail_fast else Limit() if max_failures is None else Limit.parse(max_failures)
+    layout = Layout(flatten, template)
+    directory = Directory(output, cast("Way", place))
+    job = _Job(options, request, layout, directory, limit, yes=yes, dry_run=dry_run, delete=delete)
+    return on_loop(lambda: job.run(verify=verify, retry_failed=retry_failed))
+
+
+class _Job:
+    """One run of the command."""
+
+    def __init__(
+        self,
+        options: Options,
+        request: Request,
+        layout: Layout,
+        directory: Directory,
+        limit: Limit,
+        *,
+        yes: bool,
+        dry_run: bool,
+        delete: bool,
+    ) -> None:
+        self._options, self._request, self._layout = options, request, layout
+        self._directory, self._limit = directory, limit
+        self._yes, self._dry_run, self._delete = yes, dry_run, delete
+        self._interrupted = False
+
+    async def run(self, *, verify: bool, retry_failed: bool) -> int:
+        options, root = self._options, self._directory.root
+        kept = {"flatten": self._layout.flat, "template": self._layout.template}
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(self._directory)
+            record = opened.enter_context(Record(root / "ledger.jsonl", kept))
+            plan = opened.enter_context(Plan(self._layout))
+            async with options.fetcher() as fetcher:
+                options.say(f"{root}: looking for what there is to do …")
+                await plan.build(
+                    find(fetcher, self._request),
+                    record.read(),
+                    self._directory,
+                    missing=root / "missing.csv",
+                    verify=verify,
+                    retry_failed=retry_failed,
+                )
+                self._check(plan.counts)
+                self._show(plan.counts, record.damaged, fetcher)
+                if self._dry_run or not self._asked(plan.counts):
+                    return 0
+                failures = opened.enter_context(Ledger(root / "failures.jsonl"))
+                tally = await self._fetch(fetcher, plan, record, failures)
+        return self._sum_up(plan.counts, tally)
+
+    async def _fetch(self, fetcher: Fetcher, plan: Plan, record: Record, failures: Ledger) -> Tally:
+        options, counts = self._options, plan.counts
+        with Progress("download", total=counts.todo, quiet=options.quiet or options.json) as progress:
+
+            def told(event: Event) -> None:
+                outcome = event.outcome
+                progress.add(None if outcome.error else outcome.size)
+                if options.json:
+                    options.out({"event": "failed" if outcome.error else "file", **_said(event)})
+
+            job = Download(fetcher, plan, self._directory, record, failures, self._layout, limit=self._limit, told=told)
+            with self._interruptible(job):
+                tally = await job.run()
+            if self._delete and tally.stopped is None:
+                await asyncio.to_thread(job.remove_gone)
+        return tally
+
+    @contextlib.contextmanager
+    def _interruptible(self, job: Download) -> Iterator[None]:
+        """Lets the first Ctrl-C ask the job to end, and the second end it."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def interrupt() -> None:
+            if self._interrupted:
+                task.cancel()
+                return
+            self._interrupted = True
+            job.stop("Interrupted")
+            self._options.say("asyncfetch: finishing what is in flight; once more ends it now")
+
+        before = signal.getsignal(signal.SIGINT)
+        loop.add_signal_handler(signal.SIGINT, interrupt)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self._interrupted:
+                raise Interrupted from None
+            raise
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+            signal.signal(signal.SIGINT, before)
+
+    def _check(self, counts: Counts) -> None:
+        if not counts.rows:
+            what = self._request.rows or self._request.prefix
+            raise UsageError(f"Nothing is to be fetched: {what} has no objects", remedy="Check it, and the globs.")
+        if self._request.prefix is not None and not self._request.lists and counts.missing == counts.rows:
+            raise UsageError(
+                f"None of the {counts.rows:,} names has an object under {self._request.prefix}",
+                remedy="Check the prefix and --match.",
+            )
+
+    def _asked(self, counts: Counts) -> bool:
+        """Whether to go on."""
+        if self._yes or not (counts.todo or (self._delete and counts.gone)):
+            return True
+        if not sys.stdin.isatty() or self._options.json or self._options.quiet:
+            raise UsageError("There is nobody to ask whether to go on", remedy="Say --yes, or --dry-run.")
+        if typer.confirm("Go on?", err=True):
+            return True
+        self._options.say("Nothing was fetched.")
+        return False
+
+    def _show(self, counts: Counts, damaged: int, fetcher: Fetcher) -> None:
+        options = self._options
+        lanes = fetcher.settings.network.concurrency
+        seconds = max(counts.bytes / _BYTES_A_SECOND, counts.todo * _SECONDS_A_REQUEST / lanes)
+        pages = -(-counts.listed // 1000)
+        dollars = (counts.todo * _GET_PRICE + pages * _LIST_PRICE) / 1000
+        if options.json:
+            options.out(
+                {"event": "plan", "rows": counts.rows, "duplicates": counts.duplicates, "done": counts.done}
+                | {"missing": counts.missing, "ambiguous": counts.unclear, "failed_before": counts.failed_before}
+                | {"files": counts.todo, "bytes": counts.bytes, "of_unknown_size": counts.unsized}
+                | {"to_remove": counts.gone if self._delete else 0, "expected_seconds": round(seconds, 1)}
+                | {"requests": counts.todo, "request_dollars": round(dollars, 6)}
+            )
+            return
+        say = options.say
+        unsized = f" and {counts.unsized:,} of unknown size" if counts.unsized else ""
+        say(f"rows          {counts.rows:>12,}")
+        say(f"duplicates    {counts.duplicates:>12,}")
+        say(f"already done  {counts.done:>12,}")
+        if counts.failed_before:
+            say(f"failed before {counts.failed_before:>12,}  (--retry-failed tries them again)")
+        say(f"missing       {counts.missing:>12,}{_some(counts.missing_names, counts.missing)}")
+        say(f"ambiguous     {counts.unclear:>12,}{_some(counts.unclear_names, counts.unclear)}")
+        if counts.clashes:
+            say(f"  of several  {counts.clashes:>12,}  (--ambiguous {self._request.ambiguous})")
+        if self._delete:
+            say(f"to remove     {counts.gone:>12,}")
+        say(f"to fetch      {counts.todo:>12,}  {human(counts.bytes)}{unsized}")
+        say(
+            f"expected: {_span(seconds)} at 1 Gbit/s and 30 ms a request; {counts.todo:,} requests, "
+            f"${dollars:.4f} at S3 Standard's prices, traffic not counted"
+        )
+        if damaged:
+            say(f"asyncfetch: {damaged:,} lines of the ledger are damaged; their files are looked at anew")
+        if counts.missing or counts.unclear:
+            say(f"all names without one object are in {self._directory.root / 'missing.csv'}")
+
+    def _sum_up(self, counts: Counts, tally: Tally) -> int:
+        options = self._options
+        lost = counts.missing + counts.unclear + counts.failed_before
+        left = counts.todo - tally.files - tally.failed
+        if options.json:
+            options.out(
+                {"event": "end", "files": tally.files, "bytes": tally.bytes, "downloaded": tally.downloaded}
+                | {"downloaded_bytes": tally.downloaded_bytes, "failed": tally.failed, "removed": tally.removed}
+                | {"failures_by_kind": dict(tally.kinds), "seconds": round(tally.seconds, 3), "left": left}
+                | {"stopped": tally.stopped}
+            )
+        removed = f", {tally.removed:,} removed" if tally.removed else ""
+        options.say(
+            f"{tally.files:,} files, {human(tally.bytes)} in {tally.seconds:.1f} s; {tally.downloaded:,} downloaded "
+            f"({human(tally.downloaded_bytes)}), {counts.done:,} were there, {tally.failed:,} failed{removed}."
+        )
+        if tally.failed:
+            options.say(f"what failed is in {self._directory.root / 'failures.jsonl'}")
+        if tally.stopped is not None:
+            print(f"asyncfetch: {tally.stopped}. {left:,} objects are left.", file=sys.stderr)
+            options.say(f"to go on: {shlex.join(['asyncfetch', *sys.argv[1:]])}")
+        if self._interrupted:
+            raise Interrupted
+        if tally.stopped is not None:
+            return STOPPED
+        return FAILED if tally.failed or lost else 0
+
+
+def _said(event: Event) -> dict[str, Any]:
+    """An outcome as JSON has it."""
+    values = {name: value for name, value in event.outcome._asdict().items() if value is not None}
+    values.pop("stamp")
+    return values | {"from_cache": event.from_cache}
+
+
+def _some(names: list[str], count: int) -> str:
+    return f"  {', '.join(names)}{', …' if count > len(names) else ''}" if names else ""
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

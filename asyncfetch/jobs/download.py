@@ -1,0 +1,284 @@
+"""A download under way: what the plan says is fetched through the cache, and put in the directory as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from asyncfetch.errors import AsyncfetchError, CredentialsError, StorageFull, UsageError
+from asyncfetch.jobs.directory import Source
+from asyncfetch.jobs.record import Outcome
+from asyncfetch.objects import Entry, Failure
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from asyncfetch.fetcher import Fetcher
+    from asyncfetch.jobs.directory import Directory
+    from asyncfetch.jobs.layout import Layout
+    from asyncfetch.jobs.plan import Plan, Thing
+    from asyncfetch.jobs.record import Record
+    from asyncfetch.ledger import Ledger
+    from asyncfetch.objects import ObjectStat
+
+_WAITING = 128  # files taken and not yet in place, each with an open descriptor; macOS allows a process 256
+_TOO_MANY = "More objects failed than --max-failures allows"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+_EARLY = 100  # from so many outcomes on a share of failures means something
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How many failures end a job: more than `count`, or more than a `share` of the outcomes. None: no number does."""
+
+    count: int | None = None
+    share: float | None = None
+
+    @classmethod
+    def parse(cls, said: str) -> Limit:
+        """Reads `"10"` or `"2.5%"`. Raises `UsageError`."""
+        try:
+            if said.endswith("%"):
+                share = float(said[:-1]) / 100
+                if 0 <= share <= 1:
+                    return cls(share=share)
+            elif (count := int(said)) >= 0:
+                return cls(count=count)
+        except ValueError:
+            pass
+        raise UsageError(f"--max-failures {said!r} is neither a number nor a share", remedy="Write such as 10 or 2%.")
+
+    def exceeded(self, failed: int, outcomes: int, *, ended: bool) -> bool:
+        """Whether so many failures are too many. A share is looked at from the hundredth outcome on, and at the end."""
+        if self.count is not None and failed > self.count:
+            return True
+        return self.share is not None and failed > self.share * outcomes and (ended or outcomes >= _EARLY)
+
+
+class Event(NamedTuple):
+    """One outcome, as it is told while the job goes on; `from_cache` says that no body was transferred for it."""
+
+    outcome: Outcome
+    from_cache: bool
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a run has done. `stopped` says in a sentence why it ended before its end, None when it did not."""
+
+    files: int = 0
+    bytes: int = 0
+    downloaded: int = 0
+    downloaded_bytes: int = 0
+    failed: int = 0
+    removed: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    stopped: str | None = None
+
+
+class _Taken(NamedTuple):
+    """An entry that is to be put in place."""
+
+    entry: Entry
+    thing: Thing
+    source: Source
+    asked: float
+
+
+class Download:
+    """Does a plan. `stop` may be called from the loop at any time; what is in flight then is finished.
+
+    `told` is called on the loop for every outcome, when its line is in the ledger.
+    """
+
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        plan: Plan,
+        directory: Directory,
+        record: Record,
+        failures: Ledger,
+        layout: Layout,
+        *,
+        limit: Limit | None = None,
+        told: Callable[[Event], None] | None = None,
+    ) -> None:
+        self.tally = Tally()
+        self._fetcher, self._plan, self._directory, self._record = fetcher, plan, directory, record
+        self._failures, self._layout = failures, layout
+        self._limit = limit or Limit()
+        self._told = told
+        self._stopping = False
+        self._pending: deque[_Taken | Outcome] = deque()
+        self._placing: asyncio.Future[list[Event | Exception]] | None = None
+
+    def stop(self, why: str) -> None:
+        """Asks for no more objects. The first reason is the one that is told."""
+        self._stopping = True
+        if self.tally.stopped is None:
+            self.tally.stopped = why
+
+    async def run(self) -> Tally:
+        """Fetches and places until all is done, or it is stopped.
+
+        A problem that no other object would fare better with (credentials, a full disk) stops it, and is no object's
+        failure. Cancelled, what is in its place stays and is in the ledger.
+        """
+        began = time.monotonic()
+        # Two for each lane keep them busy, and are soon finished when the job is stopped.
+        ahead = max(32, 2 * self._fetcher.settings.network.concurrency)
+        stream = self._fetcher.entries(self._sources(), order="completion", on_error="yield", look_ahead=ahead)
+        try:
+            async with stream:
+                async for item in stream:
+                    if not isinstance(item, Failure):
+                        await self._take(item)
+                    elif _is_its_own(item.exception):
+                        self._failed(item)
+                    else:
+                        self.stop(str(item.exception) or repr(item.exception))
+                        break
+                    await self._room()
+        finally:
+            await self._drained()
+            self.tally.seconds = time.monotonic() - began
+        if self._limit.exceeded(self.tally.failed, self.tally.files + self.tally.failed, ended=True):
+            self.stop(_TOO_MANY)
+        return self.tally
+
+    def remove_gone(self) -> None:
+        """Removes what earlier runs wrote and is not wanted any more, unless somebody has written it since. Blocks."""
+        done = []
+        for uri, path, size, digest, stamp in self._plan.gone():
+            found = self._directory.look(path)
+            if found is None or found.size != size:
+                continue
+            if found.stamp != stamp and self._directory.digest(path, digest) != digest:
+                continue
+            self._directory.remove(path)
+            done.append(Outcome(uri))
+        self._record.add(done)
+        self.tally.removed += len(done)
+
+    async def _sources(self) -> AsyncIterator[tuple[str | ObjectStat, tuple[Thing, float]]]:
+        after = 0
+        while page := await asyncio.to_thread(self._plan.things, after):
+            for number, thing in page:
+                if self._stopping:
+                    return
+                after = number
+                yield thing.listed or thing.uri, (thing, time.monotonic())
+
+    async def _take(self, entry: Entry) -> None:
+        """Takes an entry over from the stream: it is open, so it stays, wherever its name goes."""
+        thing, asked = entry.payload
+        try:
+            descriptor = os.open(entry.filename, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # cleared by another process meanwhile
+            entry = await self._fetcher.fetch((thing.uri, entry.payload))
+            descriptor = os.open(entry.filename, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            digest = entry.digest or await self._fetcher.digest(entry)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        source = Source(entry.filename, descriptor, digest, entry.digest is not None)
+        self._add(_Taken(entry, thing, source, asked))
+
+    def _failed(self, failure: Failure) -> None:
+        thing, asked = failure.payload
+        error = failure.exception
+        self._failures.write(Failure(thing.uri, failure.index, None, failure.stage, failure.attempts, error))
+        self._add(_failure(thing, error, asked))
+
+    # Placing: on a thread, all that has come since the last time at once
+
+    def _add(self, what: _Taken | Outcome) -> None:
+        self._pending.append(what)
+        self._kick()
+
+    def _kick(self) -> None:
+        if self._placing is None and self._pending:
+            batch, self._pending = self._pending, deque()
+            self._placing = asyncio.get_running_loop().run_in_executor(None, self._work, batch)
+            self._placing.add_done_callback(self._placed)
+
+    def _work(self, batch: deque[_Taken | Outcome]) -> list[Event | Exception]:
+        """Puts files in place, and then writes what became of them."""
+        results: list[Event | Exception] = []
+        while batch:
+            what = batch.popleft()
+            if isinstance(what, Outcome):
+                results.append(Event(what, False))
+                continue
+            try:
+                results.append(Event(self._place(what), what.entry.from_cache))
+            except OSError as error:
+                if error.errno in _FULL:
+                    results.append(StorageFull(f"{self._directory.root}: {error.strerror}"))
+                else:
+                    self._failures.write(Failure(what.thing.uri, what.entry.index, None, "cache", 0, error))
+                    results.append(Event(_failure(what.thing, error, what.asked), False))
+            finally:
+                os.close(what.source.descriptor)
+        try:
+            self._record.add([event.outcome for event in results if isinstance(event, Event)])
+        except OSError as error:
+            return [StorageFull(f"{self._record.path}: {error.strerror}")]
+        return results
+
+    def _place(self, taken: _Taken) -> Outcome:
+        thing, source = taken.thing, taken.source
+        path = thing.path or self._layout.path(thing.below, source.digest.partition(":")[2])
+        placed = self._directory.place(source, path, thing.uri, own=thing.own and thing.path is not None)
+        seconds = round(time.monotonic() - taken.asked, 4)
+        return Outcome(thing.uri, *placed[:2], source.digest, taken.entry.etag, placed.stamp, seconds)
+
+    def _placed(self, placing: asyncio.Future[list[Event | Exception]]) -> None:
+        self._placing = None
+        for result in placing.result():
+            if isinstance(result, Exception):
+                self.stop(str(result))
+                continue
+            self._count(result)
+            if self._told is not None:
+                self._told(result)
+        if self._limit.exceeded(self.tally.failed, self.tally.files + self.tally.failed, ended=False):
+            self.stop(_TOO_MANY)
+        self._kick()
+
+    def _count(self, event: Event) -> None:
+        tally, outcome = self.tally, event.outcome
+        if outcome.error is not None:
+            tally.failed += 1
+            tally.kinds[outcome.error] += 1
+            return
+        tally.files += 1
+        tally.bytes += outcome.size
+        if not event.from_cache:
+            tally.downloaded += 1
+            tally.downloaded_bytes += outcome.size
+
+    async def _room(self) -> None:
+        while self._placing is not None and len(self._pending) >= _WAITING:
+            await asyncio.wait([self._placing])
+
+    async def _drained(self) -> None:
+        while self._placing is not None:
+            await asyncio.wait([self._placing])
+
+
+def _is_its_own(error: Exception) -> bool:
+    """Whether a failure is that of its object, and others may fare better."""
+    return isinstance(error, AsyncfetchError | OSError) and not isinstance(error, CredentialsError | StorageFull)
+
+
+def _failure(thing: Thing, error: Exception, asked: float) -> Outcome:
+    seconds = round(time.monotonic() - asked, 4)
+    return Outcome(thing.uri, seconds=seconds, error=type(error).__name__, message=str(error))

@@ -1,0 +1,306 @@
+"""What a download has to do, found out before it begins, and kept on disk: five million rows take no more memory."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from asyncfetch.errors import AsyncfetchError
+from asyncfetch.jobs.layout import apart, folded
+from asyncfetch.jobs.scratch import scratch, text
+from asyncfetch.jobs.sources import Missing, Unclear, Wanted
+from asyncfetch.objects import ObjectStat
+from asyncfetch.uris import parse
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator
+    from pathlib import Path
+    from typing import Self, TextIO
+
+    from asyncfetch.jobs.directory import Directory
+    from asyncfetch.jobs.layout import Layout
+    from asyncfetch.jobs.record import Outcome
+
+SHOWN = 10  # missing and ambiguous names that people are told; files have all
+_BATCH = 1000
+
+# What becomes of a thing: to do, the same as an earlier one, there already, or failed in an earlier run.
+_TODO, _SAME, _DONE, _FAILED = range(4)
+
+
+class Thing(NamedTuple):
+    """One object to fetch. `path` None is known when its digest is; `own`: an earlier run wrote a file there."""
+
+    uri: str
+    below: str
+    path: str | None
+    own: bool
+    listed: ObjectStat | None
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a plan found. `bytes` are those of the objects to do whose size is known; `unsized` counts the others."""
+
+    rows: int = 0
+    duplicates: int = 0
+    missing: int = 0
+    unclear: int = 0
+    clashes: int = 0  # names that several objects answer to, of which some were chosen
+    done: int = 0
+    failed_before: int = 0
+    todo: int = 0
+    bytes: int = 0
+    unsized: int = 0
+    listed: int = 0
+    gone: int = 0  # files of earlier runs whose objects are not wanted any more
+    missing_names: list[str] = field(default_factory=list)
+    unclear_names: list[str] = field(default_factory=list)
+
+
+class Plan:
+    """The objects of a job, each once, in the order in which they were asked for, with the paths they will have.
+
+    It lies in a temporary file. A context manager, or closed by `close`.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.counts = Counts()
+        self._layout = layout
+        self._as_of: float | None = None
+        self._database = scratch()
+        self._database.execute(
+            "CREATE TABLE things(id INTEGER PRIMARY KEY, uri TEXT, below TEXT, path TEXT, own INT, state INT,"
+            " size INT, etag TEXT, modified REAL)"
+        )
+        self._database.execute(
+            "CREATE TABLE past(uri TEXT PRIMARY KEY, path TEXT, size INT, digest TEXT, etag TEXT, stamp INT)"
+        )
+
+    async def build(
+        self,
+        found: AsyncIterator[Wanted | Missing | Unclear],
+        past: Iterable[Outcome],
+        directory: Directory | None,
+        *,
+        missing: Path | None = None,
+        verify: bool = False,
+        retry_failed: bool = False,
+    ) -> None:
+        """Reads what is wanted, and holds it against what earlier runs did (`past`).
+
+        A file is done when it is there with the size, and the digest, that the ledger says; the digest is computed
+        where the file's date is another than then, or with `verify` always. All that no object answers to is written
+        to `missing`, a CSV. Raises what `found` raises.
+        """
+        await asyncio.to_thread(self._remember, past)
+        with _Lost(missing, self.counts) as lost:
+            batch: list[Wanted] = []
+            async for item in found:
+                if isinstance(item, Wanted):
+                    batch.append(item)
+                    if len(batch) == _BATCH:
+                        await asyncio.to_thread(self._take, batch)
+                        batch = []
+                else:
+                    lost.add(item)
+            await asyncio.to_thread(self._take, batch)
+        await asyncio.to_thread(self._settle, directory, verify, retry_failed)
+
+    def things(self, after: int = 0) -> list[tuple[int, Thing]]:
+        """The next objects to do behind a number, with theirs. Blocks for a millisecond."""
+        rows = self._database.execute(
+            "SELECT id, uri, below, path, own, size, etag, modified FROM things"
+            " WHERE id > ? AND state = 0 ORDER BY id LIMIT ?",
+            (after, _BATCH),
+        )
+        return [
+            (number, Thing(uri, below, path, bool(own), self._stat(uri, size, etag, modified)))
+            for number, uri, below, path, own, size, etag, modified in rows
+        ]
+
+    def gone(self) -> Iterator[tuple[str, str, int, str, int]]:
+        """URI, path, size, digest and stamp of the files of earlier runs whose objects are not wanted any more."""
+        return self._database.execute(
+            "SELECT uri, path, size, digest, stamp FROM past WHERE path IS NOT NULL"
+            " AND NOT EXISTS (SELECT 1 FROM things WHERE things.uri = past.uri)"
+        )
+
+    def close(self) -> None:
+        """Lets the temporary file go."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _remember(self, past: Iterable[Outcome]) -> None:
+        self._database.execute("BEGIN")
+        for outcome in past:
+            if outcome.path is None and outcome.error is None:
+                self._database.execute("DELETE FROM past WHERE uri = CAST(? AS TEXT)", (text(outcome.uri),))
+                continue
+            self._database.execute(
+                # What failed keeps the file that was there before: its object is gone, or could not be asked.
+                "INSERT INTO past VALUES (CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+                " path = ifnull(excluded.path, path), size = excluded.size, digest = excluded.digest,"
+                " etag = excluded.etag, stamp = excluded.stamp",
+                (
+                    text(outcome.uri),
+                    None if outcome.path is None else text(outcome.path),
+                    outcome.size,
+                    outcome.digest,
+                    outcome.etag,
+                    outcome.stamp,
+                ),
+            )
+        self._database.execute("COMMIT")
+
+    def _take(self, batch: list[Wanted]) -> None:
+        rows = []
+        for item in batch:
+            listed = item.listed
+            self.counts.rows += 1
+            self.counts.clashes += item.clashes > 0
+            when = size = etag = None
+            if listed is not None:
+                self.counts.listed += 1
+                self._as_of = listed.as_of if self._as_of is None else min(self._as_of, listed.as_of or self._as_of)
+                when = listed.last_modified.timestamp() if listed.last_modified is not None else None
+                size, etag = listed.size, listed.etag
+            below = item.below if listed is not None else _key(item.uri)
+            path = None if self._layout.needs_digest or below is None else text(self._layout.path(below))
+            rows.append((text(item.uri), text(below or ""), path, size, etag, when))
+        self._database.execute("BEGIN")
+        self._database.executemany(
+            "INSERT INTO things(uri, below, path, own, state, size, etag, modified)"
+            " VALUES (CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), 0, 0, ?, ?, ?)",
+            rows,
+        )
+        self._database.execute("COMMIT")
+
+    def _settle(self, directory: Directory | None, verify: bool, retry_failed: bool) -> None:
+        database, counts = self._database, self.counts
+        database.execute("BEGIN")
+        database.execute("CREATE INDEX by_uri ON things(uri)")
+        counts.duplicates = database.execute(
+            "UPDATE things SET state = ? WHERE id IN (SELECT id FROM"
+            " (SELECT id, lag(uri) OVER (ORDER BY uri, id) = uri AS same FROM things) WHERE same)",
+            (_SAME,),
+        ).rowcount
+        self._compare(directory, verify, retry_failed)
+        self._spread()
+        counts.todo, counts.bytes, counts.unsized = database.execute(
+            "SELECT count(*), ifnull(sum(size), 0), count(*) - count(size) FROM things WHERE state = 0"
+        ).fetchone()
+        counts.gone = sum(1 for _ in self.gone())
+        database.execute("COMMIT")
+
+    def _compare(self, directory: Directory | None, verify: bool, retry_failed: bool) -> None:
+        """Holds what is wanted against what earlier runs did."""
+        after = 0
+        while rows := self._database.execute(
+            "SELECT things.id, things.etag, past.path, past.size, past.digest, past.etag, past.stamp"
+            " FROM things JOIN past ON things.uri = past.uri WHERE things.id > ? AND things.state = 0"
+            " ORDER BY things.id LIMIT ?",
+            (after, _BATCH),
+        ).fetchall():
+            changes = []
+            for number, listed_etag, path, size, digest, etag, stamp in rows:
+                if digest is None:  # it failed, last
+                    state = _TODO if retry_failed else _FAILED
+                else:
+                    changed = listed_etag is not None and etag is not None and listed_etag != etag
+                    there = not changed and _is_there(directory, path, size, digest, stamp, verify)
+                    state = _DONE if there else _TODO
+                changes.append((state, None if path is None else text(path), path is not None, number))
+                self.counts.done += state == _DONE
+                self.counts.failed_before += state == _FAILED
+            self._database.executemany(
+                "UPDATE things SET state = ?, path = ifnull(CAST(? AS TEXT), path), own = ? WHERE id = ?", changes
+            )
+            after = rows[-1][0]
+
+    def _spread(self) -> None:
+        """Gives each of several objects that would have one path its own.
+
+        What an earlier run wrote, or else the first, keeps it.
+        """
+        database = self._database
+        database.create_function("folded", 1, folded, deterministic=True)
+        database.create_function("apart", 2, apart, deterministic=True)
+        database.execute(
+            "UPDATE things SET path = CAST(apart(path, uri) AS TEXT) WHERE id IN (SELECT id FROM (SELECT id, own,"
+            " row_number() OVER (PARTITION BY folded(path) ORDER BY own DESC, id) AS place FROM things"
+            " WHERE state <> ? AND path IS NOT NULL) WHERE place > 1 AND NOT own)",
+            (_SAME,),
+        )
+
+    def _stat(self, uri: str, size: int | None, etag: str | None, modified: float | None) -> ObjectStat | None:
+        if size is None:
+            return None
+        when = None if modified is None else datetime.fromtimestamp(modified, UTC)
+        return ObjectStat(uri, size, etag, last_modified=when, as_of=self._as_of)
+
+
+def _key(uri: str) -> str | None:
+    """What names an object that no listing told of, None for what is no URI: its fetch will say so."""
+    try:
+        location = parse(uri)
+    except AsyncfetchError:
+        return None
+    key = location.key
+    if location.scheme in ("http", "https"):
+        key = key.partition("?")[0]
+    return key.removeprefix("/") if location.scheme != "s3" else key
+
+
+def _is_there(directory: Directory | None, path: str, size: int, digest: str, stamp: int, verify: bool) -> bool:
+    if directory is None:
+        return False
+    found = directory.look(path)
+    if found is None or found.size != size:
+        return False
+    return (found.stamp == stamp and not verify) or directory.digest(path, digest) == digest
+
+
+class _Lost:
+    """The rows that no object, or several, answer to: counted, and written to a CSV, which is made for the first."""
+
+    def __init__(self, path: Path | None, counts: Counts) -> None:
+        self._path, self._counts = path, counts
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> Self:
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, item: Missing | Unclear) -> None:
+        """Counts one."""
+        counts, row = self._counts, item.row
+        counts.rows += 1
+        uris = item.uris if isinstance(item, Unclear) else []
+        if uris:
+            counts.unclear += 1
+            names = counts.unclear_names
+        else:
+            counts.missing += 1
+            names = counts.missing_names
+        if len(names) < SHOWN:
+            names.append(row.name)
+        if self._path is not None:
+            if self._file is None:
+                self._file = self._path.open("w", newline="", encoding="utf-8", errors="surrogateescape")
+                self._rows = csv.writer(self._file)
+                self._rows.writerow(("name", "line", "objects", "first"))
+            self._rows.writerow((row.name, row.line, len(uris), uris[0] if uris else ""))

@@ -1,0 +1,148 @@
+"""The ledger of a download: one line of JSON an outcome, appended, and never written anew."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from asyncfetch.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+_KIND = {"asyncfetch": "download", "version": 1}
+_SYNC_SECONDS = 1.0  # what a loss of power may take: it is fetched from the cache again
+
+
+class Outcome(NamedTuple):
+    """What became of one object: its file is at `path`, or it failed with an `error`, or, without either, was removed.
+
+    `stamp` is the file's modification time in ns since 1970, `seconds` what passed since it was asked for.
+    """
+
+    uri: str
+    path: str | None = None
+    size: int = 0
+    digest: str | None = None
+    etag: str | None = None
+    stamp: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+    message: str | None = None
+
+
+class Record:
+    """The ledger, open to be added to. A context manager.
+
+    `job` is what must be the same in every run of a directory. Opened, a line that its writer died in is cut off.
+    Raises `UsageError` for a file that is no such ledger, or of another job, and `OSError`.
+    """
+
+    def __init__(self, path: Path, job: dict[str, Any]) -> None:
+        self.path = path
+        self.damaged = 0
+        self._job = _KIND | {"job": job}
+        self._synced = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            self._cut_torn_line()
+            if not os.fstat(self._file).st_size:
+                os.write(self._file, _line(self._job))
+            else:
+                self._check()
+        except BaseException:
+            os.close(self._file)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            os.fsync(self._file)
+        finally:
+            os.close(self._file)
+
+    def read(self) -> Iterator[Outcome]:
+        """What is in it, oldest first; lines that cannot be read are counted in `damaged` and passed over."""
+        self.damaged = 0
+        with self.path.open("rb") as file:
+            next(file, None)
+            for line in file:
+                try:
+                    values = json.loads(line)
+                    outcome = Outcome(**values)
+                    if not _is_one(outcome):
+                        raise ValueError
+                except (ValueError, TypeError, AttributeError, RecursionError):
+                    self.damaged += 1
+                else:
+                    yield outcome
+
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        """Appends lines; once a second they are synced to the disk too. Raises `OSError`."""
+        text = b"".join(
+            _line({name: value for name, value in outcome._asdict().items() if value is not None and value != 0})
+            for outcome in outcomes
+        )
+        while text:
+            text = text[os.write(self._file, text) :]
+        if time.monotonic() - self._synced > _SYNC_SECONDS:
+            os.fsync(self._file)
+            self._synced = time.monotonic()
+
+    def _cut_torn_line(self) -> None:
+        end = os.fstat(self._file).st_size
+        while end:
+            start = max(0, end - 4096)
+            at = os.pread(self._file, end - start, start).rfind(b"\n")
+            if at >= 0:
+                end = start + at + 1
+                break
+            end = start
+        if end != os.fstat(self._file).st_size:
+            os.ftruncate(self._file, end)
+
+    def _check(self) -> None:
+        with self.path.open("rb") as file:
+            line = file.readline(1 << 16)
+        try:
+            values = json.loads(line)
+            kind = {name: values[name] for name in _KIND}
+        except (ValueError, TypeError, KeyError, RecursionError):
+            kind, values = {}, {}
+        if kind != _KIND:
+            raise UsageError(f"{self.path} is not the ledger of a download", remedy="Choose another directory.")
+        if values != self._job:
+            told = ", ".join(f"{name}={value}" for name, value in values.get("job", {}).items() if value)
+            raise UsageError(
+                f"{self.path.parent} was filled by another job ({told or 'with no options'})",
+                remedy="Give the same options, or choose another directory.",
+            )
+
+
+def _line(values: dict[str, Any]) -> bytes:
+    return json.dumps(values, separators=(",", ":")).encode() + b"\n"
+
+
+def _is_one(outcome: Outcome) -> bool:
+    """Whether the values are of the kinds that they must be: a ledger is a file that others may have written."""
+    texts = (outcome.path, outcome.digest, outcome.etag, outcome.error)
+    return (
+        isinstance(outcome.uri, str)
+        and all(value is None or isinstance(value, str) for value in texts)
+        and all(type(value) is int for value in (outcome.size, outcome.stamp))
+        and (outcome.path is None or (_is_below(outcome.path) and outcome.digest is not None))
+    )
+
+
+def _is_below(path: str) -> bool:
+    """Whether a path can be one that a layout made."""
+    return bool(path) and "\0" not in path and all(part not in ("", ".", "..") for part in path.split("/"))

@@ -1,0 +1,300 @@
+"""`asyncfetch download`: planned, asked for, gone on with, and ended in good order."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncfetch.jobs import Directory
+from asyncfetch.testing import Credentials, Fault, Faults, FaultServer
+from tests.cli.terminal import COMMAND, Done, Terminal, asyncfetch, environment
+
+BODIES = {f"photos/{index % 3}/{index:03}.jpg": f"body {index}".encode() * 50 for index in range(60)}
+USER = Credentials("user", "users-secret")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, cache_dir: Path) -> Iterator[FaultServer]:
+    with FaultServer(dict(BODIES), credentials=USER) as server:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", USER.access_key_id)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", USER.secret_access_key)
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        monkeypatch.setenv("ASYNCFETCH_ENDPOINT_URL", server.endpoint_url)
+        monkeypatch.setenv("ASYNCFETCH_CACHE_DIR", str(cache_dir))
+        yield server
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def files(out: Path) -> dict[str, bytes]:
+    """What lies in the directory, without what the job left behind."""
+    found = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    own = (".asyncfetch/", "logs/", "ledger.jsonl", "failures.jsonl", "missing.csv", "report.")
+    return {name: body for name, body in found.items() if not name.startswith(own)}
+
+
+def ledger(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "ledger.jsonl").read_bytes().splitlines()[1:]]
+
+
+def download(*arguments: object, given: bytes = b"") -> Done:
+    return asyncfetch("download", *arguments, given=given)
+
+
+def told(done: Done, event: str) -> dict[str, Any]:
+    (found,) = [line for line in map(json.loads, done.out.splitlines()) if line["event"] == event]
+    return dict(found)
+
+
+def test_a_prefix_comes_as_a_tree_and_a_second_run_has_nothing_to_do(server: FaultServer, out: Path) -> None:
+    done = download(server.uri(), "-o", out, "--yes")
+    assert done.code == 0, done.err
+    assert files(out) == BODIES
+    assert "60 files" in done.err
+    before = server.count(method="GET")
+    again = download(server.uri(), "-o", out, "--yes", "--json")
+    assert (again.code, told(again, "plan")["done"], told(again, "end")["files"]) == (0, 60, 0)
+    assert server.count(method="GET") == before + 1, "the listing, and nothing else"
+    assert sorted(path.name for path in (out / ".asyncfetch").iterdir()) == ["lock"]
+
+
+def test_without_anybody_to_ask_it_stops_and_says_so(server: FaultServer, out: Path) -> None:
+    done = download(server.uri(), "-o", out)
+    assert done.code == 2
+    assert "--yes" in done.err.splitlines()[-1]
+    assert files(out) == {}
+    done = download(server.uri(), "-o", out, "--dry-run", "--json")
+    assert done.code == 0
+    plan = told(done, "plan")
+    assert (plan["rows"], plan["files"], plan["bytes"]) == (60, 60, sum(map(len, BODIES.values())))
+    assert files(out) == {}
+
+
+def test_on_a_terminal_it_asks(server: FaultServer, out: Path) -> None:
+    with Terminal("download", server.uri(), "-o", out) as terminal:
+        terminal.see("Go on?")
+        assert files(out) == {}
+        terminal.type("n\n")
+        assert terminal.ended() == 0
+        assert "Nothing was fetched" in terminal.said
+    with Terminal("download", server.uri(), "-o", out) as terminal:
+        terminal.see("Go on?")
+        terminal.type("y\n")
+        assert terminal.ended() == 0
+    assert files(out) == BODIES
+
+
+def test_rows_of_a_csv_that_are_no_keys(server: FaultServer, out: Path) -> None:
+    rows = b"\xef\xbb\xbfimage,label\r\n" + b"".join(b'"%03d.png",x\r\n' % index for index in (1, 2, 3, 2, 77, 78))
+    asked = ("--from", "-", "--format", "csv", "--prefix", server.uri("photos/"), "--match", "stem", "-o", out, "-y")
+    done = download(*asked, "--json", given=rows)
+    plan = told(done, "plan")
+    assert (plan["rows"], plan["duplicates"], plan["missing"], plan["files"]) == (6, 1, 2, 3)
+    assert done.code == 1, "some are missing"
+    assert files(out) == {
+        f"{index % 3}/{index:03}.jpg": BODIES[f"photos/{index % 3}/{index:03}.jpg"] for index in (1, 2, 3)
+    }
+    assert (out / "missing.csv").read_text().splitlines() == ["name,line,objects,first", "077.png,6,0,", "078.png,7,0,"]
+
+
+def test_layouts_and_what_collides(server: FaultServer, out: Path) -> None:
+    assert download(server.uri("photos/0/"), "-o", out / "flat", "--flatten", "-y").code == 0
+    assert len(files(out / "flat")) == 20
+    rows = "\n".join(server.uri(key) for key in BODIES).encode()
+    done = download("--from", "-", "-o", out / "named", "--template", "{stem:.2}{ext}", "-y", given=rows)
+    assert done.code == 0, done.err
+    named = files(out / "named")
+    assert sorted(named.values()) == sorted(BODIES.values())
+    assert named["00.jpg"] == BODIES["photos/0/000.jpg"], "the first has the name"
+    assert download("--from", "-", "-o", out / "named", "--template", "{stem:.2}{ext}", "-y", given=rows).code == 0
+    assert files(out / "named") == named
+    other = download(server.uri(), "-o", out / "named", "-y")
+    assert other.code == 2
+    assert "another job (template={stem:.2}{ext})" in other.err
+    assert download(server.uri(), "-o", out / "hex", "--template", "{digest:.8}{ext}", "-y").code == 0
+    assert sorted(files(out / "hex").values()) == sorted(BODIES.values())
+
+
+def test_damage_is_found_and_mended(server: FaultServer, out: Path) -> None:
+    assert download(server.uri(), "-o", out, "-y", "--place", "copy").code == 0
+    short, changed, gone, sly = (out / "photos/0" / name for name in ("000.jpg", "003.jpg", "006.jpg", "009.jpg"))
+    short.write_bytes(b"x")
+    changed.write_bytes(b"x" * changed.stat().st_size)
+    gone.unlink()
+    stamp = sly.stat()
+    sly.write_bytes(b"x" * stamp.st_size)
+    os.utime(sly, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    done = download(server.uri(), "-o", out, "-y", "--json", "--place", "copy")
+    assert told(done, "plan")["files"] == 3
+    assert {name for name, body in files(out).items() if body != BODIES[name]} == {"photos/0/009.jpg"}
+    assert told(download(server.uri(), "-o", out, "-y", "--json", "--verify"), "plan")["files"] == 1
+    assert files(out) == BODIES
+
+
+def test_an_object_that_is_another_now_is_fetched_again(server: FaultServer, out: Path) -> None:
+    assert download(server.uri(), "-o", out, "-y").code == 0
+    server.replace("photos/0/000.jpg")
+    done = download(server.uri(), "-o", out, "-y", "--json")
+    assert told(done, "end")["files"] == 1
+    assert (out / "photos/0/000.jpg").read_bytes() == server.versions("photos/0/000.jpg")[1]
+    assert len(files(out)) == 60
+
+
+def test_failures_are_told_left_alone_and_tried_again(server: FaultServer, out: Path) -> None:
+    names = [server.uri(key) for key in list(BODIES)[:5]] + [server.uri("not-there"), "ftp://x/y"]
+    done = download(*names, "-o", out, "-y", "--json")
+    assert done.code == 1
+    assert told(done, "end")["failures_by_kind"] == {"ObjectNotFound": 1, "InvalidURI": 1}
+    again = download(*names, "-o", out, "-y", "--json")
+    assert (again.code, told(again, "plan")["failed_before"], told(again, "plan")["files"]) == (1, 2, 0)
+    retried = download(*names, "-o", out, "-y", "--json", "--retry-failed")
+    assert (told(retried, "plan")["files"], told(retried, "end")["failed"]) == (2, 2)
+    from_ledger = download("--from", out / "failures.jsonl", "-o", out.with_name("other"), "-y", "--json")
+    assert told(from_ledger, "plan")["rows"] == 4
+
+
+@pytest.mark.parametrize("arguments", [["--fail-fast"], ["--max-failures", "2"]])
+def test_too_many_failures_stop_it(server: FaultServer, out: Path, arguments: list[str]) -> None:
+    server.faults = Faults(slow=1.0, slow_seconds=0.02)
+    rows = "\n".join([server.uri(f"no/{index}") for index in range(20)] + [server.uri(key) for key in BODIES] * 1)
+    done = download("--from", "-", "-o", out, "-y", "--concurrency", "1", *arguments, "--json", given=rows.encode())
+    assert done.code == 3
+    end = told(done, "end")
+    assert "--max-failures" in end["stopped"]
+    assert end["left"] > 20
+    assert end["failed"] + end["files"] + end["left"] == 80
+
+
+def test_expired_credentials_stop_it_and_are_nobodys_failure(server: FaultServer, out: Path) -> None:
+    server.faults = Faults(
+        at={(f"photos/{i % 3}/{i:03}.jpg", n): Fault.EXPIRE_TOKEN for i in range(30, 60) for n in range(1, 9)}
+    )
+    done = download(server.uri(), "-o", out, "-y", "--json")
+    end = told(done, "end")
+    assert (done.code, end["failed"]) == (3, 0)
+    assert "aws sso login" in end["stopped"]
+    assert not (out / "failures.jsonl").read_bytes()
+    assert all("error" not in line for line in ledger(out))
+    server.faults = Faults()
+    assert download(server.uri(), "-o", out, "-y").code == 0
+    assert files(out) == BODIES
+
+
+def test_ctrl_c_once_finishes_what_is_in_flight_and_tells_how_to_go_on(server: FaultServer, out: Path) -> None:
+    server.faults = Faults(slow=1.0, slow_seconds=0.1)
+    with Terminal("download", server.uri(), "-o", out, "-y", "--concurrency", "2") as terminal:
+        while not (out / "ledger.jsonl").exists() or not ledger(out):
+            time.sleep(0.01)
+        terminal.type("\x03")
+        assert terminal.ended() == 130
+        assert "finishing what is in flight" in terminal.said
+        assert "to go on: asyncfetch download" in terminal.said
+        assert terminal.said.rstrip().endswith("asyncfetch: interrupted")
+    there = files(out)
+    assert 0 < len(there) < 60
+    assert {line["path"] for line in ledger(out)} == set(there)
+    server.faults = Faults()
+    assert download(server.uri(), "-o", out, "-y").code == 0
+    assert files(out) == BODIES
+    assert all(server.count(method="GET", key=key) == 1 for key in there), "and fetched none of them again"
+
+
+def test_ctrl_c_twice_ends_it_now(server: FaultServer, out: Path) -> None:
+    server.faults = Faults(slow=1.0, slow_seconds=20.0)
+    with Terminal("download", server.uri(), "-o", out, "-y") as terminal:
+        terminal.see("to fetch")
+        while not server.count(method="GET", key=""):
+            time.sleep(0.01)
+        terminal.see("download")
+        terminal.see("0/60")
+        terminal.type("\x03")
+        terminal.see("finishing")
+        terminal.type("\x03")
+        assert terminal.ended() == 130
+    assert files(out) == {}
+
+
+def test_killed_it_goes_on_where_it_was(server: FaultServer, out: Path) -> None:
+    server.faults = Faults(slow=1.0, slow_seconds=0.05)
+    with subprocess.Popen(
+        [*COMMAND, "download", server.uri(), "-o", str(out), "-yq", "--concurrency", "4"], env=environment()
+    ) as process:
+        while not (out / "ledger.jsonl").exists() or len(ledger(out)) < 10:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    with (out / "ledger.jsonl").open("ab") as file:
+        file.write(b'{"uri":"s3://bucket/photos/0/000.jpg","path":"../../')
+    for body in files(out).items():
+        assert BODIES[body[0]] == body[1], "whole"
+    server.faults = Faults()
+    done = download(server.uri(), "-o", out, "-y", "--json")
+    assert done.code == 0, done.err
+    assert told(done, "plan")["done"] >= 10
+    assert files(out) == BODIES
+
+
+def test_a_second_run_on_one_directory_says_so_and_leaves(server: FaultServer, out: Path) -> None:
+    with Directory(out):
+        done = download(server.uri(), "-o", out, "-y")
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert "another download is at work" in done.err
+
+
+def test_a_mirror_removes_what_it_wrote_itself_and_nothing_else(server: FaultServer, out: Path) -> None:
+    assert download(server.uri(), "-o", out, "-y").code == 0
+    (out / "photos/0/mine.txt").write_text("mine")
+    changed = out / "photos/1/001.jpg"
+    changed.unlink()
+    changed.write_text("mine too")
+    done = download(server.uri("photos/2/"), "-o", out, "-y", "--delete", "--json")
+    assert done.code == 0, done.err
+    assert told(done, "end")["removed"] == 39
+    left = set(files(out))
+    assert {"photos/0/mine.txt", "photos/1/001.jpg"} <= left
+    assert not left & {"photos/0/000.jpg", "photos/1/004.jpg"}
+    nothing = download(server.uri("nothing/"), "-o", out, "-y", "--delete")
+    assert (nothing.code, set(files(out))) == (2, left)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["{uri}", "--from", "-"], 2, "--from"),
+        (["{uri}", "--flatten", "--template", "{{stem}}"], 2, "two layouts"),
+        (["{uri}", "--template", "{{key}}"], 2, "--template"),
+        (["{uri}", "--place", "teleport"], 2, "--place"),
+        (["{uri}", "--max-failures", "few"], 2, "--max-failures"),
+        (["{uri}", "--fail-fast", "--max-failures", "2"], 2, "--fail-fast"),
+        (["{uri}nothing/"], 2, "Nothing is to be fetched"),
+        (["--from", "-", "--prefix", "{uri}"], 2, "None of the 1 names"),
+        (["--from", "-", "--delete"], 2, "--delete"),
+        (["--from", "{out}"], 2, "is a directory"),
+        (["--from", "/no/such/list"], 1, "/no/such/list"),
+    ],
+)
+def test_wrong_use_is_one_line(
+    server: FaultServer, tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    said = [argument.format(uri=server.uri(), out=tmp_path) for argument in arguments]
+    done = download(*said, "-o", tmp_path / "out", "-y", given=b"no such name\n")
+    assert done.code == code, done.err
+    lines = [line for line in done.err.splitlines() if "looking for what" not in line]
+    assert len(lines) == 1
+    assert words in lines[0]
+
+
+def test_an_output_that_cannot_be_written_is_one_line(server: FaultServer, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    done = download(server.uri(), "-o", tmp_path / "file", "-y")
+    assert (done.code, done.err.count("\n")) == (1, 1)
