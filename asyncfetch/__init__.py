@@ -6,6 +6,7 @@ async with asyncfetch.Fetcher() as fetcher:
 """
 
 import sys
+from typing import TYPE_CHECKING
 
 if sys.platform not in ("linux", "darwin"):
     raise ImportError(
@@ -19,6 +20,11 @@ from asyncfetch.settings import Access, CachePolicy, DecodePolicy, Job, NetworkP
 from asyncfetch.streams import Batch, Batches, FailureLimit, Listing, Stream, Substitute
 from asyncfetch.uris import Location
 from asyncfetch.version import __version__
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from asyncfetch import blocking as blocking
 
 __all__ = [
     "Access",
@@ -45,3 +51,12 @@ __all__ = [
     "Verdict",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> "ModuleType":
+    """Loads `asyncfetch.blocking` when it is first named."""
+    if name == "blocking":
+        import importlib
+
+        return importlib.import_module("asyncfetch.blocking")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

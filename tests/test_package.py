@@ -37,6 +37,7 @@ def test_imports_go_only_downwards() -> None:
         "cli",
         "jobs",
         "toolbox",
+        "blocking",
         "testing",
         "fetcher",
         "streams",

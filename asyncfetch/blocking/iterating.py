@@ -1,0 +1,61 @@
+"""Streams and listings of a fetcher as plain generators, each item a step on the loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from asyncfetch.blocking.bridge import Bridge
+    from asyncfetch.blocking.supply import Supply
+    from asyncfetch.objects import ObjectStat
+    from asyncfetch.streams import Listing, Stream
+
+T = TypeVar("T")
+
+_PAGE = 1000  # what a LIST request of S3 gives: a step on the loop for each object would cost ten times the listing
+
+
+def items(owner: object, bridge: Bridge, stream: Stream[T], supply: Supply | None) -> Iterator[T]:
+    """Yields what a stream does, and closes it at the end, also an early one. `owner` is held until then."""
+
+    async def step() -> Any:
+        return await anext(stream, _END)
+
+    attend = bridge.run if supply is None else supply.attend
+    try:
+        while (item := attend(step)) is not _END:
+            yield item
+            del item  # its pixels are the user's to let go
+    finally:
+        bridge.end(stream.aclose)
+
+
+def objects(owner: object, bridge: Bridge, listing: Listing) -> Iterator[ObjectStat]:
+    """Yields what a listing does, a page in a step; closes it at the end. `owner` is held until then."""
+
+    async def step() -> tuple[list[ObjectStat], Exception | None]:
+        page: list[ObjectStat] = []
+        try:
+            while len(page) < _PAGE:
+                page.append(await anext(listing))
+        except StopAsyncIteration:
+            pass
+        except Exception as error:  # behind the objects that came before it
+            return page, error
+        return page, None
+
+    try:
+        while True:
+            page, error = bridge.run(step)
+            yield from page
+            if error is not None:
+                raise error
+            if len(page) < _PAGE:
+                return
+    finally:
+        bridge.end(listing.aclose)
+
+
+_END = object()

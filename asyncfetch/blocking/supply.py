@@ -1,0 +1,103 @@
+"""A plain iterable of sources that is read by the thread of its user, while the loop waits for them or is ahead."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, TypeVar
+
+from asyncfetch.blocking.bridge import PULSE
+from asyncfetch.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from asyncfetch.blocking.bridge import Bridge, Call, Work
+    from asyncfetch.objects import Source
+
+T = TypeVar("T")
+
+ROOM = 256  # sources read and not yet taken: as many as a stream looks ahead at least
+
+
+class Supply:
+    """Sources for a stream, as an async iterable of the loop's.
+
+    A generator of the user's may block, hold a database's cursor, or call `asyncfetch.blocking` itself: it is read
+    by the thread that takes the items, while that waits for one. What it raises is raised in its place.
+    """
+
+    def __init__(self, sources: Iterable[Source], bridge: Bridge) -> None:
+        self._sources: Iterator[Source] = iter(sources)
+        self._bridge = bridge
+        self._news = threading.Event()  # a call has ended, or the loop is out of sources
+        self._queue: deque[Source] = deque()
+        self._over = False
+        self._error: Exception | None = None
+        self._hungry = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def attend(self, work: Work[T]) -> T:
+        """Runs a coroutine as `Bridge.run` does, and reads sources for it meanwhile."""
+        call: Call[T] = self._bridge.begin(work)
+        try:
+            call.then(self._news.set)
+            while not call.done:
+                if not self._read():
+                    self._news.wait(PULSE)
+                    self._news.clear()
+            return call.wait()
+        finally:
+            if not call.done:
+                self._bridge.cancel(call)
+
+    def _read(self) -> bool:
+        """Reads one source. False where there is no room for it, or there are no more."""
+        if self._over or len(self._queue) >= ROOM:
+            return False
+        try:
+            self._queue.append(next(self._sources))
+        except StopIteration:
+            self._over = True
+        except Exception as error:
+            self._error, self._over = error, True
+        if self._hungry:
+            self._bridge.post(self._feed)
+        return True
+
+    # On the loop
+
+    def __aiter__(self) -> Supply:
+        return self
+
+    async def __anext__(self) -> Source:
+        while not self._queue:
+            self._hungry = True  # before the second look, so that what comes after it is told of
+            if not self._queue and not self._over:
+                self._waiter = asyncio.get_running_loop().create_future()
+                self._news.set()
+                await self._waiter
+            elif not self._queue:
+                if self._error is not None:
+                    raise self._error
+                raise StopAsyncIteration
+        self._hungry = False
+        return self._queue.popleft()
+
+    def _feed(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+def supply(sources: Iterable[Source], bridge: Bridge) -> Supply | None:
+    """A supply of what has to be read by its user's thread; None for what is there already, in a list or a tuple.
+
+    Raises `UsageError` for what is no iterable of sources.
+    """
+    if isinstance(sources, list | tuple | str | bytes):  # a text is refused by the stream
+        return None
+    try:
+        return Supply(sources, bridge)
+    except TypeError:
+        raise UsageError(f"Sources are an iterable of URIs, not {type(sources).__name__}") from None
