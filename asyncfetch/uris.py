@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import NamedTuple
+from pathlib import Path, PurePath, PureWindowsPath
+from typing import NamedTuple, TypeVar
 from urllib.parse import quote, unquote
 
 from asyncfetch.errors import InvalidURI
@@ -23,6 +24,7 @@ _ARN = re.compile(
     r"|s3-outposts:[a-z0-9-]+:[0-9]{12}:outpost[/:][A-Za-z0-9-]{1,63}[/:]accesspoint[/:][A-Za-z0-9-]{1,63}"
     r")(?=/|\Z)"
 )
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")  # a drive and a root, or a share
 _UNSENDABLE = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]")  # what would break a request line, or cannot be sent at all
 
 
@@ -109,6 +111,128 @@ def parse(uri: str | os.PathLike[str]) -> Location:
     raise InvalidURI(
         text, f"the scheme {scheme!r} is not known", remedy="Use s3://, https://, http://, file:// or a path."
     )
+
+
+def parse_s3_uri(uri: str | os.PathLike[str]) -> tuple[str, str]:
+    """Reads bucket and raw key from an S3 URI.
+
+    Raises `InvalidURI` where `parse` does, for other URIs and paths, and for a version, which would be lost.
+    """
+    location = parse(uri)
+    if location.scheme != "s3":
+        raise InvalidURI(os.fspath(uri), "it is no URI of S3", remedy="Write s3://bucket/key.")
+    if location.version is not None:
+        raise InvalidURI(os.fspath(uri), "it names a version", remedy="asyncfetch.uris.parse reads it whole.")
+    return location.container, location.key
+
+
+def is_url(value: object) -> bool:
+    """Whether something is a URL of the web, of http or https, as text or `Location`."""
+    return _scheme_of(value) in ("http", "https")
+
+
+def is_file_path(value: object) -> bool:
+    """Whether something names a file: a path by its form, POSIX or Windows, or a file URI. It need not be there."""
+    return _scheme_of(value) == "file"
+
+
+def as_pathlike(name: str | os.PathLike[str] | Location) -> Path | PureWindowsPath | Location:
+    """What can be taken apart and joined: a `Path` for a file, a `Location` for an object of S3 or of the web.
+
+    Relative paths stay so. A path of Windows, with a drive and a root or of a share, is a `PureWindowsPath` here, where
+    it can be looked at and not opened. Raises `InvalidURI` where `parse` does.
+    """
+    if isinstance(name, Path | PureWindowsPath):
+        return name
+    if not isinstance(name, Location):
+        text = as_string(name)
+        if _WINDOWS.match(text):
+            return PureWindowsPath(text)
+        location = parse(name)
+        if location.scheme == "file" and _SCHEME.match(text) is None:
+            return Path(text)
+        name = location
+    return Path(name.key) if name.scheme == "file" else name
+
+
+def as_string(name: str | os.PathLike[str] | Location) -> str:
+    """The text of a name, which `parse` and `as_pathlike` read as the same: a URI for a `Location`, a path for a path.
+
+    Raises `InvalidURI` for what is neither.
+    """
+    if isinstance(name, Location):
+        return str(name)
+    try:
+        text = os.fspath(name)
+    except TypeError:
+        raise InvalidURI(repr(name), "it is neither text nor a path") from None
+    if isinstance(text, bytes):
+        raise InvalidURI(repr(text), "a path in bytes is not supported", remedy="Pass it through os.fsdecode first.")
+    return text
+
+
+_Named = TypeVar("_Named", str, Path, PureWindowsPath, Location)
+
+
+def join_any(base: _Named, *parts: str | PurePath) -> _Named:
+    """Puts names behind a prefix, a bucket, a URL or a directory, and gives what the base is: text, path or `Location`.
+
+    One separator comes between, unless the base ends with one. Nothing of a name is lost or read as more than a name:
+    keys of S3 stay raw, in URLs and file URIs what means something there is percent-encoded, and paths of Windows are
+    joined by their own rules. Raises `InvalidURI` for a part of a path that is absolute and would replace the base, and
+    for a base behind which nothing can stand: a version, a query.
+    """
+    texts = [as_string(part) for part in parts]
+    if not isinstance(base, str):
+        if isinstance(base, Location):
+            return _join_location(base, texts)
+        return base.joinpath(*(_relative(text, type(base)) for text in texts))
+    if _WINDOWS.match(base):
+        return str(PureWindowsPath(base).joinpath(*(_relative(text, PureWindowsPath) for text in texts)))
+    if _SCHEME.match(base):
+        return str(_join_location(parse(base), texts))
+    for text in texts:
+        base = _after_slash(base, _relative(text, Path))
+    return base
+
+
+def _scheme_of(value: object) -> str | None:
+    """The scheme of what names an object, `file` for paths; None for what names nothing."""
+    if isinstance(value, Location):
+        return value.scheme
+    if not isinstance(value, str | os.PathLike):
+        return None
+    try:
+        return parse(value).scheme
+    except InvalidURI:
+        return None
+
+
+def _join_location(base: Location, texts: list[str]) -> Location:
+    if base.version is not None or (base.scheme in ("http", "https") and "?" in base.key):
+        raise InvalidURI(str(base), "nothing can be joined behind a version or a query")
+    key = base.key
+    for text in texts:
+        if base.scheme == "file":
+            text = _relative(text, Path)
+        elif base.scheme != "s3":
+            text = quote(text, safe="/~")
+        key = text if base.scheme == "s3" and not key else _after_slash(key, text)
+    joined = base._replace(key=key)
+    if base.scheme == "s3":
+        _check_s3(joined, str(joined))
+    return joined
+
+
+def _after_slash(base: str, text: str) -> str:
+    return f"{base}{'' if not base or base.endswith('/') else '/'}{text}"
+
+
+def _relative(text: str, kind: type[PurePath]) -> str:
+    path = kind(text)
+    if path.is_absolute() or path.anchor:
+        raise InvalidURI(text, "it is absolute, and would replace what it is joined to")
+    return text
 
 
 def _parse_s3(text: str) -> Location:
