@@ -7,7 +7,7 @@ import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from asyncfetch.errors import UsageError
 
@@ -63,6 +63,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class Lender(Protocol):
+    """Whoever has credentials to lend: a session of boto3 or botocore. Asked on a thread, each time they run out."""
+
+    def get_credentials(self) -> Any:
+        """Credentials as botocore has them, with `get_frozen_credentials()`, or None where there are none."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Access:
     """How a bucket is reached. What is None is left to the standard AWS variables and profile.
@@ -74,6 +82,9 @@ class Access:
     `customer_key` is the key of objects that S3 encrypted with one of the customer's own (SSE-C), in 32 bytes. It goes
     with every read, over TLS or to this machine only, and no `repr` shows it; a pickle of the settings holds it, and
     the cache keeps what it opened.
+
+    `credentials` signs with those of another, such as a `boto3.Session`, instead of the standard chain's. It goes into
+    no pickle of the settings that its owner does not allow (boto3's cannot be pickled), and no `repr` shows it.
     """
 
     endpoint_url: str | None = None
@@ -86,6 +97,7 @@ class Access:
     fips: bool | None = None
     accelerate: bool | None = None
     customer_key: bytes | None = field(default=None, repr=False)
+    credentials: Lender | None = field(default=None, repr=False)
     origin: Literal["native", "boto"] = "native"
 
     def __post_init__(self) -> None:
@@ -98,6 +110,11 @@ class Access:
             raise UsageError(f"origin must be 'native' or 'boto', not {self.origin!r}")
         if self.customer_key is not None and (type(self.customer_key) is not bytes or len(self.customer_key) != 32):
             raise UsageError("customer_key must be 32 bytes, the length of a key for AES-256")
+        if self.credentials is not None and not hasattr(self.credentials, "get_credentials"):
+            raise UsageError(
+                "credentials must be a session of boto3, or another object with get_credentials()",
+                remedy="asyncfetch.blocking.access_of(client) makes an Access of a client.",
+            )
         if self.addressing not in ("auto", "path", "virtual"):
             raise UsageError(f"addressing must be 'auto', 'path' or 'virtual', not {self.addressing!r}")
 

@@ -15,6 +15,7 @@ from asyncfetch.origins.boto_errors import answer_of, translated
 from asyncfetch.origins.checksums import told_checksum
 from asyncfetch.origins.endpoints import check_private, endpoint_of, rule_options
 from asyncfetch.origins.headers import check_range, clip_range, read_content_range, read_etag, write_etag
+from asyncfetch.origins.lent import LenderProvider
 from asyncfetch.uris import Location
 
 if TYPE_CHECKING:
@@ -222,6 +223,8 @@ def _load(access: Access, settings: Settings) -> tuple[Any, dict[str, Any]]:
     from asyncfetch.origins.boto_transport import StayingSession
 
     core = AioSession(profile=access.profile)
+    if access.credentials is not None:
+        core.register_component("credential_provider", LenderProvider(access.credentials))
     session = aioboto3.Session(botocore_session=core)
     models = core.get_component("data_loader")
     for name in ("partitions", "endpoints", "sdk-default-configuration"):

@@ -21,9 +21,12 @@ from asyncfetch.errors import (
     OriginTimeout,
     UsageError,
 )
+from asyncfetch.origins.lent import LenderProvider
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from asyncfetch.settings import Lender
 
 # Temporary credentials are renewed when so much of their life is left: inside the last 10 minutes, in which botocore
 # fetches new ones whenever it is asked, and tells of a failure. Shorter lives are renewed at their half.
@@ -67,11 +70,16 @@ class CredentialSource:
     once for all who wait, in a task of its own, and again in the background while what is in use is still good.
     Cancelling one who waits stops nothing for the others. aioboto3 is imported at first use, in a thread.
 
+    A `lender` is asked instead of the chain, in a thread.
+
     `clock` gives the time in POSIX seconds.
     """
 
-    def __init__(self, profile: str | None = None, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, profile: str | None = None, *, lender: Lender | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
         self._profile = profile
+        self._lender = lender
         self._clock = clock
         self._session: Any = None  # aioboto3 has no types
         self._opening = asyncio.Lock()
@@ -189,9 +197,12 @@ class CredentialSource:
 
     async def _ask(self) -> tuple[Credentials, float]:
         """The credentials that the chain gives now, and for how many seconds they are good."""
-        if self._profile is None and (given := _in_environment()) is not None:
+        if self._lender is not None:
+            found = await LenderProvider(self._lender).load_credentials()
+        elif self._profile is None and (given := _in_environment()) is not None:
             return given, math.inf
-        found = await (await self._opened()).get_credentials()
+        else:
+            found = await (await self._opened()).get_credentials()
         if found is None:
             raise _NothingFoundError
         refresh_needed: Callable[[int], bool] | None = getattr(found, "refresh_needed", None)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from asyncfetch.origins.base import ByteRange, Sink
     from asyncfetch.origins.boto import BotoOrigin
     from asyncfetch.origins.credentials import Credentials
-    from asyncfetch.settings import Access, Settings
+    from asyncfetch.settings import Access, Lender, Settings
     from asyncfetch.uris import Location
 
 logger = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ class S3Origin:
         self._reference: BotoOrigin | None = None
         self._buckets: dict[str, _Bucket | None] = {}  # None: the reference serves it
         self._meetings: dict[str, asyncio.Task[_Bucket | None]] = {}
-        self._sources: dict[str | None, CredentialSource] = {}
+        self._sources: dict[tuple[str | None, Lender | None], CredentialSource] = {}
         self._clock_offset = 0.0
         self._told = False
         self._exposed: set[str] = set()  # hosts that were warned of
@@ -315,9 +315,10 @@ class S3Origin:
         region = access.region or environment_region()
         source: CredentialSource | None = None
         if access.origin != "boto":
-            source = self._sources.get(access.profile)
+            who = access.profile, access.credentials
+            source = self._sources.get(who)
             if source is None:
-                source = self._sources[access.profile] = CredentialSource(access.profile)
+                source = self._sources[who] = CredentialSource(access.profile, lender=access.credentials)
             if region is None and access.endpoint is not None:
                 region = await source.region(uri)
         reached = await self._resolve(name, access, region)
