@@ -311,3 +311,13 @@ class OutOfMemory(DecodeError, MemoryError):
 
 class Quarantined(DecodeError):
     """Raised for bytes that have killed three decode workers; they were not decoded again."""
+
+
+class NotJSON(ObjectError, ValueError):
+    """Raised when the bytes of an object are not JSON in UTF-8, -16 or -32. None of them is quoted."""
+
+
+class TooLarge(ObjectError, ValueError):
+    """Raised when an object has more bytes than its caller was ready to take."""
+
+    hint = "Allow more with max_bytes."

@@ -4,7 +4,28 @@ for image in asyncfetch.blocking.images(uris):
     ...
 """
 
+from asyncfetch.blocking.documents import get_json, get_json_s3, get_json_url
 from asyncfetch.blocking.fetcher import Fetcher
+from asyncfetch.blocking.lending import access_of
+from asyncfetch.blocking.local import LocalResource, local_path
+from asyncfetch.blocking.manager import CacheManager
 from asyncfetch.blocking.shared import entries, fetch, image, images, list, prefetch, read_bytes, stat
 
-__all__ = ["Fetcher", "entries", "fetch", "image", "images", "list", "prefetch", "read_bytes", "stat"]
+__all__ = [
+    "CacheManager",
+    "Fetcher",
+    "LocalResource",
+    "access_of",
+    "entries",
+    "fetch",
+    "get_json",
+    "get_json_s3",
+    "get_json_url",
+    "image",
+    "images",
+    "list",
+    "local_path",
+    "prefetch",
+    "read_bytes",
+    "stat",
+]
