@@ -7,6 +7,7 @@ for image in asyncfetch.blocking.images(uris):
 from asyncfetch.blocking.documents import get_json, get_json_s3, get_json_url
 from asyncfetch.blocking.fetcher import Fetcher
 from asyncfetch.blocking.lending import access_of
+from asyncfetch.blocking.loader import S3ImageLoader
 from asyncfetch.blocking.local import LocalResource, local_path
 from asyncfetch.blocking.manager import CacheManager
 from asyncfetch.blocking.shared import entries, fetch, image, images, list, prefetch, read_bytes, stat
@@ -15,6 +16,7 @@ __all__ = [
     "CacheManager",
     "Fetcher",
     "LocalResource",
+    "S3ImageLoader",
     "access_of",
     "entries",
     "fetch",
