@@ -221,7 +221,9 @@ class DecodePool:
             message = f"Decode workers do not start; the last one {self._last_fate}"
             for given_up in self._waiting.clear():
                 self._settle(given_up, DecoderUnavailable(message, remedy=f"Try: {sys.executable} -c 'import cv2'"))
-        open_to_more = [worker for worker in self._workers if worker.has_room]
+        first = self._waiting.first()
+        urgent = first is not None and first.urgent
+        open_to_more = [each for each in self._workers if (each.has_room if urgent else each.wants_more)]
         while open_to_more and (job := self._waiting.first()) is not None:
             worker = self._place(job, open_to_more)
             if worker is None:

@@ -88,6 +88,7 @@ class WorkerProcess:
         self._on_answers = on_answers
         self._on_exit = on_exit
         self._unseen = 0
+        self._filled = False  # it had all the jobs that it may have, and has not yet done half of them
         self._forms: set[int] = set()  # that the worker knows
         self._made: list[Slot] = []
         self._dropped: list[int] = []
@@ -123,6 +124,15 @@ class WorkerProcess:
         count = len(self.sent)
         enough = count >= _MOST_JOBS or (count >= 2 and self.sent_bytes >= _MOST_BYTES)
         return self.ready and not enough and self._unseen < _MOST_UNSEEN
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether it is time for more: jobs go in batches, because it is the frame that costs, not what is in it."""
+        if len(self.sent) <= _MOST_JOBS // 2:
+            self._filled = False
+        elif len(self.sent) >= _MOST_JOBS:
+            self._filled = True
+        return not self._filled and self.has_room
 
     def introduce(self, slot: Slot) -> None:
         """Has the worker map a slot, with the orders sent next."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from asyncfetch.decode.jobs import Pixels
     from asyncfetch.decode.transforms import Transform
 
-_FLUSH_SECONDS = 0.004  # answers go out when there is nothing else to do, and so often: 5 images of 640x480
+_FLUSH_SECONDS = 0.008  # answers go out when there is nothing else to do, and so often: 8 images of 640x480
 _LONG_BLOB = 1 << 20  # an image of so many bytes takes tens of milliseconds; answers are not kept waiting for it
 _MOST_STDERR = 64 << 10
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc

@@ -34,9 +34,6 @@ class ImageSlot(Slot[Image]):
         self.job: DecodeJob | None = None
         self.again = False  # its blob was gone when it was to be read, and it is fetched once more
 
-    def __lt__(self, other: ImageSlot) -> bool:
-        return self.place < other.place
-
 
 class ImageRun(Run[Image]):
     """A run whose items are decoded images. Decoding follows the order of the plan among what is on disk."""
@@ -46,7 +43,7 @@ class ImageRun(Run[Image]):
     ) -> None:
         super().__init__(engine, reading, progress, **rest)
         self._options = options
-        self._pending: list[ImageSlot] = []  # a heap: on disk, not yet sent to the pool
+        self._pending: list[tuple[int, ImageSlot]] = []  # a heap by place: on disk, not yet sent to the pool
         self._ahead = 0
         self._most_ahead = AHEAD * engine.settings.decode.worker_count
 
@@ -58,7 +55,7 @@ class ImageRun(Run[Image]):
 
     def make(self, slot: Slot[Image], landed: Landed) -> None:
         assert isinstance(slot, ImageSlot)
-        heapq.heappush(self._pending, slot)
+        heapq.heappush(self._pending, (slot.place, slot))
         self._decode()
         if slot is self.awaited:
             self.urged(slot)
@@ -80,7 +77,7 @@ class ImageRun(Run[Image]):
     def urged(self, slot: Slot[Image]) -> None:
         assert isinstance(slot, ImageSlot)
         if slot.job is None and slot.landed is not None:
-            self._pending.remove(slot)
+            self._pending.remove((slot.place, slot))
             heapq.heapify(self._pending)
             self._send(slot)
         if slot.job is not None:
@@ -88,7 +85,7 @@ class ImageRun(Run[Image]):
 
     def _decode(self) -> None:
         while self._pending and self._ahead < self._most_ahead:
-            self._send(heapq.heappop(self._pending))
+            self._send(heapq.heappop(self._pending)[1])
 
     def _send(self, slot: ImageSlot) -> None:
         assert slot.landed is not None
