@@ -189,6 +189,11 @@ class Arena:
         else:
             self._free[slot.owner].setdefault(slot.capacity, []).append(slot)
 
+    @property
+    def has_returned(self) -> bool:
+        """Whether users have let something go that was not yet collected."""
+        return bool(self._returned)
+
     def collect(self) -> None:
         """Takes back what users have let go. Once the arena is closed this may be called on any thread."""
         with contextlib.suppress(IndexError):  # empty, perhaps because another thread was faster

@@ -106,6 +106,7 @@ class DecodePool:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scheduled = False
         self._woken = False
+        self._hungry = False  # there is use for a slot that comes back: a job waits for it, or the budget does
         self._barren = 0
         self._last_fate = ""
         self._closed = False
@@ -163,6 +164,7 @@ class DecodePool:
 
     def statistics(self) -> DecodeStatistics:
         """Counts as of now."""
+        self._arena.collect()
         busy = sum(1 for worker in self._workers if worker.sent)
         counts = (len(self._workers), busy, len(self._waiting), self._decoded, self._failed, self._died)
         scratch = sum(worker.allowance.amount for worker in self._workers)
@@ -203,8 +205,9 @@ class DecodePool:
 
     def _slots_came_back(self) -> None:
         """Called on any thread, also inside a garbage collection that interrupts any line of this class."""
-        # Not by call_soon, even on the loop's thread: the loop may be just about to sleep, and would not notice.
-        if self._loop is not None and not self._woken and not self._scheduled:
+        # Not by call_soon, even on the loop's thread: the loop may be just about to sleep, and would not notice. That
+        # costs a system call, and most slots may as well be found by the next round.
+        if self._hungry and self._loop is not None and not self._woken and not self._scheduled:
             self._woken = True
             with contextlib.suppress(RuntimeError):  # a loop that is closed without aclose
                 self._loop.call_soon_threadsafe(self._run)
@@ -232,6 +235,9 @@ class DecodePool:
                 open_to_more.remove(worker)
         for worker in self._workers:
             worker.flush()
+        self._hungry = self._budget.excess > 0 or bool(open_to_more and self._waiting)
+        if self._hungry and self._arena.has_returned:
+            self._schedule()  # it came back while nobody was known to wait for it
         if self._watching is None and any(worker.sent for worker in self._workers):
             assert self._loop is not None
             self._watching = self._loop.call_later(min(_LOOK_SECONDS, self._policy.timeout / 2), self._watch)
