@@ -12,34 +12,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asyncfetch.decode.allowance import Allowance
 from asyncfetch.decode.arena import Arena
+from asyncfetch.decode.failures import death, failure
 from asyncfetch.decode.jobs import Manner
 from asyncfetch.decode.process import WorkerProcess
 from asyncfetch.decode.quarantine import MOST_STRIKES, MemoryQuarantine
 from asyncfetch.decode.waiting import WaitingJobs
 from asyncfetch.decode.wire import KEPT_HEAP
-from asyncfetch.errors import (
-    AccessDenied,
-    CorruptImage,
-    DecodeError,
-    DecoderUnavailable,
-    DecodeTimeout,
-    EmptyObject,
-    FetcherClosed,
-    ImageTooLarge,
-    ObjectNotFound,
-    OutOfMemory,
-    Quarantined,
-    TransformFailed,
-    UnsupportedFormat,
-    UsageError,
-    WorkerDied,
-)
+from asyncfetch.errors import DecodeError, DecoderUnavailable, FetcherClosed, Quarantined, UsageError
 
 if TYPE_CHECKING:
     from asyncfetch.decode.arena import Slot
     from asyncfetch.decode.jobs import Budget, DecodeJob, DecodeOptions, Pixels
     from asyncfetch.decode.quarantine import Quarantine
-    from asyncfetch.errors import ObjectError
     from asyncfetch.settings import DecodePolicy
 
 _FIRST_GUESS = 1 << 20  # bytes of pixels of an image nothing is known of: 640x480 in colour
@@ -48,18 +32,6 @@ _FORGETTING = 32  # images until the memory of a larger one has faded to a third
 _MOST_MANNERS = 64
 _LOOK_SECONDS = 0.5  # between looks at what takes too long, which cost some microseconds
 _MOST_BARREN = 3  # workers in a row that died without having begun an image
-
-_ERRORS: dict[str, type[ObjectError]] = {
-    "empty": EmptyObject,
-    "unsupported": UnsupportedFormat,
-    "oversized": ImageTooLarge,
-    "corrupt": CorruptImage,
-    "missing": ObjectNotFound,
-    "denied": AccessDenied,
-    "memory": OutOfMemory,
-    "transform": TransformFailed,
-    "failed": DecodeError,
-}
 
 
 class DecodeStatistics(NamedTuple):
@@ -366,7 +338,7 @@ class DecodePool:
                 self._learn(job, job.need, job.scratch)
                 self._waiting.add(job)
             else:
-                self._settle(job, _ERRORS[word](job.uri, detail))
+                self._settle(job, failure(job.uri, word, detail))
 
     def _manner(self, options: DecodeOptions) -> Manner:
         manner = self._manners.pop(options, None) or Manner(next(self._numbers), options)
@@ -393,7 +365,11 @@ class DecodePool:
             if job.state != "sent":
                 continue
             if number == culprit and worker.overdue in (0, number):
-                self._settle(job, self._blame(job, worker, fate))
+                if worker.overdue:
+                    fate = f"was killed after {self._policy.timeout:g} seconds"
+                if job.digest is not None and not worker.transforms:
+                    self._quarantine.strike(job.digest, fate)
+                self._settle(job, death(job.uri, fate, late=worker.overdue > 0, transforms=worker.transforms))
             else:  # also one that was begun in the instant between a look at the clock and the end
                 self._waiting.add(job)
         self._arena.expel(worker)
@@ -401,17 +377,6 @@ class DecodePool:
             self._barren += 1
             self._last_fate = fate
         self._schedule()
-
-    def _blame(self, job: DecodeJob, worker: WorkerProcess, fate: str) -> DecodeError:
-        if worker.overdue:
-            fate = f"was killed after {self._policy.timeout:g} seconds"
-        what = f"the decode worker that was at {'its transform' if worker.transforms else 'it'} {fate}"
-        if job.digest is not None and not worker.transforms:
-            self._quarantine.strike(job.digest, fate)
-        if worker.overdue:
-            return DecodeTimeout(job.uri, what)
-        remedy = "The kernel does that when memory runs out." if "SIGKILL" in fate else ""
-        return WorkerDied(job.uri, what, remedy=remedy)
 
     def _settle(self, job: DecodeJob, outcome: Pixels | Exception) -> None:
         job.state = "over"

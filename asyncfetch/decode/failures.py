@@ -1,0 +1,47 @@
+"""The exceptions for what went wrong with one image: by a worker's word, or by its death."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asyncfetch.errors import (
+    AccessDenied,
+    CorruptImage,
+    DecodeError,
+    DecodeTimeout,
+    EmptyObject,
+    ImageTooLarge,
+    ObjectNotFound,
+    OutOfMemory,
+    TransformFailed,
+    UnsupportedFormat,
+    WorkerDied,
+)
+
+if TYPE_CHECKING:
+    from asyncfetch.errors import ObjectError
+
+_ERRORS: dict[str, type[ObjectError]] = {
+    "empty": EmptyObject,
+    "unsupported": UnsupportedFormat,
+    "oversized": ImageTooLarge,
+    "corrupt": CorruptImage,
+    "missing": ObjectNotFound,
+    "denied": AccessDenied,
+    "memory": OutOfMemory,
+    "transform": TransformFailed,
+    "failed": DecodeError,
+}
+
+
+def failure(uri: str, word: str, detail: str) -> ObjectError:
+    """What a worker said, see `wire`."""
+    return _ERRORS[word](uri, detail)
+
+
+def death(uri: str, fate: str, *, late: bool, transforms: bool) -> DecodeError:
+    """The end of a worker, for the image that it was at. `late` says that it was ended for the time it took."""
+    what = f"the decode worker that was at {'its transform' if transforms else 'it'} {fate}"
+    if late:
+        return DecodeTimeout(uri, what)
+    return WorkerDied(uri, what, remedy="The kernel does that when memory runs out." if "SIGKILL" in fate else "")
