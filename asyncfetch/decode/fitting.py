@@ -48,7 +48,7 @@ def fit(width: int, height: int, form: Form, *, scalable: bool = False) -> Fit |
             aligned = _aligned(part, scale, width, height)
             if aligned == part:
                 break
-            if form.fit == "fill" and form.width:
+            if form.fit == "fill" and form.width and _is_near(aligned, part):
                 part = aligned
                 break
     return Fit(scale, part, wide, high)
@@ -72,6 +72,11 @@ def _middle(part: Part, width: int, height: int) -> Part:
     wide = min(part.width, max(1, round(part.height * width / height)))
     high = min(part.height, max(1, round(part.width * height / width)))
     return Part(part.x + (part.width - wide) // 2, part.y + (part.height - high) // 2, wide, high)
+
+
+def _is_near(smaller: Part, part: Part) -> bool:
+    """Whether no more than a fiftieth is missing, which nobody sees: a crop in the middle is arbitrary anyway."""
+    return 50 * smaller.width >= 49 * part.width and 50 * smaller.height >= 49 * part.height
 
 
 def _aligned(part: Part, scale: int, width: int, height: int) -> Part:

@@ -50,8 +50,8 @@ class DecodeOptions:
     Images shrink by area averaging and grow by linear interpolation. A JPEG that shrinks to a half or less is decoded
     at a half, a quarter or an eighth of its size first, which is what makes small sizes cheap; what is left to shrink,
     if less than by two, is then interpolated. Against decoding all of it and averaging areas, samples of photographs
-    differ by 2 of 255 on average, and by up to 8 on average over an image with fine texture; `"fill"` may take a part
-    that is up to 7 pixels smaller on each side, for its edges to fall on whole pixels of the scaled image.
+    differ by 2 of 255 on average, and by up to 10 on average over an image with fine texture; `"fill"` may take a part
+    that is up to a fiftieth smaller, for its edges to fall on whole pixels of the scaled image.
 
     `transform` is called in the worker with the pixels, an array of its own, and gives another array of numbers, of any
     shape and dtype, which is handed over instead. It may be any callable that cloudpickle can carry: a closure, a
