@@ -97,6 +97,7 @@ class ImageRun(Run[Image]):
             order=slot.place,
             done=partial(self._decoded, slot),
             digest=slot.landed.digest,
+            epoch=self._progress.epoch_of(slot.place),
             index=slot.index,
         )
         self.engine.pool.submit(slot.job)

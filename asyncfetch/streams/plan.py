@@ -136,6 +136,11 @@ class Plan:
         return next((step for step in self.steps if isinstance(step, Shuffle)), None)
 
     @property
+    def first_epoch(self) -> int:
+        """The number of its first epoch, as whoever shuffles counts them."""
+        return 0 if self.shuffle is None else self.shuffle.epoch
+
+    @property
     def sharded_last(self) -> bool:
         """Whether nothing but epochs comes after the shard: then all shards together are the plan without it."""
         steps = self.steps

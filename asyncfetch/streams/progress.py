@@ -30,9 +30,10 @@ class Checkpoint:
 class Progress:
     """Counts places as they are handed out."""
 
-    __slots__ = ("_above", "_prefix", "_starts", "low")
+    __slots__ = ("_above", "_first_epoch", "_prefix", "_starts", "low")
 
-    def __init__(self, point: Checkpoint) -> None:
+    def __init__(self, point: Checkpoint, *, first_epoch: int = 0) -> None:
+        self._first_epoch = first_epoch
         self.low = point.low
         self._above: dict[int, bytes | None] = dict.fromkeys(point.above)  # with the digest of what was read for each
         self._prefix = point.prefix
@@ -54,6 +55,10 @@ class Progress:
         self._starts.append((epoch, start))
         while len(self._starts) > 1 and self._starts[1][1] <= self.low:
             self._starts.popleft()
+
+    def epoch_of(self, place: int) -> int:
+        """The epoch of a place that was not handed out yet, counted as whoever shuffles counts them."""
+        return self._first_epoch + next(epoch for epoch, start in reversed(self._starts) if start <= place)
 
     def reread(self, place: int, mark: bytes) -> None:
         """Hears the digest at a place that was handed out before the stream was resumed."""

@@ -61,7 +61,7 @@ class Stream(Generic[T]):
         self._open_run = open_run
         self._plan = plan or Plan()
         self._point = point
-        self._progress = Progress(point or Checkpoint())
+        self._progress = Progress(point or Checkpoint(), first_epoch=self._plan.first_epoch)
         self._run: Run[T] | None = None
         self._ended = False
         self._waiting = False

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from asyncfetch import Image, Stream
     from asyncfetch.decode import DecodePool, Pixels
     from tests.decode.parts import OpenPool
 
@@ -123,6 +124,25 @@ async def test_the_same_object_at_another_index_or_in_another_epoch_is_drawn_ane
     later.job.epoch = 1
     assert (await again.get()).tolist() == one
     assert (await later.get()).tolist()[0] not in (one[0], two[0])
+
+
+async def test_a_stream_of_epochs_draws_anew_in_each_and_the_same_again_where_it_is_resumed(
+    cache_dir: Path, tmp_path: Path
+) -> None:
+    [path] = photographs(tmp_path, 1)
+    async with Fetcher(cache_dir=cache_dir, workers=1) as fetcher:
+
+        def stream(epoch: int) -> Stream[Image]:
+            return fetcher.images([path], transform=noisy).shuffle(7, epoch)
+
+        drawn = [image.pixels.tolist() async for image in stream(0).epochs(3)]
+        assert len({tuple(numbers) for numbers in drawn}) == 3
+        assert [image.pixels.tolist() async for image in stream(2)] == drawn[2:]
+        begun = stream(0).epochs(3)
+        await anext(begun)
+        state = begun.state()
+        await begun.aclose()
+        assert [image.pixels.tolist() async for image in stream(0).epochs(3).resume(state)] == drawn[1:]
 
 
 # Mistakes
