@@ -18,7 +18,8 @@ from asyncfetch.cache.boot import boot_id
 from asyncfetch.cache.changes import split
 from asyncfetch.cache.directory import layout_of, refuse_network
 from asyncfetch.cache.failures import explain
-from asyncfetch.cache.index import database_of, rows
+from asyncfetch.cache.generations import database_of
+from asyncfetch.cache.index import rows
 from asyncfetch.cache.records import CacheStats
 from asyncfetch.errors import CacheUnusable
 

@@ -1,8 +1,8 @@
 """The index: which blob each known object is, in SQLite, disposable.
 
-`index/CURRENT` names the generation in force, `index-<generation>.sqlite`. A database that is lost, damaged or of
-another schema is left alone, a new one is begun beside it, and `CURRENT` is swapped by rename; every process looks at
-`CURRENT` before each batch and follows. Losing the index loses no blob, only the knowledge of which object it is.
+A database that is lost, damaged or of another schema is left alone, and a new generation is begun beside it; every
+process looks at `CURRENT` before each batch and follows. Losing the index loses no blob, only the knowledge of which
+object it is.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import re
-import secrets
 import sqlite3
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from asyncfetch.cache import database, epochs, files
+from asyncfetch.cache import database, epochs, files, generations
 from asyncfetch.cache.changes import count, split
 from asyncfetch.cache.failures import explain
 from asyncfetch.cache.records import CacheStats, Known, Ref
@@ -33,7 +31,6 @@ _log = logging.getLogger(__name__)
 
 _STUCK_SECONDS = 0.05  # the wait once that has happened, so that a stuck process slows nobody down to a batch in 2 s
 RETRY_SECONDS = 5.0  # between attempts to begin an index where there can be none, as on a full disk
-BEGINNING_NS = 10 * 10**9  # no process takes so long from making a database to naming it in CURRENT
 
 # Written out, as it is asked for each object.
 _FIND = """
@@ -45,12 +42,10 @@ WHERE endpoint = ? AND container = ? AND key = ? AND version = ? AND refs.algori
 _EPOCH_OF = "SELECT epoch FROM blobs WHERE algorithm = ? AND digest = ?"
 _LIMITED = "SELECT 1 FROM counters WHERE name = 'limited'"
 
-_BEGINNINGS = 5  # each fails only if another process opens the cache in just that instant
 _GENERATIONS = 3  # that a change is made in: the one that is damaged or replaced just now, and two that follow
 
 _T = TypeVar("_T")
 _Stamps = tuple[files.Stamp | None, int | None]
-_GENERATION = re.compile(rb"[0-9a-f]{16}\Z")
 
 
 class Index:
@@ -229,7 +224,7 @@ class Index:
     def restart(self) -> None:
         """Begins a new, empty generation."""
         try:
-            self._replace(files.read(self._current, 64))
+            self._replace(generations.in_force(self._directory))
         except (OSError, sqlite3.Error, ValueError) as error:
             self._warn("restart", error)
 
@@ -253,19 +248,15 @@ class Index:
             raise sqlite3.OperationalError("there is no index")
         return self._connection
 
-    @property
-    def _current(self) -> str:
-        return f"{self._directory}/CURRENT"
-
     def _look(self) -> _Stamps:
         """What is in force now: the file `CURRENT`, and the database by its inode alone, as it changes all the time."""
         found = files.stamp_of(self._path)
-        return files.stamp_of(self._current), found and found.inode
+        return files.stamp_of(generations.current(self._directory)), found and found.inode
 
     def _attach(self) -> None:
         """Opens the generation that `CURRENT` names, or begins one where that cannot be used."""
         files.make_directory(self._directory)
-        named = files.read(self._current, 64)
+        named = generations.in_force(self._directory)
         if named is not None:
             try:
                 self._use(named)
@@ -273,7 +264,7 @@ class Index:
                 self._replace(named)
                 self._warn_begun(error)
             return
-        lost = bool(self._path) or self._has_old_files()
+        lost = bool(self._path) or generations.has_old_files(self._directory)
         self._replace(None)
         if lost:
             self._warn_begun("CURRENT is missing")
@@ -291,8 +282,8 @@ class Index:
         """Goes on with another generation: the one that somebody else has begun by now, or a new one."""
         self.close()
         try:
-            named = files.read(self._current, 64)
-            if named is not None and self._path_of(named) != self._path:
+            named = generations.in_force(self._directory)
+            if named is not None and generations.database_of(self._directory, named) != self._path:
                 return self._reattach()
             self._replace(named)
         except (OSError, sqlite3.Error, ValueError) as error:
@@ -305,12 +296,8 @@ class Index:
         self._retry_at = time.monotonic() + RETRY_SECONDS
         self._warn("open", error)
 
-    def _path_of(self, named: bytes) -> str:
-        """The database that `CURRENT` names. Raises `ValueError` when that is not one of ours."""
-        return database_of(self._directory, named)
-
     def _use(self, named: bytes) -> None:
-        self._take(named, database.connect(self._path_of(named)))
+        self._take(named, database.connect(generations.database_of(self._directory, named)))
 
     def _take(self, named: bytes, connection: sqlite3.Connection) -> None:
         self.close()
@@ -319,71 +306,26 @@ class Index:
         except BaseException:
             connection.close()
             raise
-        self._path, self._connection, self.limited = self._path_of(named), connection, False
+        self._path, self._connection, self.limited = generations.database_of(self._directory, named), connection, False
         self._trusted = {0: True}
         # In this order: a swap by another process meanwhile is seen here, or by the next follow().
         self._stamps = self._look()
-        if files.read(self._current, 64) != named:
+        if generations.in_force(self._directory) != named:
             self._stamps = None
 
     def _replace(self, named: bytes | None) -> None:
         """Begins a generation in the place of the one that `CURRENT` named, unless another process was first."""
-        generation, path, connection = self._begin()
+        generation, path, connection = generations.begin(self._directory)
         try:
-            first = self._swap(named, generation)
+            first = generations.swap(self._directory, named, generation, self._scratch())
         except BaseException:
-            _throw_away(connection, path)
+            generations.throw_away(connection, path)
             raise
         if first:
             self._take(generation, connection)
         else:
-            _throw_away(connection, path)
-            self._use(files.read(self._current, 64) or b"")
-
-    def _begin(self) -> tuple[bytes, str, sqlite3.Connection]:
-        """Makes a database that nobody knows of yet."""
-        attempts = 0
-        while True:
-            attempts += 1
-            generation = secrets.token_hex(8).encode()
-            path = self._path_of(generation)
-            try:
-                return generation, path, database.connect(path, create=True)
-            except sqlite3.OperationalError:
-                # Removed at once by one who was alone when it opened the cache, a moment ago?
-                if attempts == _BEGINNINGS or files.stamp_of(path) is not None:
-                    raise
-
-    def _swap(self, named: bytes | None, generation: bytes) -> bool:
-        """Lets `CURRENT` name a generation. False when it no longer names what it did."""
-        scratch = self._scratch()
-        try:
-            descriptor = files.create(scratch)
-            try:
-                files.write(descriptor, memoryview(generation))
-            finally:
-                files.close(descriptor)
-            if files.read(self._current, 64) != named:
-                return False
-            if named is None:
-                # Processes that start together agree on the first: a link fails where a rename would replace.
-                try:
-                    files.link(scratch, self._current)
-                except FileExistsError:
-                    return False
-                except OSError:  # a file system without links
-                    files.rename(scratch, self._current)
-            else:
-                files.rename(scratch, self._current)
-        finally:
-            with contextlib.suppress(OSError):
-                files.remove(scratch)
-        return True
-
-    def _has_old_files(self) -> bool:
-        """True for an index that was in use, not only being begun by another process at this moment."""
-        stamps = [files.stamp_of(f"{self._directory}/{name}") for name in files.names(self._directory)]
-        return any(stamp and stamp.modified_ns < time.time_ns() - BEGINNING_NS for stamp in stamps)
+            generations.throw_away(connection, path)
+            self._use(generations.in_force(self._directory) or b"")
 
     def _failed(self, error: Exception, doing: str) -> bool:
         """Judges a failure. True when the database was beyond repair and another is in its place."""
@@ -418,13 +360,6 @@ class Index:
             )
 
 
-def database_of(directory: str, named: bytes) -> str:
-    """The database that `CURRENT` of an index names. Raises `ValueError` when that is not one of ours."""
-    if not _GENERATION.match(named):
-        raise ValueError(f"{named!r} names no generation")
-    return f"{directory}/index-{named.decode()}.sqlite"
-
-
 def rows(connection: sqlite3.Connection, keys: Sequence[RefKey], algorithm: Digest) -> list[Known | None]:
     """What a database knows of each object. Raises `sqlite3.Error`, and `AttributeError` or `TypeError` for damage."""
     prefix = algorithm + ":"
@@ -433,13 +368,6 @@ def rows(connection: sqlite3.Connection, keys: Sequence[RefKey], algorithm: Dige
         row = connection.execute(_FIND, (*key, algorithm)).fetchone()
         found.append(row and Known(Ref(row[0], row[1], prefix + row[2].hex(), row[3], row[4]), *row[5:]))
     return found
-
-
-def _throw_away(connection: sqlite3.Connection, path: str) -> None:
-    """Ends a database that nobody else knows of."""
-    connection.close()
-    with contextlib.suppress(OSError):
-        files.remove(path)
 
 
 def _statement(change: Change) -> str:
