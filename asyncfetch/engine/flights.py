@@ -322,11 +322,9 @@ class Flights:
             self.discard(landed)
         elif landed.private and len(tickets) > 1:  # the cache was full: a flight for a private file has one
             self._holders[landed.path] = len(tickets)
-        for ticket in tickets:
+        for number, ticket in enumerate(tickets):
             ticket.flight = None
-            ticket.land(landed)
-            if not landed.from_cache:
-                landed = landed._replace(from_cache=True)
+            ticket.land(landed if number == 0 or landed.from_cache else landed._replace(from_cache=True))
 
     def crash(self, flight: Flight, stage: str, error: Exception) -> None:
         """Settles all tickets of a flight with an error; each gets an exception of its own, to raise in its place."""
