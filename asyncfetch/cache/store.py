@@ -235,8 +235,8 @@ class Cache:
         return CacheStatistics(
             busy_seconds=thread.busy_seconds,
             batches=thread.batches,
-            look_ups=thread.look_ups,
-            hits=thread.hits,
+            look_ups=thread.finding.look_ups,
+            hits=thread.finding.hits,
             published=placing.published,
             stored=placing.stored,
             stored_bytes=placing.stored_bytes,

@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING
 
 from asyncfetch.cache import files
 from asyncfetch.cache.batch import Answer, Batch
-from asyncfetch.cache.changes import blob_of, count, met, remember, touch
-from asyncfetch.cache.claims import Claims, Miss
+from asyncfetch.cache.changes import blob_of, count, remember
+from asyncfetch.cache.claims import Claims
 from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Read, Release, Write
 from asyncfetch.cache.damage import Damage
 from asyncfetch.cache.eviction import Room
 from asyncfetch.cache.failures import explain
+from asyncfetch.cache.finding import Finding
 from asyncfetch.cache.needs import Need, Needs
 from asyncfetch.cache.placing import Placing
-from asyncfetch.cache.records import Elsewhere, Found
-from asyncfetch.cache.recovery import Lost, drop_lost
+from asyncfetch.cache.recovery import drop_lost
 from asyncfetch.settings import MIB
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from asyncfetch.cache.index import Index
     from asyncfetch.cache.owner import Owner
     from asyncfetch.cache.proofs import Proofs
-    from asyncfetch.cache.records import Known, Published, Ref, RefKey
+    from asyncfetch.cache.records import Elsewhere, Found, Published
     from asyncfetch.cache.recovery import Intents
     from asyncfetch.cache.sinks import Body
     from asyncfetch.cache.writers import Writers
@@ -54,7 +54,6 @@ BATCH_BODIES = 64
 BATCH_BYTES = 16 * MIB
 BATCH_CHANGES = 1024  # to the index alone, at 3 to 9 us each
 BATCH_LOOK_UPS = 256  # keys, at 10 us each
-UNLIMITED_SECONDS = 86_400  # how exactly uses are kept while nobody evicts: to note one takes 6 to 14 us
 MOST_OWED = 10_000  # changes kept for an index that takes none; the blobs of others are met again when they are wanted
 
 
@@ -82,19 +81,19 @@ class CacheThread:
         self._intents = intents
         self.room = Room(limits, index, blobs, owner, self._intents)
         self.placing = Placing(blobs, self.room)
-        self.claims = Claims(index, owner, index.algorithm, self._look)
+        self.finding = Finding(index, blobs, owner, proofs, self.damage, self.room)
+        self.claims = Claims(index, owner, index.algorithm, self.finding.look)
         self._mailbox: SimpleQueue[Sequence[Command] | Need | None] = SimpleQueue()
         self._needs = Needs(self._mailbox.put)
         self._look_ups: deque[LookUp | Read] = deque()
         self._writes: deque[Write | Note | Discard | Ask | Release] = deque()
-        self._noted: dict[RefKey, Note] = {}  # the last note on each object in `_writes`, which look-ups overtake
         self._owed: list[Change] = []  # of blobs that are in their places, and that the index could not take
         self._counted: Counter[str] = Counter()  # for the index's counters, when it is written to anyway
         self._warned = False  # of what `_try` met
         self._stopping = False
         self._stopped: Callable[[], None] | None = None
         self.busy_seconds = 0.0
-        self.batches = self.look_ups = self.hits = self.awaited = self.failed = self.unremembered = self.waiting = 0
+        self.batches = self.awaited = self.failed = self.unremembered = self.waiting = 0
         # A daemon: a program that never closes its cache can end, and the cache bears being ended anywhere.
         self._thread = threading.Thread(target=self._run, name="asyncfetch-cache", daemon=True)
         self._thread.start()
@@ -173,7 +172,7 @@ class CacheThread:
                     continue
                 self._writes.append(command)
                 if isinstance(command, Note):
-                    self._noted[command.key] = command
+                    self.finding.note(command)
 
     def _pause(self) -> float | None:
         return min((pause for pause in (self.room.pause(), self.claims.pause()) if pause is not None), default=None)
@@ -257,90 +256,23 @@ class CacheThread:
             self._intents.declare(dict.fromkeys([*map(blob_of, self._owed), *(body.digest for body in bodies)]))
 
     def _answer_look_ups(self, batch: Batch) -> None:
-        keys = 0
+        find, keys = self.finding, 0
         while self._look_ups and (not keys or keys + _weight(self._look_ups[0]) <= BATCH_LOOK_UPS):
             command = self._look_ups.popleft()
             batch.handled, keys = batch.handled + 1, keys + _weight(command)
             result: list[Found | Elsewhere | None] | bytes | Exception | None
             try:
-                result = self._find(command, batch) if isinstance(command, LookUp) else self._read(command, batch)
+                result = find.find(command, batch) if isinstance(command, LookUp) else find.read(command, batch)
             except OSError as error:
                 result = explain(error, self._blobs.root)
             except Exception as error:  # whoever asked gets it; the thread serves others too
                 result = error
             batch.answers.append(Answer(command.done, result))
 
-    def _look(self, keys: Sequence[RefKey]) -> list[Found | None]:
-        """Looks up without counting; what was noted on an object before it was missed holds no more."""
-        return [known and self._placed(known.ref, known) for known in self._index.find(keys)]
-
-    def _find(self, command: LookUp, batch: Batch) -> list[Found | Elsewhere | None]:
-        found: list[Found | Elsewhere | None] = []
-        for key, known in zip(command.keys, self._index.find(command.keys), strict=True):
-            ref, here = known and known.ref, None
-            if (note := self._noted.get(key)) is not None:
-                ref = note.seen(ref)
-            if known is not None and ref is not None:
-                here = self._placed(ref, known)
-                if here is None:
-                    self._lost(key, ref, batch)
-                elif self._touch(known, batch):
-                    batch.checks.append(partial(self._look_again, found, len(found)))
-            if here is None and command.later is not None and not self.room.refusing:
-                batch.misses.append(Miss(key, command.later, partial(self._missed, found, len(found))))
-            found.append(here)
-            self.hits += here is not None
-        self.look_ups += len(command.keys)
-        return found
-
-    def _placed(self, ref: Ref, known: Known) -> Found | None:
-        """Where the blob of a ref lies, and whether that is to be doubted."""
-        path = self._blobs.find(ref.digest, ref.size)
-        return None if path is None else Found(ref, path, self._proofs.doubt(ref.digest, known.epoch))
-
-    def _missed(self, answer: list[Found | Elsewhere | None], place: int, found: Found | None, elsewhere: bool) -> None:
-        answer[place] = Elsewhere.ELSEWHERE if elsewhere else found
-        self.hits += found is not None
-
-    def _lost(self, key: RefKey, ref: Ref, batch: Batch) -> None:
-        self.damage.look_at(key, ref)
-        batch.lost.append(Lost(key, ref))
-
     def _poll(self, batch: Batch) -> None:
         for key, found, laters in self.claims.poll():
             self.awaited += found is not None
             batch.answers.extend(Answer(partial(later, key), found) for later in laters)
-
-    def _look_again(self, found: list[Found | Elsewhere | None], place: int) -> None:
-        one = found[place]
-        if isinstance(one, Found) and self._blobs.find(one.ref.digest, one.ref.size) is None:
-            found[place] = None
-            self.hits -= 1
-
-    def _touch(self, known: Known, batch: Batch) -> bool:
-        """Notes that this job uses a blob. False when the index knows that, or nobody evicts and it nearly does."""
-        ref, used = known.ref, known.used
-        since = self._owner.job_started - (0 if self._index.limited else UNLIMITED_SECONDS)
-        if used is not None and used >= since:
-            return False
-        batch.blobs.append(met(ref.digest, ref.size, time.time()) if used is None else touch(ref.digest, time.time()))
-        return True
-
-    def _read(self, command: Read, batch: Batch) -> bytes | None:
-        (known,) = self._index.find([command.key])
-        ref = known and known.ref
-        if (note := self._noted.get(command.key)) is not None:
-            ref = note.seen(ref)
-        self.look_ups += 1
-        if known is None or ref is None or not command.may(ref) or self._proofs.doubt(ref.digest, known.epoch):
-            return None
-        data = self._blobs.read(ref.digest, ref.size)
-        if data is None:
-            self._lost(command.key, ref, batch)
-        else:
-            self.hits += 1
-            self._touch(known, batch)
-        return data
 
     def _do_writes(self, writes: Sequence[Command], batch: Batch) -> None:
         for command in writes:
@@ -402,8 +334,7 @@ class CacheThread:
         if not self._owed:
             self._intents.fulfil()
         for note in batch.noted:
-            if self._noted.get(note.key) is note:
-                del self._noted[note.key]
+            self.finding.noted(note)
         for check in batch.checks:
             check()
         if batch.misses:
@@ -411,7 +342,8 @@ class CacheThread:
 
     def _counts(self) -> list[Change]:
         """What the index's counters have not been told yet."""
-        now = Counter(hits=self.hits, misses=self.look_ups - self.hits, stored=self.placing.stored)
+        hits, misses = self.finding.hits, self.finding.look_ups - self.finding.hits
+        now = Counter(hits=hits, misses=misses, stored=self.placing.stored)
         told, self._counted = self._counted, now
         return [count(name, number) for name, number in (now - told).items()]
 

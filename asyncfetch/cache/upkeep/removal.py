@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from asyncfetch.cache import files
 from asyncfetch.cache.changes import Change, split
 from asyncfetch.cache.failures import explain
+from asyncfetch.cache.finding import UNLIMITED_SECONDS
 from asyncfetch.cache.recovery import Intents
-from asyncfetch.cache.thread import UNLIMITED_SECONDS
 from asyncfetch.cache.upkeep.reading import list_blobs
 from asyncfetch.cache.upkeep.selection import Selection
 

@@ -1,0 +1,115 @@
+"""Which objects are here: what the index and the disk say, and what was noted on them since."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from asyncfetch.cache.changes import met, touch
+from asyncfetch.cache.claims import Miss
+from asyncfetch.cache.records import Elsewhere, Found
+from asyncfetch.cache.recovery import Lost
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncfetch.cache.batch import Batch
+    from asyncfetch.cache.blobs import Blobs
+    from asyncfetch.cache.commands import LookUp, Note, Read
+    from asyncfetch.cache.damage import Damage
+    from asyncfetch.cache.eviction import Room
+    from asyncfetch.cache.index import Index
+    from asyncfetch.cache.owner import Owner
+    from asyncfetch.cache.proofs import Proofs
+    from asyncfetch.cache.records import Known, Ref, RefKey
+
+UNLIMITED_SECONDS = 86_400  # how exactly uses are kept while nobody evicts: to note one takes 6 to 14 us
+
+
+class Finding:
+    """Answers look-ups. For the cache's thread alone; counters may be read by anybody."""
+
+    def __init__(self, index: Index, blobs: Blobs, owner: Owner, proofs: Proofs, damage: Damage, room: Room) -> None:
+        self._index, self._blobs, self._owner, self._proofs = index, blobs, owner, proofs
+        self._damage, self._room = damage, room
+        self._noted: dict[RefKey, Note] = {}  # the last note on each object in line, which look-ups overtake
+        self.look_ups = self.hits = 0
+
+    def note(self, note: Note) -> None:
+        """Takes down what look-ups are to find from now on, though the index is told later."""
+        self._noted[note.key] = note
+
+    def noted(self, note: Note) -> None:
+        """Hears that the index knows."""
+        if self._noted.get(note.key) is note:
+            del self._noted[note.key]
+
+    def find(self, command: LookUp, batch: Batch) -> list[Found | Elsewhere | None]:
+        """Where the objects are that are here. What the batch has to do besides is noted in it."""
+        found: list[Found | Elsewhere | None] = []
+        for key, known in zip(command.keys, self._index.find(command.keys), strict=True):
+            ref, here = known and known.ref, None
+            if (note := self._noted.get(key)) is not None:
+                ref = note.seen(ref)
+            if known is not None and ref is not None:
+                here = self._placed(ref, known)
+                if here is None:
+                    self._lost(key, ref, batch)
+                elif self._touch(known, batch):
+                    batch.checks.append(partial(self._look_again, found, len(found)))
+            if here is None and command.later is not None and not self._room.refusing:
+                batch.misses.append(Miss(key, command.later, partial(self._missed, found, len(found))))
+            found.append(here)
+            self.hits += here is not None
+        self.look_ups += len(command.keys)
+        return found
+
+    def read(self, command: Read, batch: Batch) -> bytes | None:
+        """The bytes of an object that is here and not doubted. Raises `OSError`."""
+        (known,) = self._index.find([command.key])
+        ref = known and known.ref
+        if (note := self._noted.get(command.key)) is not None:
+            ref = note.seen(ref)
+        self.look_ups += 1
+        if known is None or ref is None or not command.may(ref) or self._proofs.doubt(ref.digest, known.epoch):
+            return None
+        data = self._blobs.read(ref.digest, ref.size)
+        if data is None:
+            self._lost(command.key, ref, batch)
+        else:
+            self.hits += 1
+            self._touch(known, batch)
+        return data
+
+    def look(self, keys: Sequence[RefKey]) -> list[Found | None]:
+        """Looks up without counting; what was noted on an object before it was missed holds no more."""
+        return [known and self._placed(known.ref, known) for known in self._index.find(keys)]
+
+    def _placed(self, ref: Ref, known: Known) -> Found | None:
+        """Where the blob of a ref lies, and whether that is to be doubted."""
+        path = self._blobs.find(ref.digest, ref.size)
+        return None if path is None else Found(ref, path, self._proofs.doubt(ref.digest, known.epoch))
+
+    def _missed(self, answer: list[Found | Elsewhere | None], place: int, found: Found | None, elsewhere: bool) -> None:
+        answer[place] = Elsewhere.ELSEWHERE if elsewhere else found
+        self.hits += found is not None
+
+    def _lost(self, key: RefKey, ref: Ref, batch: Batch) -> None:
+        self._damage.look_at(key, ref)
+        batch.lost.append(Lost(key, ref))
+
+    def _look_again(self, found: list[Found | Elsewhere | None], place: int) -> None:
+        one = found[place]
+        if isinstance(one, Found) and self._blobs.find(one.ref.digest, one.ref.size) is None:
+            found[place] = None
+            self.hits -= 1
+
+    def _touch(self, known: Known, batch: Batch) -> bool:
+        """Notes that this job uses a blob. False when the index knows that, or nobody evicts and it nearly does."""
+        ref, used = known.ref, known.used
+        since = self._owner.job_started - (0 if self._index.limited else UNLIMITED_SECONDS)
+        if used is not None and used >= since:
+            return False
+        batch.blobs.append(met(ref.digest, ref.size, time.time()) if used is None else touch(ref.digest, time.time()))
+        return True
