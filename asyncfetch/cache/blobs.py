@@ -103,14 +103,6 @@ class Blobs:
         else:
             files.remove(path)
 
-    def count(self) -> tuple[int, int]:
-        """Walks over all blobs of all algorithms: their number and the bytes in them."""
-        number = total = 0
-        for directory in self._shards():
-            for _, size in files.sizes(directory):
-                number, total = number + 1, total + size
-        return number, total
-
     def clear(self) -> tuple[int, int]:
         """Removes all blobs; their number and bytes. Whoever has one open keeps its bytes."""
         number = total = 0

@@ -89,8 +89,3 @@ class LayeredBlobs(Blobs):
         if data is None and (path := self._below.path(digest, size)) is not None:
             data = files.read_whole(path, size)
         return data
-
-    def count(self) -> tuple[int, int]:
-        number, total = super().count()
-        below = self._below.totals()
-        return number + below.blobs, total + below.blob_bytes

@@ -214,10 +214,6 @@ class Cache:
         if self._ended is None and key in self._thread.claims.mine:
             self._gather(Release(key))
 
-    async def stats(self) -> CacheStats:
-        """Counts what lies in the cache, which takes a walk over all blobs; look-ups wait meanwhile."""
-        return await self._ask(self._count)
-
     async def clear(self) -> CacheStats:
         """Removes all blobs and refs, of all processes, and returns what was removed.
 
@@ -317,10 +313,6 @@ class Cache:
         if self._syncer is not None:
             self._syncer.join()
         at_end()
-
-    def _count(self) -> CacheStats:
-        blobs, blob_bytes = self._blobs.count()
-        return self._index.totals()._replace(blobs=blobs, blob_bytes=blob_bytes)
 
     def _clear(self) -> CacheStats:
         self._intents.declare_clear()

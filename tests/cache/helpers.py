@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from blake3 import blake3
 
-from asyncfetch.cache import Body, BodySink, Cache, Elsewhere, Found, Published, RefKey
+from asyncfetch.cache import Body, BodySink, Cache, CacheStats, Elsewhere, Found, Published, RefKey
 from asyncfetch.settings import CachePolicy, Digest
 
 if TYPE_CHECKING:
@@ -90,6 +90,11 @@ async def look_up(cache: Cache, *names: RefKey) -> list[Found | None]:
     found = [one for one in answers if not isinstance(one, Elsewhere)]
     assert len(found) == len(names), "who does not say that it will fetch is not made to wait"
     return found
+
+
+async def settled(cache: Cache) -> CacheStats:
+    """What its index says once all is done that was handed in before."""
+    return await cache._ask(cache._index.totals)
 
 
 async def taken(ask: Callable[[Callable[[T | Exception], None]], None]) -> T:

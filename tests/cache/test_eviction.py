@@ -31,6 +31,7 @@ from .helpers import (
     look_up,
     opened,
     publish,
+    settled,
     taken,
     totals,
 )
@@ -100,7 +101,7 @@ async def test_what_does_not_fit_is_a_private_file_and_no_failure(tmp_path: Path
         assert await here(cache, 3) == [0, 1, 2]
         cache.discard(refused.path)
         cache.discard(large.path)
-        await cache.stats()
+        await settled(cache)
         assert not leftovers(tmp_path)
 
 
@@ -241,7 +242,7 @@ async def test_limit_lowered_is_come_down_to_while_nothing_else_is_asked(
             await asyncio.sleep(0.001)  # the cache's own doing: there is nothing to await
         assert totals(tmp_path)[1] <= 10 * SIZE
         check_accounts(tmp_path)
-        while (await cache.stats()).objects > 10:
+        while (await settled(cache)).objects > 10:
             await asyncio.sleep(0.001)  # nor here, where it forgets what it has evicted
     async with opened(tmp_path) as cache:
         assert min(await here(cache, 40)) >= 30
@@ -263,7 +264,7 @@ async def test_objects_of_evicted_blobs_are_forgotten_in_time(tmp_path: Path, mo
     async with opened(tmp_path, max_bytes=10 * SIZE, job_started=LATER) as cache:
         for number in range(100, 160):
             await publish(cache, body(number), key(str(number)))
-        stats = await cache.stats()
+        stats = await settled(cache)
         assert stats.blobs <= 10
         assert stats.objects <= 2 * 10 + 16
 
@@ -288,7 +289,7 @@ async def test_uses_are_kept_exactly_once_somebody_evicts(tmp_path: Path) -> Non
         await here(cache, 2)
         assert uses() == 0
         async with opened(tmp_path, max_bytes=100 * SIZE, job_started=LATER) as other:
-            await other.stats()
+            await settled(other)
             await here(cache, 2)
             assert uses() == 2
         _execute(tmp_path, "DELETE FROM counters")

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from asyncfetch.cache import SMALL, Cache, Ref, RefKey
 from asyncfetch.settings import CachePolicy
 
-from .helpers import HASHES, blobs, check_accounts, check_blobs, fill, key, leftovers, look_up, taken
+from .helpers import HASHES, blobs, check_accounts, check_blobs, fill, key, leftovers, look_up, settled, taken
 from .test_index import DAMAGES, current
 from .test_recovery import leave, put
 from .zygote import LATER
@@ -106,7 +106,7 @@ class CacheModel(RuleBasedStateMachine):
         async def forget() -> None:
             self.caches[user].forget(name)
             assert await look_up(self.caches[user], name) == [None]
-            await self.caches[user].stats()  # from here on the other knows too
+            await settled(self.caches[user])  # from here on the other knows too
             self.known.pop(name, None)
 
         self.run(forget())
@@ -117,7 +117,7 @@ class CacheModel(RuleBasedStateMachine):
             expected = self.known.get(name)
             if expected is not None:
                 self.caches[user].validate(name, expected.ref, at)
-                await self.caches[user].stats()
+                await settled(self.caches[user])
                 self.known[name] = expected._replace(ref=expected.ref._replace(validated=at))
 
         self.run(validate())
@@ -130,7 +130,7 @@ class CacheModel(RuleBasedStateMachine):
             kept: Published = await taken(lambda done: cache.keep_private(body, done))
             assert Path(kept.path).read_bytes() == CONTENTS[content]
             cache.discard(kept.path)
-            await cache.stats()
+            await settled(cache)
             assert not Path(kept.path).exists()
 
         self.run(keep())

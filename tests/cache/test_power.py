@@ -25,7 +25,7 @@ from asyncfetch.cache.epochs import Closed
 from asyncfetch.cache.index import Index
 from asyncfetch.settings import CachePolicy
 
-from .helpers import HASHES, blobs, check_blobs, key, look_up, opened, opened_by, publish, taken, whole
+from .helpers import HASHES, blobs, check_blobs, key, look_up, opened, opened_by, publish, settled, taken, whole
 
 SIZES = {"empty": 0, "small": 5_000, "large": SMALL + 1}
 BODIES = {name: random.Random(name).randbytes(size) for name, size in SIZES.items()}
@@ -167,7 +167,7 @@ async def test_on_a_file_system_in_memory_nothing_is_synced(tmp_path: Path, monk
         async with opened(tmp_path) as cache:
             for name, body in BODIES.items():
                 await publish(cache, body, key(name))
-            await cache.stats()
+            await settled(cache)
         assert not proven.is_set()
 
 

@@ -23,7 +23,7 @@ from asyncfetch.errors import CacheUnusable, ObjectNotFound, UsageError
 from asyncfetch.testing import ScriptedServer, answer
 from asyncfetch.testing.scripted import RawRequest
 
-from .helpers import blobs, key, look_up, opened, opened_by, owners, publish, whole
+from .helpers import blobs, key, look_up, opened, opened_by, owners, publish, settled, whole
 
 
 def tree(directory: Path) -> dict[str, tuple[int, int, bytes]]:
@@ -94,7 +94,7 @@ async def test_hits_are_served_and_the_rest_goes_into_a_temporary_directory(prep
         assert temporary in Path(published.path).parents
         found = await look_up(cache, key("z"), key("a"))
         assert [each and each.ref.etag for each in found] == ["z", "a"]
-        stats = await cache.stats()
+        stats = await settled(cache)
         assert (stats.objects, stats.blobs, stats.object_bytes, stats.blob_bytes) == (4, 4, 301, 301)
         with pytest.raises(CacheUnusable, match="only read"):
             await cache.clear()
@@ -120,7 +120,7 @@ async def test_what_is_learned_of_an_object_holds_as_long_as_it_is_open(prepared
             assert found_b is None
             assert found_c is not None
             assert found_c.ref.etag == "new"
-            await cache.stats()
+            await settled(cache)
     async with opened_by(reading(prepared)) as cache:
         below = await look_up(cache, *map(key, "abc"))
         assert [each and (each.ref.etag, each.ref.validated) for each in below] == [("a", 5), ("b", 5), ("c", 5)]

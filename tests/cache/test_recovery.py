@@ -15,7 +15,7 @@ from asyncfetch.cache import files
 from asyncfetch.cache.owner import Owner
 from asyncfetch.cache.recovery import Intents, parse_intents
 
-from .helpers import HASHES, blobs, check_accounts, key, leftovers, look_up, opened, publish, totals, whole
+from .helpers import HASHES, blobs, check_accounts, key, leftovers, look_up, opened, publish, settled, totals, whole
 from .test_owner import forsake
 
 DIGESTS = ["blake3:" + HASHES["blake3"](b"%d" % number) for number in range(3)]
@@ -151,7 +151,7 @@ async def test_object_whose_blob_is_gone_is_forgotten_by_who_looked_it_up(tmp_pa
         published = await publish(cache, b"0", key("a"))
         Path(published.path).unlink()
         assert await look_up(cache, key("a")) == [None]
-        assert await cache.stats() == (0, 0, 0, 0)
+        assert await settled(cache) == (0, 0, 0, 0)
         assert totals(tmp_path) == (0, 0)
 
 

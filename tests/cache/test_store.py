@@ -31,6 +31,7 @@ from .helpers import (
     opened,
     owners,
     publish,
+    settled,
     taken,
 )
 
@@ -62,7 +63,7 @@ async def test_identical_bytes_are_stored_once(tmp_path: Path, size: int) -> Non
         assert (first.stored, second.stored) == (True, False)
         assert second == first._replace(stored=False)
         assert Path(first.path).stat().st_ino == inode
-        stats = await cache.stats()
+        stats = await settled(cache)
         assert stats == (2, 2 * size, 1, size)
         assert not leftovers(tmp_path)
         assert all(await look_up(cache, key("a"), key("b")))
@@ -115,7 +116,7 @@ async def test_forgotten_object_is_not_found_from_that_moment(tmp_path: Path) ->
         published = await publish(cache, b"bytes", key("a"))
         cache.forget(key("a"))
         assert await look_up(cache, key("a")) == [None]
-        await cache.stats()  # the change is made by now
+        await settled(cache)  # the change is made by now
         assert await look_up(cache, key("a")) == [None]
         assert Path(published.path).exists()
         assert not (await publish(cache, b"bytes", key("a"))).stored
@@ -128,7 +129,7 @@ async def test_confirmed_object_is_as_young_as_its_confirmation(tmp_path: Path) 
         (found,) = await look_up(cache, key("a"))
         assert found is not None
         cache.validate(key("a"), found.ref, 50.0)
-        await cache.stats()
+        await settled(cache)
         (found,) = await look_up(cache, key("a"))
         assert found is not None
         assert found.ref.validated == 50.0
@@ -137,7 +138,7 @@ async def test_confirmed_object_is_as_young_as_its_confirmation(tmp_path: Path) 
 async def test_body_without_a_key_is_only_a_blob(tmp_path: Path) -> None:
     async with opened(tmp_path) as cache:
         assert (await publish(cache, b"bytes")).stored
-        assert await cache.stats() == (0, 0, 1, 5)
+        assert await settled(cache) == (0, 0, 1, 5)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -147,9 +148,9 @@ async def test_private_body_stays_out_of_the_cache_until_it_is_discarded(tmp_pat
         assert kept.path != other.path
         assert Path(kept.path).read_bytes() == NOISE[:size]
         assert kept.digest == "blake3:" + HASHES["blake3"](NOISE[:size])
-        assert await cache.stats() == (0, 0, 0, 0)
+        assert await settled(cache) == (0, 0, 0, 0)
         cache.discard(kept.path)
-        await cache.stats()
+        await settled(cache)
         assert [str(path) for path in leftovers(tmp_path)] == [other.path]
         assert cache.statistics().private == 2
     assert not Path(other.path).exists()
@@ -271,7 +272,7 @@ async def test_clear_removes_all_and_hurts_nobody(tmp_path: Path) -> None:
         assert Path(private.path).exists()
         assert await look_up(other, key("theirs")) == [None]
         assert await look_up(one, key("1")) == [None]
-        assert await one.stats() == await other.stats() == (0, 0, 0, 0)
+        assert await settled(one) == await settled(other) == (0, 0, 0, 0)
         assert not Path(mine[0].path).exists()
         assert (await publish(other, NOISE, key("theirs"))).stored
         assert await look_up(other, key("theirs")) != [None]
@@ -303,7 +304,7 @@ async def test_closing_answers_all_that_was_handed_in(tmp_path: Path) -> None:
             with pytest.raises(FetcherClosed):
                 use()
         with pytest.raises(FetcherClosed):
-            await cache.stats()
+            await settled(cache)
         await cache.aclose()
     assert len(blobs(tmp_path)) == 100
     assert not owners(tmp_path)
@@ -353,12 +354,12 @@ def _threads_of_the_loop() -> int:
 
 async def test_cancelled_question_is_answered_to_nobody(tmp_path: Path) -> None:
     async with opened(tmp_path) as cache:
-        question = asyncio.create_task(cache.stats())
+        question = asyncio.create_task(settled(cache))
         await asyncio.sleep(0)
         question.cancel()
         with pytest.raises(asyncio.CancelledError):
             await question
-        assert await cache.stats() == (0, 0, 0, 0)
+        assert await settled(cache) == (0, 0, 0, 0)
 
 
 def test_on_uvloop_too(tmp_path: Path) -> None:
