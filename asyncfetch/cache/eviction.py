@@ -42,6 +42,17 @@ SHARE = 0.18
 
 _VICTIMS = "SELECT algorithm, digest, size FROM blobs WHERE pinned = 0 AND used < ? ORDER BY used LIMIT ?"
 
+# Uses that lie in the future were noted before the clock was set back, and would keep their blobs until it is there
+# again. They count as of now, so that nothing goes that a job may be using. Some 40 ms at once, when nothing else is
+# left to evict.
+AHEAD_SECONDS = 86_400  # clocks of machines that share a volume may differ, but not by a day
+REWOUND = 4096
+_REWIND = """
+UPDATE blobs SET used = ? WHERE (algorithm, digest) IN (
+    SELECT algorithm, digest FROM blobs WHERE pinned = 0 AND used > ? ORDER BY used DESC LIMIT ?
+)
+"""
+
 _DELETE = "DELETE FROM blobs WHERE algorithm = ? AND digest = ?"
 _KEEP = "UPDATE blobs SET used = ? WHERE algorithm = ? AND digest = ?"
 
@@ -191,6 +202,9 @@ class Room:
             need -= size
             if need <= 0:
                 break
+        if not victims:
+            now = time.time()
+            connection.execute(_REWIND, (now, now + AHEAD_SECONDS, REWOUND))
         self._intents.declare_victims(victim[0] for victim in victims)
         removed, stuck = [], []
         for digest, algorithm, name, size in victims:

@@ -279,6 +279,18 @@ async def test_pinned_blobs_are_not_evicted(tmp_path: Path) -> None:
         assert await here(cache, 10) == list(range(9))
 
 
+async def test_what_was_used_before_the_clock_was_set_back_is_not_kept_for_ever(tmp_path: Path) -> None:
+    await fill_up(tmp_path, 10)
+    _execute(tmp_path, f"UPDATE blobs SET used = {time.time() + 1e7}")
+    async with opened(tmp_path, max_bytes=10 * SIZE) as cache:
+        assert (await publish(cache, body(100), key("new"))).private, "it may be in use"
+        assert len(await here(cache, 10)) == 10
+    async with opened(tmp_path, max_bytes=10 * SIZE, job_started=time.time() + 1) as cache:
+        assert (await publish(cache, body(100), key("new"))).stored
+        check_accounts(tmp_path)
+        assert cache.statistics().evicted > 0
+
+
 async def test_uses_are_kept_exactly_once_somebody_evicts(tmp_path: Path) -> None:
     def uses() -> int:
         return int(_execute(tmp_path, f"SELECT count(*) FROM blobs WHERE used >= {started}"))
