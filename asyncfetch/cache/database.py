@@ -96,6 +96,10 @@ BROKEN = {
 }
 
 
+class OtherSchema(ValueError):
+    """Raised when a database was made by another version of asyncfetch."""
+
+
 def connect(path: str, *, create: bool = False) -> sqlite3.Connection:
     """Opens a database, whole and of this schema. Raises `sqlite3.Error` or `ValueError` when it is not."""
     if create:
@@ -171,7 +175,7 @@ def _checked(connection: sqlite3.Connection, path: str) -> sqlite3.Connection:
 def _check(connection: sqlite3.Connection, path: str) -> None:
     (schema,) = connection.execute("PRAGMA user_version").fetchone()
     if schema != SCHEMA:
-        raise ValueError(f"schema {schema}, this version of asyncfetch uses {SCHEMA}")
+        raise OtherSchema(f"schema {schema}, this version of asyncfetch uses {SCHEMA}")
     for table, columns in _TABLES.items():
         connection.execute(f"SELECT {columns} FROM {table} LIMIT 1").fetchone()  # noqa: S608
     if (files.size_of(path) or 0) <= _CHECK_BYTES:

@@ -70,7 +70,7 @@ class Index:
         self._stamps: _Stamps | None = None  # of what is open; None when that was not in force any more
         self._path = ""
         self._trusted: dict[int | None, bool] = {0: True}  # epochs of this generation that were asked for
-        self._retry_at = 0.0
+        self._retry_at = self._contended_until = 0.0
         self._warned: set[str] = set()
         self._stuck = False  # the write lock could not be had last time
         self.limited = False  # somebody evicts from this cache, so that it matters when a blob was used
@@ -261,6 +261,8 @@ class Index:
             try:
                 self._use(named)
             except (OSError, sqlite3.Error, ValueError) as error:
+                if isinstance(error, database.OtherSchema):
+                    self._contend(error)
                 self._replace(named)
                 self._warn_begun(error)
             return
@@ -268,6 +270,16 @@ class Index:
         self._replace(None)
         if lost:
             self._warn_begun("CURRENT is missing")
+
+    def _contend(self, error: database.OtherSchema) -> None:
+        """Lets another version that uses this cache at the same time have the index for a while.
+
+        Each would begin a generation for every batch of the other's, and neither would find anything again.
+        """
+        now = time.monotonic()
+        if now < self._contended_until:
+            raise error
+        self._contended_until = now + RETRY_SECONDS
 
     def _reattach(self) -> bool:
         self.close()

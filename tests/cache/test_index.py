@@ -340,6 +340,26 @@ def test_full_disk_makes_it_forget_and_no_more(open_index: Open, caplog: pytest.
     assert refs(one, [key("before"), key("after")]) == [REF, REF]
 
 
+def test_two_versions_at_once_do_not_begin_an_index_for_each_batch(
+    tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours = open_index()
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "SCHEMA", database.SCHEMA + 1)
+        theirs = open_index()
+    for _ in range(10):
+        ours.follow()
+        assert refs(ours, [key("a")]) == [None]
+        with monkeypatch.context() as patch:
+            patch.setattr(database, "SCHEMA", database.SCHEMA + 1)
+            theirs.follow()
+    assert len(list((tmp_path / "index").glob("index-*.sqlite"))) <= 5
+    assert len(warnings(caplog)) <= 5
+    assert theirs.apply([remember(key("a"), REF)]) != ours.apply([remember(key("a"), REF)]), "one of them has it"
+    monkeypatch.setattr(index, "RETRY_SECONDS", 0.0)
+    assert open_index().apply([remember(key("a"), REF)])
+
+
 def test_where_no_new_index_can_be_begun_work_goes_on_without(
     tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
