@@ -99,8 +99,9 @@ def test_a_generator_is_read_by_the_thread_that_takes_the_items_and_may_call_aga
 
 @pytest.mark.parametrize("count", [0, 1, ROOM - 1, ROOM, ROOM + 1, 3 * ROOM])
 def test_sources_of_any_number_that_all_fail_come_to_an_end(
-    fetcher: blocking.Fetcher, tmp_path: Path, count: int
+    fetcher: blocking.Fetcher, tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("asyncfetch.blocking.supply.PULSE", 1000.0)  # each wait is ended by what it waits for
     missing = (f"{tmp_path}/{number}" for number in range(count))
     assert list(fetcher.entries(missing, on_error="skip", look_ahead=5)) == []
     missing = (f"{tmp_path}/{number}" for number in range(count))
@@ -153,6 +154,24 @@ def test_leaving_early_ends_the_work(fetcher: blocking.Fetcher, uris: list[str])
             path = entry.path
             break
         assert gone(path), "and so does dropping it"
+
+
+def test_an_interrupt_in_a_generator_ends_the_work_though_its_traceback_is_kept(
+    fetcher: blocking.Fetcher, uris: list[str]
+) -> None:
+    path = None
+
+    def interrupted() -> Iterator[str]:
+        while path is None:
+            yield uris[0]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        for entry in fetcher.entries(interrupted(), cache=False):
+            path = entry.path
+    assert path is not None
+    assert gone(path)
+    assert raised.tb is not None
 
 
 def test_threads_share_a_fetcher(fetcher: blocking.Fetcher, empty_bucket: Bucket, uris: list[str]) -> None:
