@@ -14,7 +14,10 @@ from asyncfetch.presigned import redacted
 
 
 def _rebuild(cls: type[AsyncfetchError], args: tuple[Any, ...], state: dict[str, Any]) -> AsyncfetchError:
-    error = cls.__new__(cls)
+    try:
+        error = cls.__new__(cls)
+    except TypeError:  # MemoryError's own makes none of a class that has other bases beside it
+        error = BaseException.__new__(cls)
     error.args = args
     error.__dict__.update(state)
     return error

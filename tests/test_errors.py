@@ -9,7 +9,7 @@ import pickle
 import pytest
 
 from asyncfetch import errors
-from asyncfetch.errors import AsyncfetchError, InvalidURI, ObjectError, OriginError
+from asyncfetch.errors import AsyncfetchError, InvalidURI, ObjectError, OriginError, TooManyFailures
 
 ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, AsyncfetchError)]
 FIELDS = {
@@ -28,6 +28,8 @@ def make(kind: type[AsyncfetchError]) -> AsyncfetchError:
         return kind("s3://b/k", "it happened", **FIELDS)  # type: ignore[arg-type]  # values by name
     if issubclass(kind, ObjectError):
         return kind("s3://b/k", "it happened", remedy="do this", attempts=3)
+    if issubclass(kind, TooManyFailures):
+        return kind(3, 10, ValueError("it happened"))
     return kind("s3://b/k", "it happened") if kind is InvalidURI else kind("it happened", remedy="do this")
 
 
@@ -65,6 +67,9 @@ def test_an_error_says_when_it_is_raised(kind: type[AsyncfetchError]) -> None:
         ("OriginTimeout", TimeoutError),
         ("RangeNotSatisfiable", ValueError),
         ("UsageError", ValueError),
+        ("OutOfMemory", MemoryError),
+        ("DecodeTimeout", TimeoutError),
+        ("NotInCache", FileNotFoundError),
         ("StorageFull", OSError),
     ],
 )
