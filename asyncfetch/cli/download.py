@@ -15,8 +15,9 @@ from asyncfetch.cli.common import FAILED, Interrupted, Options, command, human, 
 from asyncfetch.cli.progress import Progress
 from asyncfetch.cli.wanted import asking
 from asyncfetch.errors import UsageError
-from asyncfetch.jobs import Directory, Download, Layout, Limit, Plan, Record, Request, find
+from asyncfetch.jobs import Chronicle, Directory, Download, Layout, Limit, Plan, Record, Request, find, thumbnails
 from asyncfetch.ledger import Ledger
+from asyncfetch.presigned import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,15 +125,21 @@ class _Job:
                 if self._dry_run or not self._asked(plan.counts):
                     return 0
                 failures = opened.enter_context(Ledger(root / "failures.jsonl"))
-                tally = await self._fetch(fetcher, plan, record, failures)
+                chronicle = opened.enter_context(Chronicle(root, redacted(_command())))
+                tally = await self._fetch(fetcher, plan, record, failures, chronicle)
+                pictures = await thumbnails(fetcher, root, chronicle.pictures)
+                await asyncio.to_thread(chronicle.finish, plan.counts, tally, fetcher.stats(), pictures)
         return self._sum_up(plan.counts, tally)
 
-    async def _fetch(self, fetcher: Fetcher, plan: Plan, record: Record, failures: Ledger) -> Tally:
+    async def _fetch(
+        self, fetcher: Fetcher, plan: Plan, record: Record, failures: Ledger, chronicle: Chronicle
+    ) -> Tally:
         options, counts = self._options, plan.counts
         with Progress("download", total=counts.todo, quiet=options.quiet or options.json) as progress:
 
             def told(event: Event) -> None:
                 outcome = event.outcome
+                chronicle.note(event)
                 progress.add(None if outcome.error else outcome.size)
                 if options.json:
                     options.out({"event": "failed" if outcome.error else "file", **_said(event)})
@@ -249,12 +256,16 @@ class _Job:
             options.say(f"what failed is in {self._directory.root / 'failures.jsonl'}")
         if tally.stopped is not None:
             print(f"asyncfetch: {tally.stopped}. {left:,} objects are left.", file=sys.stderr)
-            options.say(f"to go on: {shlex.join(['asyncfetch', *sys.argv[1:]])}")
+            options.say(f"to go on: {_command()}")
         if self._interrupted:
             raise Interrupted
         if tally.stopped is not None:
             return STOPPED
         return FAILED if tally.failed or lost else 0
+
+
+def _command() -> str:
+    return shlex.join(["asyncfetch", *sys.argv[1:]])
 
 
 def _said(event: Event) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """Bulk jobs: many objects, by list or prefix, into the cache or a directory. `import asyncfetch` loads none of it."""
 
+from asyncfetch.jobs.chronicle import Chronicle
 from asyncfetch.jobs.directory import Directory, DirectoryBusy, Way
 from asyncfetch.jobs.download import Download, Event, Limit, Tally
 from asyncfetch.jobs.layout import Layout
 from asyncfetch.jobs.matching import Matched, Names
+from asyncfetch.jobs.pictures import thumbnails
 from asyncfetch.jobs.plan import Counts, Plan, Thing
 from asyncfetch.jobs.record import Outcome, Record
 from asyncfetch.jobs.rows import FORMATS, Reading, Row, read_rows
@@ -12,6 +14,7 @@ from asyncfetch.jobs.sources import Missing, Request, Unclear, Wanted, find
 
 __all__ = [
     "FORMATS",
+    "Chronicle",
     "Counts",
     "Directory",
     "DirectoryBusy",
@@ -37,4 +40,5 @@ __all__ = [
     "find",
     "read_rows",
     "selection",
+    "thumbnails",
 ]

@@ -14,6 +14,7 @@ from asyncfetch.errors import AsyncfetchError, CredentialsError, StorageFull, Us
 from asyncfetch.jobs.directory import Source
 from asyncfetch.jobs.record import Outcome
 from asyncfetch.objects import Entry, Failure
+from asyncfetch.presigned import redacted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -238,7 +239,7 @@ class Download:
         path = thing.path or self._layout.path(thing.below, source.digest.partition(":")[2])
         placed = self._directory.place(source, path, thing.uri, own=thing.own and thing.path is not None)
         seconds = round(time.monotonic() - taken.asked, 4)
-        return Outcome(thing.uri, *placed[:2], source.digest, taken.entry.etag, placed.stamp, seconds)
+        return Outcome(redacted(thing.uri), *placed[:2], source.digest, taken.entry.etag, placed.stamp, seconds)
 
     def _placed(self, placing: asyncio.Future[list[Event | Exception]]) -> None:
         self._placing = None
@@ -281,4 +282,4 @@ def _is_its_own(error: Exception) -> bool:
 
 def _failure(thing: Thing, error: Exception, asked: float) -> Outcome:
     seconds = round(time.monotonic() - asked, 4)
-    return Outcome(thing.uri, seconds=seconds, error=type(error).__name__, message=str(error))
+    return Outcome(redacted(thing.uri), seconds=seconds, error=type(error).__name__, message=str(error))

@@ -13,6 +13,7 @@ from asyncfetch.jobs.layout import apart, folded
 from asyncfetch.jobs.scratch import scratch, text
 from asyncfetch.jobs.sources import Missing, Unclear, Wanted
 from asyncfetch.objects import ObjectStat
+from asyncfetch.presigned import redacted
 from asyncfetch.uris import parse
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Plan:
         self._database = scratch()
         self._database.execute(
             "CREATE TABLE things(id INTEGER PRIMARY KEY, uri TEXT, below TEXT, path TEXT, own INT, state INT,"
-            " size INT, etag TEXT, modified REAL)"
+            " size INT, etag TEXT, modified REAL, shown TEXT)"
         )
         self._database.execute(
             "CREATE TABLE past(uri TEXT PRIMARY KEY, path TEXT, size INT, digest TEXT, etag TEXT, stamp INT)"
@@ -175,11 +176,14 @@ class Plan:
                 size, etag = listed.size, listed.etag
             below = item.below if listed is not None else _key(item.uri)
             path = None if self._layout.needs_digest or below is None else text(self._layout.path(below))
-            rows.append((text(item.uri), text(below or ""), path, size, etag, when))
+            shown = redacted(item.uri)  # what the ledger calls it, where that is not the whole URI
+            rows.append(
+                (text(item.uri), text(below or ""), path, size, etag, when, shown if shown != item.uri else None)
+            )
         self._database.execute("BEGIN")
         self._database.executemany(
-            "INSERT INTO things(uri, below, path, own, state, size, etag, modified)"
-            " VALUES (CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), 0, 0, ?, ?, ?)",
+            "INSERT INTO things(uri, below, path, own, state, size, etag, modified, shown)"
+            " VALUES (CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), 0, 0, ?, ?, ?, ?)",
             rows,
         )
         self._database.execute("COMMIT")
@@ -206,8 +210,8 @@ class Plan:
         after = 0
         while rows := self._database.execute(
             "SELECT things.id, things.etag, past.path, past.size, past.digest, past.etag, past.stamp"
-            " FROM things JOIN past ON things.uri = past.uri WHERE things.id > ? AND things.state = 0"
-            " ORDER BY things.id LIMIT ?",
+            " FROM things JOIN past ON past.uri = ifnull(things.shown, things.uri)"
+            " WHERE things.id > ? AND things.state = 0 ORDER BY things.id LIMIT ?",
             (after, _BATCH),
         ).fetchall():
             changes = []

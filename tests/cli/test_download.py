@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from asyncfetch.jobs import Directory
-from asyncfetch.testing import Credentials, Fault, Faults, FaultServer
+from asyncfetch.testing import Credentials, Fault, Faults, FaultServer, demo_objects
 from tests.cli.terminal import COMMAND, Done, Terminal, asyncfetch, environment
 
 BODIES = {f"photos/{index % 3}/{index:03}.jpg": f"body {index}".encode() * 50 for index in range(60)}
@@ -298,3 +298,29 @@ def test_an_output_that_cannot_be_written_is_one_line(server: FaultServer, tmp_p
     (tmp_path / "file").write_text("x")
     done = download(server.uri(), "-o", tmp_path / "file", "-y")
     assert (done.code, done.err.count("\n")) == (1, 1)
+
+
+def test_what_is_left_behind_for_the_morning(server: FaultServer, out: Path) -> None:
+    pictures = {key: body for key, body in demo_objects(6) if key.endswith(".jpg") and body}
+    with FaultServer(dict(pictures) | {"no.jpg": b"no picture"}, credentials=USER) as other:
+        names = [other.uri(key) for key in [*pictures, "no.jpg", "not-there.jpg"]]
+        done = download(*names, "-o", out, "-y", "--endpoint-url", other.endpoint_url)
+    assert done.code == 1
+    (log,) = (out / "logs").iterdir()
+    assert len([line for line in log.read_text().splitlines() if " done " in line]) == len(pictures) + 1
+    report = json.loads((out / "report.json").read_text())
+    assert report["run"]["files"] == len(pictures) + 1
+    assert report["failures"]["ObjectNotFound"]["count"] == 1
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == len([key for key in pictures if "not-an-image" not in key])
+    assert "not-there.jpg" in page
+
+
+def test_what_proves_an_identity_is_nowhere_in_what_is_left_behind(server: FaultServer, out: Path) -> None:
+    secret = "0123456789abcdef"
+    url = f"{server.endpoint_url}/nothing.jpg?X-Amz-Signature={secret}"
+    assert download(url, "-o", out, "-y").code == 1
+    kept = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != "failures.jsonl"}
+    assert not [path for path, body in kept.items() if secret.encode() in body]
+    again = download(url, "-o", out, "-y", "--json")
+    assert told(again, "plan")["failed_before"] == 1
