@@ -7,6 +7,7 @@ import contextlib
 import shlex
 import signal
 import sys
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -15,7 +16,19 @@ from asyncfetch.cli.common import FAILED, Interrupted, Options, command, human, 
 from asyncfetch.cli.progress import Progress
 from asyncfetch.cli.wanted import asking
 from asyncfetch.errors import UsageError
-from asyncfetch.jobs import Chronicle, Directory, Download, Layout, Limit, Plan, Record, Request, find, thumbnails
+from asyncfetch.jobs import (
+    Chronicle,
+    Convert,
+    Directory,
+    Download,
+    Layout,
+    Limit,
+    Plan,
+    Record,
+    Request,
+    find,
+    thumbnails,
+)
 from asyncfetch.ledger import Ledger
 from asyncfetch.presigned import redacted
 
@@ -47,6 +60,13 @@ def download(
     place: Annotated[
         str, typer.Option("--place", help="auto, link or copy: how files come from the cache.", rich_help_panel=_PANEL)
     ] = "auto",
+    convert: Annotated[
+        str | None, typer.Option("--convert", help="Make jpg, png or webp of images.", rich_help_panel=_PANEL)
+    ] = None,
+    max_side: Annotated[
+        int | None, typer.Option("--max-side", help="Pixels; shrink what has more.", rich_help_panel=_PANEL)
+    ] = None,
+    quality: Annotated[int, typer.Option("--quality", help="Of jpg and webp, to 100.", rich_help_panel=_PANEL)] = 90,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", rich_help_panel=_JOB)] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.", rich_help_panel=_JOB)] = False,
     verify: Annotated[
@@ -77,9 +97,12 @@ def download(
     if delete and not request.lists:
         raise UsageError("--delete mirrors a prefix", remedy="Name a prefix, and no list of names.")
     limit = Limit(0) if fail_fast else Limit() if max_failures is None else Limit.parse(max_failures)
-    layout = Layout(flatten, template)
+    if convert is None and max_side is not None:
+        raise UsageError("--max-side is for --convert", remedy="Say --convert jpg, png or webp.")
+    made = None if convert is None else Convert(convert, max_side, quality)
+    layout = Layout(flatten, template, None if made is None else made.ext)
     directory = Directory(output, cast("Way", place))
-    job = _Job(options, request, layout, directory, limit, yes=yes, dry_run=dry_run, delete=delete)
+    job = _Job(options, request, layout, directory, limit, made, yes=yes, dry_run=dry_run, delete=delete)
     return on_loop(lambda: job.run(verify=verify, retry_failed=retry_failed))
 
 
@@ -93,19 +116,21 @@ class _Job:
         layout: Layout,
         directory: Directory,
         limit: Limit,
+        convert: Convert | None,
         *,
         yes: bool,
         dry_run: bool,
         delete: bool,
     ) -> None:
         self._options, self._request, self._layout = options, request, layout
-        self._directory, self._limit = directory, limit
+        self._directory, self._limit, self._convert = directory, limit, convert
         self._yes, self._dry_run, self._delete = yes, dry_run, delete
         self._interrupted = False
 
     async def run(self, *, verify: bool, retry_failed: bool) -> int:
         options, root = self._options, self._directory.root
         kept = {"flatten": self._layout.flat, "template": self._layout.template}
+        kept["convert"] = None if self._convert is None else " ".join(map(str, astuple(self._convert)))
         with contextlib.ExitStack() as opened:
             opened.enter_context(self._directory)
             record = opened.enter_context(Record(root / "ledger.jsonl", kept))
@@ -144,7 +169,17 @@ class _Job:
                 if options.json:
                     options.out({"event": "failed" if outcome.error else "file", **_said(event)})
 
-            job = Download(fetcher, plan, self._directory, record, failures, self._layout, limit=self._limit, told=told)
+            job = Download(
+                fetcher,
+                plan,
+                self._directory,
+                record,
+                failures,
+                self._layout,
+                limit=self._limit,
+                convert=self._convert,
+                told=told,
+            )
             with self._interruptible(job):
                 tally = await job.run()
             if self._delete and tally.stopped is None:

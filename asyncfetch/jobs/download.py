@@ -7,14 +7,20 @@ import errno
 import os
 import time
 from collections import Counter, deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, NamedTuple
 
+from asyncfetch.cache.digests import digest_of
 from asyncfetch.errors import AsyncfetchError, CredentialsError, StorageFull, UsageError
 from asyncfetch.jobs.directory import Source
+from asyncfetch.jobs.layout import STATE
+from asyncfetch.jobs.pictures import Convert, encode
 from asyncfetch.jobs.record import Outcome
-from asyncfetch.objects import Entry, Failure
+from asyncfetch.objects import Entry, Failure, Image
 from asyncfetch.presigned import redacted
+from asyncfetch.settings import cores
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     from asyncfetch.jobs.record import Record
     from asyncfetch.ledger import Ledger
     from asyncfetch.objects import ObjectStat
+    from asyncfetch.streams import Stream
 
 _WAITING = 128  # files taken and not yet in place, each with an open descriptor; macOS allows a process 256
 _TOO_MANY = "More objects failed than --max-failures allows"
@@ -84,12 +91,13 @@ class Tally:
 
 
 class _Taken(NamedTuple):
-    """An entry that is to be put in place."""
+    """An entry that is to be put in place, as it is or as what is being made of it."""
 
     entry: Entry
     thing: Thing
-    source: Source
     asked: float
+    source: Source | None
+    made: Future[bytes] | None = None
 
 
 class Download:
@@ -108,12 +116,15 @@ class Download:
         layout: Layout,
         *,
         limit: Limit | None = None,
+        convert: Convert | None = None,
         told: Callable[[Event], None] | None = None,
     ) -> None:
         self.tally = Tally()
         self._fetcher, self._plan, self._directory, self._record = fetcher, plan, directory, record
         self._failures, self._layout = failures, layout
         self._limit = limit or Limit()
+        self._convert = convert
+        self._encoders = ThreadPoolExecutor(cores(), "asyncfetch-encode") if convert is not None else None
         self._told = told
         self._stopping = False
         self._pending: deque[_Taken | Outcome] = deque()
@@ -134,12 +145,14 @@ class Download:
         began = time.monotonic()
         # Two for each lane keep them busy, and are soon finished when the job is stopped.
         ahead = max(32, 2 * self._fetcher.settings.network.concurrency)
-        stream = self._fetcher.entries(self._sources(), order="completion", on_error="yield", look_ahead=ahead)
+        stream = self._stream(ahead)
         try:
             async with stream:
                 async for item in stream:
-                    if not isinstance(item, Failure):
+                    if isinstance(item, Entry):
                         await self._take(item)
+                    elif isinstance(item, Image):
+                        self._make(item)
                     elif _is_its_own(item.exception):
                         self._failed(item)
                     else:
@@ -148,6 +161,8 @@ class Download:
                     await self._room()
         finally:
             await self._drained()
+            if self._encoders is not None:
+                self._encoders.shutdown(wait=False)
             self.tally.seconds = time.monotonic() - began
         if self._limit.exceeded(self.tally.failed, self.tally.files + self.tally.failed, ended=True):
             self.stop(_TOO_MANY)
@@ -176,6 +191,26 @@ class Download:
                 after = number
                 yield thing.listed or thing.uri, (thing, time.monotonic())
 
+    def _stream(self, ahead: int) -> Stream[Entry | Failure] | Stream[Image | Failure]:
+        if self._convert is None:
+            return self._fetcher.entries(self._sources(), order="completion", on_error="yield", look_ahead=ahead)
+        return self._fetcher.images(
+            self._sources(),
+            color="bgr",
+            max_size=self._convert.max_side,
+            order="completion",
+            on_error="yield",
+            look_ahead=ahead,
+        )
+
+    def _make(self, image: Image) -> None:
+        """Begins to encode an image; its pixels go back when that is done."""
+        assert self._convert is not None
+        assert self._encoders is not None
+        thing, asked = image.payload
+        made = self._encoders.submit(encode, image.pixels, self._convert.ext, self._convert.quality)
+        self._add(_Taken(image.entry, thing, asked, None, made))
+
     async def _take(self, entry: Entry) -> None:
         """Takes an entry over from the stream: it is open, so it stays, wherever its name goes."""
         thing, asked = entry.payload
@@ -190,7 +225,7 @@ class Download:
             os.close(descriptor)
             raise
         source = Source(entry.filename, descriptor, digest, entry.digest is not None)
-        self._add(_Taken(entry, thing, source, asked))
+        self._add(_Taken(entry, thing, asked, source))
 
     def _failed(self, failure: Failure) -> None:
         thing, asked = failure.payload
@@ -220,14 +255,15 @@ class Download:
                 continue
             try:
                 results.append(Event(self._place(what), what.entry.from_cache))
-            except OSError as error:
-                if error.errno in _FULL:
+            except (OSError, ValueError) as error:
+                if isinstance(error, OSError) and error.errno in _FULL:
                     results.append(StorageFull(f"{self._directory.root}: {error.strerror}"))
                 else:
                     self._failures.write(Failure(what.thing.uri, what.entry.index, None, "cache", 0, error))
                     results.append(Event(_failure(what.thing, error, what.asked), False))
             finally:
-                os.close(what.source.descriptor)
+                if what.source is not None:
+                    os.close(what.source.descriptor)
         try:
             self._record.add([event.outcome for event in results if isinstance(event, Event)])
         except OSError as error:
@@ -235,11 +271,23 @@ class Download:
         return results
 
     def _place(self, taken: _Taken) -> Outcome:
-        thing, source = taken.thing, taken.source
+        if taken.source is not None:
+            return self._put(taken, taken.source)
+        assert taken.made is not None
+        data = taken.made.result()
+        with TemporaryFile(dir=self._directory.root / STATE) as file:
+            file.write(data)
+            file.flush()
+            return self._put(taken, Source("", file.fileno(), digest_of(memoryview(data), "blake3"), shared=False))
+
+    def _put(self, taken: _Taken, source: Source) -> Outcome:
+        thing = taken.thing
         path = thing.path or self._layout.path(thing.below, source.digest.partition(":")[2])
         placed = self._directory.place(source, path, thing.uri, own=thing.own and thing.path is not None)
         seconds = round(time.monotonic() - taken.asked, 4)
-        return Outcome(redacted(thing.uri), *placed[:2], source.digest, taken.entry.etag, placed.stamp, seconds)
+        return Outcome(
+            redacted(thing.uri), placed.path, placed.size, source.digest, taken.entry.etag, placed.stamp, seconds
+        )
 
     def _placed(self, placing: asyncio.Future[list[Event | Exception]]) -> None:
         self._placing = None
@@ -267,7 +315,8 @@ class Download:
             tally.downloaded_bytes += outcome.size
 
     async def _room(self) -> None:
-        while self._placing is not None and len(self._pending) >= _WAITING:
+        most = _WAITING if self._convert is None else 2 * cores()  # pixels are much larger than files
+        while self._placing is not None and len(self._pending) >= most:
             await asyncio.wait([self._placing])
 
     async def _drained(self) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from asyncfetch.errors import UsageError
 from asyncfetch.jobs.page import Picture
 
 if TYPE_CHECKING:
@@ -30,12 +32,41 @@ async def thumbnails(fetcher: Fetcher, root: Path, paths: Sequence[str]) -> list
     return made
 
 
+@dataclass(frozen=True, slots=True)
+class Convert:
+    """What objects are made into: `kind` `"jpg"`, `"png"` or `"webp"`, and how.
+
+    An image whose longer side has more than `max_side` pixels is shrunk; `quality` is from 1 to 100, and means nothing
+    to PNG. Colours are 8 bits, three channels, turned upright as EXIF says. Raises `UsageError`.
+    """
+
+    kind: str
+    max_side: int | None = None
+    quality: int = 90
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("jpg", "png", "webp"):
+            raise UsageError(f"--convert must be jpg, png or webp, not {self.kind!r}")
+        if not 1 <= self.quality <= 100:
+            raise UsageError(f"--quality must be from 1 to 100, not {self.quality}")
+        if self.max_side is not None and self.max_side < 1:
+            raise UsageError(f"--max-side must be pixels, at least 1, not {self.max_side}")
+
+    @property
+    def ext(self) -> str:
+        """The extension that files get."""
+        return f".{self.kind}"
+
+
 def encode(pixels: Any, ext: str, quality: int) -> bytes:
-    """Encodes pixels, in BGR, as `.jpg`, `.png` or `.webp`. `quality` is from 1 to 100; PNG loses nothing anyhow."""
+    """Encodes pixels, in BGR, as `.jpg`, `.png` or `.webp`. Raises `ValueError` for what the format cannot hold."""
     import cv2
 
     flag = {".jpg": cv2.IMWRITE_JPEG_QUALITY, ".webp": cv2.IMWRITE_WEBP_QUALITY}.get(ext)
-    ok, data = cv2.imencode(ext, pixels, [] if flag is None else [flag, quality])
-    if not ok:
-        raise ValueError(f"OpenCV does not write {ext}")
+    try:
+        written, data = cv2.imencode(ext, pixels, [] if flag is None else [flag, quality])
+    except cv2.error as error:
+        raise ValueError(f"{ext} cannot hold this image: {error.err}") from None
+    if not written:
+        raise ValueError(f"{ext} cannot hold this image")
     return bytes(data)

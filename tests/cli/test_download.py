@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 
 from asyncfetch.jobs import Directory
@@ -280,6 +281,9 @@ def test_a_mirror_removes_what_it_wrote_itself_and_nothing_else(server: FaultSer
         (["--from", "-", "--prefix", "{uri}"], 2, "None of the 1 names"),
         (["--from", "-", "--delete"], 2, "--delete"),
         (["--from", "{out}"], 2, "is a directory"),
+        (["{uri}", "--convert", "gif"], 2, "--convert"),
+        (["{uri}", "--max-side", "9"], 2, "--convert"),
+        (["{uri}", "--convert", "jpg", "--quality", "0"], 2, "--quality"),
         (["--from", "/no/such/list"], 1, "/no/such/list"),
     ],
 )
@@ -324,3 +328,37 @@ def test_what_proves_an_identity_is_nowhere_in_what_is_left_behind(server: Fault
     assert not [path for path, body in kept.items() if secret.encode() in body]
     again = download(url, "-o", out, "-y", "--json")
     assert told(again, "plan")["failed_before"] == 1
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
+def test_images_are_made_into_others(server: FaultServer, out: Path, kind: str) -> None:
+    pictures = {
+        key: body for key, body in demo_objects(4) if key.endswith(".jpg") and "not-an-image" not in key and body
+    }
+    with FaultServer(dict(pictures) | {"no.jpg": b"no picture"}, credentials=USER) as other:
+        asked = (
+            other.uri(),
+            "-o",
+            out,
+            "-y",
+            "--endpoint-url",
+            other.endpoint_url,
+            "--convert",
+            kind,
+            "--max-side",
+            64,
+        )
+        done = download(*asked, "--json")
+        assert done.code == 1
+        end = told(done, "end")
+        assert (end["files"], end["failures_by_kind"]) == (len(pictures), {"UnsupportedFormat": 1})
+        again = told(download(*asked, "--json"), "plan")
+        assert (again["done"], again["failed_before"], again["files"]) == (len(pictures), 1, 0)
+        refused = download(*asked, "--quality", "50")
+        assert (refused.code, "another job" in refused.err) == (2, True)
+    assert set(files(out)) == {key.removesuffix("jpg") + kind for key in pictures}
+    for path in out.glob(f"*.{kind}"):
+        pixels = cv2.imread(str(path))
+        assert pixels is not None
+        assert max(pixels.shape[:2]) == 64
+    assert [path.name for path in (out / ".asyncfetch").iterdir()] == ["lock"]
