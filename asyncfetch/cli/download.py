@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from asyncfetch.cli.common import FAILED, Interrupted, Options, command, human, on_loop
+from asyncfetch.cli.planned import show
 from asyncfetch.cli.progress import Progress
 from asyncfetch.cli.wanted import asking
 from asyncfetch.errors import UsageError
@@ -39,10 +40,6 @@ if TYPE_CHECKING:
     from asyncfetch.jobs import Counts, Event, Tally, Way
 
 STOPPED = 3  # the exit code of a job that ended before its end, in good order
-# What is assumed of a network where people want to know how long it will take.
-_BYTES_A_SECOND, _SECONDS_A_REQUEST = 125e6, 0.03
-# Dollars for 1,000 requests to S3 Standard in us-east-1 (aws.amazon.com/s3/pricing); nothing for what leaves AWS.
-_GET_PRICE, _LIST_PRICE = 0.0004, 0.005
 _PANEL = "Where to"
 _JOB = "The job"
 
@@ -146,7 +143,14 @@ class _Job:
                     retry_failed=retry_failed,
                 )
                 self._check(plan.counts)
-                self._show(plan.counts, record.damaged, fetcher)
+                show(
+                    options, self._request, plan.counts, lanes=fetcher.settings.network.concurrency, delete=self._delete
+                )
+                if record.damaged:
+                    damaged = f"{record.damaged:,} lines of the ledger are damaged"
+                    options.say(f"asyncfetch: {damaged}; their files are looked at anew")
+                if plan.counts.missing or plan.counts.unclear:
+                    options.say(f"all names without one object are in {root / 'missing.csv'}")
                 if self._dry_run or not self._asked(plan.counts):
                     return 0
                 failures = opened.enter_context(Ledger(root / "failures.jsonl"))
@@ -233,44 +237,6 @@ class _Job:
         self._options.say("Nothing was fetched.")
         return False
 
-    def _show(self, counts: Counts, damaged: int, fetcher: Fetcher) -> None:
-        options = self._options
-        lanes = fetcher.settings.network.concurrency
-        seconds = max(counts.bytes / _BYTES_A_SECOND, counts.todo * _SECONDS_A_REQUEST / lanes)
-        pages = -(-counts.listed // 1000)
-        dollars = (counts.todo * _GET_PRICE + pages * _LIST_PRICE) / 1000
-        if options.json:
-            options.out(
-                {"event": "plan", "rows": counts.rows, "duplicates": counts.duplicates, "done": counts.done}
-                | {"missing": counts.missing, "ambiguous": counts.unclear, "failed_before": counts.failed_before}
-                | {"files": counts.todo, "bytes": counts.bytes, "of_unknown_size": counts.unsized}
-                | {"to_remove": counts.gone if self._delete else 0, "expected_seconds": round(seconds, 1)}
-                | {"requests": counts.todo, "request_dollars": round(dollars, 6)}
-            )
-            return
-        say = options.say
-        unsized = f" and {counts.unsized:,} of unknown size" if counts.unsized else ""
-        say(f"rows          {counts.rows:>12,}")
-        say(f"duplicates    {counts.duplicates:>12,}")
-        say(f"already done  {counts.done:>12,}")
-        if counts.failed_before:
-            say(f"failed before {counts.failed_before:>12,}  (--retry-failed tries them again)")
-        say(f"missing       {counts.missing:>12,}{_some(counts.missing_names, counts.missing)}")
-        say(f"ambiguous     {counts.unclear:>12,}{_some(counts.unclear_names, counts.unclear)}")
-        if counts.clashes:
-            say(f"  of several  {counts.clashes:>12,}  (--ambiguous {self._request.ambiguous})")
-        if self._delete:
-            say(f"to remove     {counts.gone:>12,}")
-        say(f"to fetch      {counts.todo:>12,}  {human(counts.bytes)}{unsized}")
-        say(
-            f"expected: {_span(seconds)} at 1 Gbit/s and 30 ms a request; {counts.todo:,} requests, "
-            f"${dollars:.4f} at S3 Standard's prices, traffic not counted"
-        )
-        if damaged:
-            say(f"asyncfetch: {damaged:,} lines of the ledger are damaged; their files are looked at anew")
-        if counts.missing or counts.unclear:
-            say(f"all names without one object are in {self._directory.root / 'missing.csv'}")
-
     def _sum_up(self, counts: Counts, tally: Tally) -> int:
         options = self._options
         lost = counts.missing + counts.unclear + counts.failed_before
@@ -308,13 +274,3 @@ def _said(event: Event) -> dict[str, Any]:
     values = {name: value for name, value in event.outcome._asdict().items() if value is not None}
     values.pop("stamp")
     return values | {"from_cache": event.from_cache}
-
-
-def _some(names: list[str], count: int) -> str:
-    return f"  {', '.join(names)}{', …' if count > len(names) else ''}" if names else ""
-
-
-def _span(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from asyncfetch.cli.common import FAILED, Options, command, describe, human, on_loop
+from asyncfetch.cli.planned import show
 from asyncfetch.cli.progress import Progress
 from asyncfetch.cli.wanted import asking
 from asyncfetch.errors import ObjectNotFound, UsageError
-from asyncfetch.jobs import Missing, Request, Wanted, find
+from asyncfetch.jobs import Layout, Missing, Plan, Request, Wanted, find
 from asyncfetch.objects import Failure
 
 if TYPE_CHECKING:
@@ -23,8 +26,14 @@ KEPT = 1000  # names without an object that are told one by one
 
 @command
 @asking
-def prefetch(options: Options, request: Request) -> int:
-    """Fill the cache with a prefix, or with the objects that a file names."""
+def prefetch(
+    options: Options,
+    request: Request,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched.")] = False,
+) -> int:
+    """Fill the cache with a prefix, or with the objects that a file names, as it is read."""
+    if dry_run:
+        return on_loop(lambda: _look(options, request))
     lost = _Lost()
 
     async def run() -> Report:
@@ -58,6 +67,15 @@ def prefetch(options: Options, request: Request) -> int:
         if report.objects:
             options.say(str(report.verdict))
     return FAILED if failed else 0
+
+
+async def _look(options: Options, request: Request) -> int:
+    """Plans, and shows the plan."""
+    async with options.fetcher() as fetcher:
+        with Plan(Layout()) as plan:
+            await plan.build(find(fetcher, request), [], None)
+            show(options, request, plan.counts, lanes=fetcher.settings.network.concurrency)
+            return FAILED if plan.counts.missing or plan.counts.unclear else 0
 
 
 def summary(report: Report) -> dict[str, object]:

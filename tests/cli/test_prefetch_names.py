@@ -41,6 +41,16 @@ def test_a_prefix_is_narrowed(bucket: Bucket) -> None:
     assert (done.code, json.loads(done.out)["objects"]) == (0, 1)
 
 
+def test_a_dry_run_fetches_nothing(bucket: Bucket) -> None:
+    asked = ("prefetch", "--from", "-", "--prefix", bucket.uri("in/"), "--match", "name", "--dry-run")
+    bucket.server.reset_counts()
+    done = asyncfetch(*asked, "--json", given=b"a.png\nb.jpg\nnone\n")
+    plan = json.loads(done.out)
+    assert (done.code, plan["files"], plan["missing"], plan["ambiguous"]) == (1, 1, 1, 1)
+    assert "to fetch                 1  8 B" in asyncfetch(*asked, given=b"a.png\n").err
+    assert bucket.bodies() == 0
+
+
 def test_several_objects_by_their_uris(bucket: Bucket) -> None:
     done = asyncfetch("prefetch", bucket.uri("in/a.png"), bucket.uri("in/z/c.txt"), "--json")
     assert (done.code, json.loads(done.out)["objects"]) == (0, 2)
