@@ -49,7 +49,7 @@ def main() -> None:
     """Runs the bench, and prints a line for each measurement."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--objects", type=int, default=20_000)
-    parser.add_argument("--late-objects", type=int, default=1_000, help="of those that come 20 ms late")
+    parser.add_argument("--late-objects", type=int, default=3_000, help="of those that come 20 ms late")
     parser.add_argument("--rows", type=int, default=5_000_000, help="of the list that is planned")
     parser.add_argument("--directory", help="where all of it lies; else a temporary directory")
     options = parser.parse_args()

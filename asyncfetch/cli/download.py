@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from asyncfetch.jobs import Counts, Event, Tally, Way
 
 STOPPED = 3  # the exit code of a job that ended before its end, in good order
+_NAME = 30  # characters of the current file's name that are shown
 _PANEL = "Where to"
 _JOB = "The job"
 
@@ -164,10 +165,18 @@ class _Job:
         self, fetcher: Fetcher, plan: Plan, record: Record, failures: Ledger, chronicle: Chronicle
     ) -> Tally:
         options, counts = self._options, plan.counts
-        with Progress("download", total=counts.todo, quiet=options.quiet or options.json) as progress:
+        current = ""
+
+        def detail() -> str:
+            return f"{fetcher.stats().lanes_busy} at once  {current[-_NAME:]}"
+
+        quiet = options.quiet or options.json
+        with Progress("download", total=counts.todo, quiet=quiet, detail=detail) as progress:
 
             def told(event: Event) -> None:
+                nonlocal current
                 outcome = event.outcome
+                current = outcome.path or outcome.uri
                 chronicle.note(event)
                 progress.add(None if outcome.error else outcome.size)
                 if options.json:
@@ -256,7 +265,7 @@ class _Job:
         if tally.failed:
             options.say(f"what failed is in {self._directory.root / 'failures.jsonl'}")
         if tally.stopped is not None:
-            print(f"asyncfetch: {tally.stopped}. {left:,} objects are left.", file=sys.stderr)
+            print(f"asyncfetch: {tally.stopped.rstrip('.')}. {left:,} objects are left.", file=sys.stderr)
             options.say(f"to go on: {_command()}")
         if self._interrupted:
             raise Interrupted

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from asyncfetch.cli.common import human
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
@@ -16,19 +17,26 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 SECONDS_BETWEEN_LINES = 5.0
+SECONDS_BETWEEN_DETAILS = 0.2
 
 
 class Progress:
     """Counts objects and bytes of a run, and shows them on standard error.
 
-    The total may be unknown (None) and may grow: a listing is shown while it is still being read.
+    The total may be unknown (None) and may grow: a listing is shown while it is still being read. `detail`, asked a
+    few times a second, is what else there is to say.
     """
 
-    def __init__(self, title: str, *, total: int | None = None, quiet: bool = False) -> None:
+    def __init__(
+        self, title: str, *, total: int | None = None, quiet: bool = False, detail: Callable[[], str] | None = None
+    ) -> None:
         self.total = total
         self.objects = self.bytes = self.failed = 0
         self._title = title
         self._quiet = quiet
+        self._detail = detail
+        self._detailed = ""
+        self._asked = 0.0
         self._bar: Bar | None = None
         self._task: TaskID | None = None
         self._started = self._said = time.monotonic()
@@ -37,7 +45,7 @@ class Progress:
         if not self._quiet and sys.stderr.isatty():
             self._bar = _bar()
             self._bar.start()
-            self._task = self._bar.add_task(self._title, total=self.total, rate="", failed="")
+            self._task = self._bar.add_task(self._title, total=self.total, rate="", failed="", detail="")
         return self
 
     def __exit__(
@@ -63,6 +71,8 @@ class Progress:
         now = time.monotonic()
         rate = self.objects / max(now - self._started, 1e-9)
         speed = self.bytes / max(now - self._started, 1e-9)
+        if self._detail is not None and now - self._asked >= SECONDS_BETWEEN_DETAILS:
+            self._asked, self._detailed = now, self._detail()
         if self._bar is not None and self._task is not None:
             self._bar.update(
                 self._task,
@@ -70,6 +80,7 @@ class Progress:
                 total=self.total,
                 rate=f"{rate:,.0f}/s {human(speed)}/s",
                 failed=f"[red]{self.failed} failed[/]" if self.failed else "",
+                detail=self._detailed,
             )
         elif now - self._said >= SECONDS_BETWEEN_LINES:
             self._said = now
@@ -79,7 +90,8 @@ class Progress:
             if self.total and rate > 0:
                 left = f", {max(0, self.total - self.objects - self.failed) / rate:.0f} s left"
             print(
-                f"{self._title}: {done} objects, {human(self.bytes)}, {rate:,.0f}/s, {human(speed)}/s{failed}{left}",
+                f"{self._title}: {done} objects, {human(self.bytes)}, {rate:,.0f}/s, {human(speed)}/s{failed}{left}"
+                + (self._detailed and f", {self._detailed}"),
                 file=sys.stderr,
                 flush=True,
             )
@@ -97,5 +109,6 @@ def _bar() -> Bar:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[failed]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
         console=Console(stderr=True),
     )

@@ -93,6 +93,8 @@ def test_on_a_terminal_it_asks(server: FaultServer, out: Path) -> None:
         terminal.see("Go on?")
         terminal.type("y\n")
         assert terminal.ended() == 0
+        assert "60/60" in terminal.said
+        assert "at once" in terminal.said
     assert files(out) == BODIES
 
 
