@@ -16,7 +16,7 @@ from asyncfetch.cli.common import FAILED, Interrupted, Options, command, human, 
 from asyncfetch.cli.planned import show
 from asyncfetch.cli.progress import Progress
 from asyncfetch.cli.wanted import asking
-from asyncfetch.errors import UsageError
+from asyncfetch.errors import AsyncfetchError, UsageError
 from asyncfetch.jobs import (
     Chronicle,
     Convert,
@@ -92,8 +92,8 @@ def download(
     """
     if fail_fast and max_failures is not None:
         raise UsageError("--fail-fast is --max-failures 0", remedy="Say one of them.")
-    if delete and not request.lists:
-        raise UsageError("--delete mirrors a prefix", remedy="Name a prefix, and no list of names.")
+    if delete and (not request.lists or request.selection):
+        raise UsageError("--delete mirrors a whole prefix", remedy="Name a prefix alone, without names or --include.")
     limit = Limit(0) if fail_fast else Limit() if max_failures is None else Limit.parse(max_failures)
     if convert is None and max_side is not None:
         raise UsageError("--max-side is for --convert", remedy="Say --convert jpg, png or webp.")
@@ -132,7 +132,7 @@ class _Job:
         with contextlib.ExitStack() as opened:
             opened.enter_context(self._directory)
             record = opened.enter_context(Record(root / "ledger.jsonl", kept))
-            plan = opened.enter_context(Plan(self._layout))
+            plan = opened.enter_context(Plan(self._layout, mirrored=self._request.prefix if self._delete else None))
             async with options.fetcher() as fetcher:
                 options.say(f"{root}: looking for what there is to do …")
                 await plan.build(
@@ -157,8 +157,11 @@ class _Job:
                 failures = opened.enter_context(Ledger(root / "failures.jsonl"))
                 chronicle = opened.enter_context(Chronicle(root, redacted(_command())))
                 tally = await self._fetch(fetcher, plan, record, failures, chronicle)
-                pictures = await thumbnails(fetcher, root, chronicle.pictures)
-                await asyncio.to_thread(chronicle.finish, plan.counts, tally, fetcher.stats(), pictures)
+                try:
+                    pictures = await thumbnails(fetcher, root, chronicle.pictures)
+                    await asyncio.to_thread(chronicle.finish, plan.counts, tally, fetcher.stats(), pictures)
+                except (AsyncfetchError, OSError) as error:  # of the disk that is full, too: the job is what counts
+                    print(f"asyncfetch: there is no report: {error}", file=sys.stderr)
         return self._sum_up(plan.counts, tally)
 
     async def _fetch(

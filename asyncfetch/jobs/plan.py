@@ -65,11 +65,13 @@ class Counts:
 class Plan:
     """The objects of a job, each once, in the order in which they were asked for, with the paths they will have.
 
-    It lies in a temporary file. A context manager, or closed by `close`.
+    `mirrored` is the prefix whose objects are all wanted, and nothing of it but them. It lies in a temporary file. A
+    context manager, or closed by `close`.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, *, mirrored: str | None = None) -> None:
         self.counts = Counts()
+        self._mirrored = None if mirrored is None else _place(mirrored)
         self._layout = layout
         self._as_of: float | None = None
         self._database = scratch()
@@ -124,10 +126,15 @@ class Plan:
         ]
 
     def gone(self) -> Iterator[tuple[str, str, int, str, int]]:
-        """URI, path, size, digest and stamp of the files of earlier runs whose objects are not wanted any more."""
+        """URI, path, size, digest and stamp of earlier runs' files whose objects are gone from the prefix.
+
+        None where the plan is not that of a whole prefix.
+        """
         return self._database.execute(
             "SELECT uri, path, size, digest, stamp FROM past WHERE path IS NOT NULL"
-            " AND NOT EXISTS (SELECT 1 FROM things WHERE things.uri = past.uri)"
+            " AND substr(uri, 1, length(?1)) = ?1"
+            " AND NOT EXISTS (SELECT 1 FROM things WHERE things.uri = past.uri)",
+            (self._mirrored,),
         )
 
     def close(self) -> None:
@@ -250,6 +257,13 @@ class Plan:
             return None
         when = None if modified is None else datetime.fromtimestamp(modified, UTC)
         return ObjectStat(uri, size, etag, last_modified=when, as_of=self._as_of)
+
+
+def _place(prefix: str) -> str:
+    """What the URIs of all objects under a prefix begin with."""
+    location = parse(prefix)
+    whole = location.scheme == "file" and not location.key.endswith("/")
+    return str(location._replace(key=location.key + "/")) if whole else str(location)
 
 
 def _key(uri: str) -> str | None:

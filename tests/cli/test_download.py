@@ -17,6 +17,7 @@ import pytest
 from asyncfetch.jobs import Directory
 from asyncfetch.testing import Credentials, Fault, Faults, FaultServer, demo_objects
 from tests.cli.terminal import COMMAND, Done, Terminal, asyncfetch, environment
+from tests.objects import Bucket
 
 BODIES = {f"photos/{index % 3}/{index:03}.jpg": f"body {index}".encode() * 50 for index in range(60)}
 USER = Credentials("user", "users-secret")
@@ -254,19 +255,28 @@ def test_a_second_run_on_one_directory_says_so_and_leaves(server: FaultServer, o
     assert "another download is at work" in done.err
 
 
-def test_a_mirror_removes_what_it_wrote_itself_and_nothing_else(server: FaultServer, out: Path) -> None:
-    assert download(server.uri(), "-o", out, "-y").code == 0
-    (out / "photos/0/mine.txt").write_text("mine")
-    changed = out / "photos/1/001.jpg"
-    changed.unlink()
-    changed.write_text("mine too")
-    done = download(server.uri("photos/2/"), "-o", out, "-y", "--delete", "--json")
-    assert done.code == 0, done.err
-    assert told(done, "end")["removed"] == 39
-    left = set(files(out))
-    assert {"photos/0/mine.txt", "photos/1/001.jpg"} <= left
-    assert not left & {"photos/0/000.jpg", "photos/1/004.jpg"}
-    nothing = download(server.uri("nothing/"), "-o", out, "-y", "--delete")
+def test_a_mirror_removes_what_it_wrote_itself_and_nothing_else(
+    empty_bucket: Bucket, out: Path, monkeypatch: pytest.MonkeyPatch, cache_dir: Path
+) -> None:
+    monkeypatch.setenv("ASYNCFETCH_CACHE_DIR", str(cache_dir))
+    keys = [f"{folder}/{number}.txt" for folder in ("a", "b") for number in range(4)]
+    for key in keys:
+        empty_bucket.put(key, key.encode())
+    assert download(empty_bucket.uri(), "-o", out, "-y").code == 0
+    (out / "b/mine.txt").write_text("mine")
+    (out / "b/0.txt").unlink()
+    (out / "b/0.txt").write_text("mine too")
+    for key in keys[4:] + keys[:1]:
+        empty_bucket.client.delete_object(Bucket=empty_bucket.name, Key=key)
+    looked = download(empty_bucket.uri(), "-o", out, "--delete", "--dry-run", "--json")
+    assert told(looked, "plan")["to_remove"] == 5
+    part = download(empty_bucket.uri("a/"), "-o", out, "-y", "--delete", "--json")
+    assert told(part, "end")["removed"] == 1, "only what lay under that prefix"
+    done = download(empty_bucket.uri(), "-o", out, "-y", "--delete", "--json")
+    assert (done.code, told(done, "end")["removed"]) == (0, 3)
+    left = {"a/1.txt", "a/2.txt", "a/3.txt", "b/0.txt", "b/mine.txt"}
+    assert set(files(out)) == left
+    nothing = download(empty_bucket.uri("nothing/"), "-o", out, "-y", "--delete")
     assert (nothing.code, set(files(out))) == (2, left)
 
 
@@ -282,6 +292,7 @@ def test_a_mirror_removes_what_it_wrote_itself_and_nothing_else(server: FaultSer
         (["{uri}nothing/"], 2, "Nothing is to be fetched"),
         (["--from", "-", "--prefix", "{uri}"], 2, "None of the 1 names"),
         (["--from", "-", "--delete"], 2, "--delete"),
+        (["{uri}", "--delete", "--include", "*.jpg"], 2, "--delete"),
         (["--from", "{out}"], 2, "is a directory"),
         (["{uri}", "--convert", "gif"], 2, "--convert"),
         (["{uri}", "--max-side", "9"], 2, "--convert"),
