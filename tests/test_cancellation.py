@@ -303,6 +303,7 @@ def test_a_program_that_is_ended_leaves_no_process_and_the_next_start_no_file(
     asyncio.run(next_start())
 
 
+@pytest.mark.timeout(180)  # each census collects garbage, of all tests that ran before
 async def test_cancelling_the_opening_at_any_turn_leaves_nothing(cache_dir: Path) -> None:
     await _use_nothing(cache_dir)
     before = census()

@@ -65,6 +65,7 @@ def test_an_example_runs_as_typed(code: str, demo_bucket: dict[str, str], tmp_pa
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.timeout(180)  # a page may have twenty, each a Python of its own
 @pytest.mark.parametrize("commands", COMMANDS)
 def test_the_commands_of_a_page_run_one_after_the_other(
     commands: list[str], demo_bucket: dict[str, str], tmp_path: Path
@@ -78,7 +79,7 @@ def test_the_commands_of_a_page_run_one_after_the_other(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=170,
         check=False,
     )
     assert done.returncode == 0, done.stderr

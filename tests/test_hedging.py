@@ -159,7 +159,7 @@ async def test_cancelling_while_both_wait_leaves_nothing(server: FaultServer, ca
         await until(lambda: fetcher.stats().hedges > sent)
         call.cancel()
         await asyncio.wait([call])
-        await until(lambda: len(asyncio.all_tasks()) == tasks)
+        await until(lambda: len(asyncio.all_tasks()) <= tasks)
         assert (fetcher.stats().lanes_busy, fetcher.stats().memory) == (0, 0)
 
 
