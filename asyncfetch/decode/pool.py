@@ -232,12 +232,13 @@ class DecodePool:
             )
             return worker
         assert job.manner is not None
-        need, scratch = job.need or job.manner.guess, job.scratch or job.manner.scratch
+        need = job.need or job.manner.guess
+        scratch = job.scratch or job.manner.scratch or _FIRST_SCRATCH
         if not need:
             # One image each, until it is known how large these are.
             if worker.sent:
                 return None
-            need, scratch = min(_FIRST_GUESS, job.options.most_bytes or _FIRST_GUESS), _FIRST_SCRATCH
+            need = min(_FIRST_GUESS, job.options.most_bytes or _FIRST_GUESS)
         try:
             worker, slot = self._seat(worker, open_to_more, need, scratch)
             if slot is None and job.urgent and not any(each.sent for each in self._workers):

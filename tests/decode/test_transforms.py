@@ -95,6 +95,11 @@ async def test_a_result_larger_than_its_image_is_made_room_for(pool: DecodePool,
     np.testing.assert_array_equal(tiled, np.tile(expected(path), (8, 8, 1)))
 
 
+async def test_the_first_image_may_be_a_large_one(pool: DecodePool, tmp_path: Path) -> None:
+    [path] = photographs(tmp_path, 1, (2000, 1500))
+    np.testing.assert_array_equal(await decode(pool, path, transform=lambda pixels: pixels[:9]), expected(path)[:9])
+
+
 # Seeds
 
 
