@@ -14,6 +14,7 @@ from asyncfetch.decode.jobs import (
 )
 from asyncfetch.decode.pool import DecodePool, DecodeStatistics
 from asyncfetch.decode.quarantine import MemoryQuarantine, Quarantine
+from asyncfetch.decode.rows import Row, Slab
 
 __all__ = [
     "Budget",
@@ -30,4 +31,6 @@ __all__ = [
     "MemoryQuarantine",
     "Pixels",
     "Quarantine",
+    "Row",
+    "Slab",
 ]

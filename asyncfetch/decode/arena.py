@@ -169,6 +169,11 @@ class Arena:
             self._give_up(spare)
         return spare is not None
 
+    def discard(self, slot: Slot) -> None:
+        """Gives up a slot that was found free."""
+        slot.owner.forget(slot)
+        self._destroy(slot)
+
     def lend(self, slot: Slot, shape: list[int], dtype: str) -> Pixels:
         """The pixels at a slot's begin, as an array whose memory is lent until nothing looks at it any more."""
         import numpy as np

@@ -103,7 +103,7 @@ def decode(data: memoryview, kind: str, header: headers.Header, form: Form) -> P
         raise _translate(error, kind) from None
 
 
-def place(image: Pixels, form: Form, slot: mmap.mmap) -> tuple[tuple[int, ...], str] | int:
+def place(image: Pixels, form: Form, slot: mmap.mmap | memoryview) -> tuple[tuple[int, ...], str] | int:
     """Writes an image to a slot, as the form orders it. Gives its shape and dtype, or the bytes it needs."""
     if image.nbytes > len(slot):
         return image.nbytes
@@ -131,7 +131,7 @@ def arrange(image: Pixels, form: Form) -> Pixels:
     return np.array(image, order="C")
 
 
-def put(array: Pixels, slot: mmap.mmap) -> tuple[tuple[int, ...], str] | int:
+def put(array: Pixels, slot: mmap.mmap | memoryview) -> tuple[tuple[int, ...], str] | int:
     """Writes any array to a slot. Gives its shape and dtype, or the bytes it needs."""
     if array.nbytes > len(slot):
         return array.nbytes

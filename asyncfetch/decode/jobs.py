@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from asyncfetch.decode.rows import Row
+
 Color: TypeAlias = Literal["rgb", "bgr", "gray", "unchanged"]
 Pixels: TypeAlias = "npt.NDArray[Any]"  # the dtype of "unchanged" is the file's own
 
@@ -172,6 +174,7 @@ class DecodeJob:
     digest: str | None = None
     epoch: int = 0
     index: int = 0
+    row: Row | None = None  # where its pixels are to lie, if they have room there
     # The pool's own notes: the job's number (0: never submitted), what it knows of such images, the bytes that this one
     # is known to need for its pixels and beside them, its place.
     number: int = field(default=0, init=False)

@@ -16,6 +16,7 @@ from asyncfetch.decode.failures import death, failure
 from asyncfetch.decode.jobs import Manner
 from asyncfetch.decode.process import WorkerProcess
 from asyncfetch.decode.quarantine import MOST_STRIKES, MemoryQuarantine
+from asyncfetch.decode.rows import AllWorkers, Row, Slab
 from asyncfetch.decode.waiting import WaitingJobs
 from asyncfetch.decode.wire import KEPT_HEAP
 from asyncfetch.errors import DecodeError, DecoderUnavailable, FetcherClosed, Quarantined, UsageError
@@ -71,6 +72,8 @@ class DecodePool:
         self._quarantine = quarantine or MemoryQuarantine()
         self._watching: asyncio.TimerHandle | None = None
         self._arena = Arena(budget, self._slots_came_back)
+        self._all_workers = AllWorkers()
+        self._arena.admit(self._all_workers)
         self._waiting = WaitingJobs()
         self._workers: list[WorkerProcess] = []
         self._manners: dict[DecodeOptions, Manner] = {}  # the one used last comes last
@@ -115,6 +118,23 @@ class DecodePool:
             self._waiting.urge(job)
             self._schedule()
         job.urgent = True
+
+    def slab(self, count: int, size: int, *, alone: bool = False) -> Slab | None:
+        """Room for `count` images of `size` bytes each; None for no bytes, without memory, or when the budget refuses.
+
+        With `alone` it may overdraw the budget. It goes back when nothing looks at it any more.
+        """
+        arena, owner, need = self._arena, self._all_workers, count * size
+        if not need:
+            return None
+        arena.collect()
+        while (slot := arena.find(owner, need)) is not None and slot.descriptor is None:
+            arena.discard(slot)
+        try:
+            slot = slot or (arena.overdraw(owner, need, 0) if alone else arena.make(owner, need))
+        except OSError:
+            return None
+        return None if slot is None else Slab(slot, arena.lend(slot, [slot.capacity], "|u1"), count, size)
 
     def pump(self) -> None:
         """Tries the waiting jobs again, soon: to be called when the budget has got bytes back."""
@@ -232,7 +252,7 @@ class DecodePool:
             )
             return worker
         assert job.manner is not None
-        need = job.need or job.manner.guess
+        need = job.need or (job.manner.guess if job.row is None else job.row.capacity)
         scratch = job.scratch or job.manner.scratch or _FIRST_SCRATCH
         if not need:
             # One image each, until it is known how large these are.
@@ -240,9 +260,10 @@ class DecodePool:
                 return None
             need = min(_FIRST_GUESS, job.options.most_bytes or _FIRST_GUESS)
         try:
-            worker, slot = self._seat(worker, open_to_more, need, scratch)
+            worker, slot = self._seat(job, worker, open_to_more, need, scratch)
             if slot is None and job.urgent and not any(each.sent for each in self._workers):
                 # There is nothing left to wait for.
+                job.row = None
                 slot = self._arena.overdraw(worker, need, max(0, scratch - worker.allowance.amount))
                 worker.frugal = True
         except OSError as error:  # no memory for the mapping, or too many open files
@@ -259,9 +280,9 @@ class DecodePool:
         return worker
 
     def _seat(
-        self, worker: WorkerProcess, others: list[WorkerProcess], need: int, scratch: int
-    ) -> tuple[WorkerProcess, Slot | None]:
-        """Finds memory for a job: a free slot, a new one, or a new one for which free ones are dropped."""
+        self, job: DecodeJob, worker: WorkerProcess, others: list[WorkerProcess], need: int, scratch: int
+    ) -> tuple[WorkerProcess, Slot | Row | None]:
+        """Finds memory for a job: its row, a free slot, a new one, or a new one for which free ones are dropped."""
         arena = self._arena
         if worker.sent and worker.allowance.amount < scratch:
             # What it keeps idle for the next image may do as well elsewhere.
@@ -269,6 +290,9 @@ class DecodePool:
         kept = worker.allowance.amount
         if not self._allow(worker, scratch):
             return worker, None
+        if job.row is not None:
+            self._all_workers.tell(worker, job.row.slab.slot)
+            return worker, job.row
         slot = arena.find(worker, need) or arena.make(worker, need)
         if slot is not None:
             return worker, slot
@@ -324,22 +348,32 @@ class DecodePool:
         if worker.allowance.amount > KEPT_HEAP:
             worker.allowance.lower_to(max(KEPT_HEAP, *(sent.scratch for sent in worker.sent.values()), 0))
 
-    def _take(self, job: DecodeJob, slot: Slot, word: str, detail: Any) -> None:
+    def _take(self, job: DecodeJob, slot: Slot | Row, word: str, detail: Any) -> None:
         if job.state != "sent":  # cancelled meanwhile
-            self._arena.put_back(slot)
+            self._put_back(slot)
         elif word == "pixels":
             shape, dtype, scratch = detail
-            pixels = self._arena.lend(slot, shape, dtype)
+            pixels = slot.pixels(shape, dtype) if isinstance(slot, Row) else self._arena.lend(slot, shape, dtype)
             self._learn(job, pixels.nbytes, scratch)
-            self._settle(job, pixels)
+            if pixels.flags.aligned:
+                self._settle(job, pixels)
+            else:  # it came with another dtype than the row was made for
+                job.row = None
+                self._waiting.add(job)
         else:
-            self._arena.put_back(slot)
+            self._put_back(slot)
             if word == "needs":
                 job.need, job.scratch = detail
                 self._learn(job, job.need, job.scratch)
+                if job.row is not None and job.need > job.row.capacity:
+                    job.row = None
                 self._waiting.add(job)
             else:
                 self._settle(job, failure(job.uri, word, detail))
+
+    def _put_back(self, slot: Slot | Row) -> None:
+        if not isinstance(slot, Row):  # a slab comes back by itself
+            self._arena.put_back(slot)
 
     def _manner(self, options: DecodeOptions) -> Manner:
         manner = self._manners.pop(options, None) or Manner(next(self._numbers), options)
@@ -362,7 +396,7 @@ class DecodePool:
         culprit, fate = worker.current(), worker.fate()
         for number, (job, slot, _) in list(worker.sent.items()):
             worker.release(number)
-            self._arena.put_back(slot)
+            self._put_back(slot)
             if job.state != "sent":
                 continue
             if number == culprit and worker.overdue in (0, number):
@@ -374,6 +408,7 @@ class DecodePool:
             else:  # also one that was begun in the instant between a look at the clock and the end
                 self._waiting.add(job)
         self._arena.expel(worker)
+        self._all_workers.lose(worker)
         if not culprit and not worker.answered:
             self._barren += 1
             self._last_fate = fate

@@ -14,6 +14,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from asyncfetch.decode.arena import Slot
 from asyncfetch.decode.forms import MOST_FORMS
 from asyncfetch.decode.shared import anonymous_file, map_file
 from asyncfetch.decode.wire import STATUS, Unpacker, pack
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from asyncfetch.decode.allowance import Allowance
-    from asyncfetch.decode.arena import Slot
     from asyncfetch.decode.jobs import DecodeJob
+    from asyncfetch.decode.rows import Row
     from asyncfetch.settings import DecodePolicy
 
 # Run by `python -c`, never by importing the user's main module again. The packages are entered without their
@@ -58,7 +59,7 @@ class Sent(NamedTuple):
     """A job that a worker has, with the memory for it."""
 
     job: DecodeJob
-    slot: Slot
+    slot: Slot | Row
     scratch: int  # bytes that it may take beside
 
 
@@ -139,17 +140,21 @@ class WorkerProcess:
         self._made.append(slot)
         self._unseen += 1
 
+    def share(self, slot: Slot) -> None:
+        """Has the worker map a slot that others map too, with the orders sent next. Its descriptor stays open."""
+        self._made.append(slot)
+
     def forget(self, slot: Slot) -> None:
         """Has the worker unmap a slot, with the orders sent next."""
         self._dropped.append(slot.number)
 
-    def assign(self, job: DecodeJob, slot: Slot, scratch: int) -> None:
+    def assign(self, job: DecodeJob, slot: Slot | Row, scratch: int) -> None:
         """Adds a job to the orders sent next, which may take `scratch` bytes beside its slot."""
         manner = job.manner
         assert manner is not None
         self.sent[job.number] = Sent(job, slot, scratch)
         self.sent_bytes += slot.capacity
-        task = [job.number, slot.number, job.path, scratch, job.epoch, job.index, manner.number]
+        task: list[Any] = [job.number, slot.number, job.path, scratch, job.epoch, job.index, manner.number]
         if manner.number not in self._forms:
             if len(self._forms) == MOST_FORMS:
                 self._forms.clear()
@@ -161,7 +166,7 @@ class WorkerProcess:
         """Takes out a job that was answered."""
         sent = self.sent.pop(number)
         self.sent_bytes -= sent.slot.capacity
-        if sent.slot.descriptor is not None:
+        if isinstance(sent.slot, Slot) and sent.slot.descriptor is not None:
             sent.slot.close_descriptor()
             self._unseen -= 1
         return sent

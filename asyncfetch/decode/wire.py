@@ -11,14 +11,15 @@ The pool sends orders, `[made, dropped, frugal, tasks]`:
 - `made`: `[slot, capacity]` for each new slot; its descriptor travels with the frame (SCM_RIGHTS), in the same order.
 - `dropped`: numbers of slots to forget.
 - `frugal`: whether to give back to the system what memory is kept for the next image.
-- `tasks`: `[job, slot, path, allowance, epoch, index, form]`. The allowance is the memory, in bytes, that decoding may
-  take beside the slot; epoch and index are what a transform is seeded with. A form is a number; the first time, and
-  again after `MOST_FORMS` others, `[…, form, fields]` says what it stands for (see `forms`).
+- `tasks`: `[job, place, path, allowance, epoch, index, form]`. The place is a slot, or some bytes of one that other
+  workers write to as well: `[slot, start, size]`. The allowance is the memory, in bytes, that decoding may take beside
+  it; epoch and index are what a transform is seeded with. A form is a number; the first time, and again after
+  `MOST_FORMS` others, `[…, form, fields]` says what it stands for (see `forms`).
 
 The worker sends lists of answers, `[job, seconds, word, detail]`; an empty list is its greeting. `seconds` is the
 time spent on the image. The word says what `detail` is:
-- `"pixels"`: `[shape, dtype, scratch]` of what now lies at the slot's begin, with the memory that it took beside.
-- `"needs"`: `[pixels, scratch]`, the bytes that the slot and the allowance should have had.
+- `"pixels"`: `[shape, dtype, scratch]` of what now lies at the place's begin, with the memory that it took beside.
+- `"needs"`: `[pixels, scratch]`, the bytes that the place and the allowance should have had.
 - `"empty"`, `"unsupported"`, `"oversized"`, `"corrupt"`, `"missing"`, `"denied"`, `"memory"`, `"transform"`,
   `"failed"`: a sentence, without the object's name.
 """

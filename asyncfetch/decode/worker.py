@@ -18,7 +18,7 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from asyncfetch.decode.forms import MOST_FORMS, Form, Limits
 from asyncfetch.decode.headers import read_header
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
     from asyncfetch.decode.jobs import Pixels
     from asyncfetch.decode.transforms import Transform
+
+    _Place: TypeAlias = int | list[int]  # as orders say it
+    _Room: TypeAlias = mmap.mmap | memoryview
 
 _FLUSH_SECONDS = 0.008  # answers go out when there is nothing else to do, and so often: 8 images of 640x480
 _LONG_BLOB = 1 << 20  # an image of so many bytes takes tens of milliseconds; answers are not kept waiting for it
@@ -104,7 +107,7 @@ class _Worker:
                 yield orders, descriptors
 
     def _work(
-        self, number: int, slot: int, path: str, allowance: int, epoch: int, index: int, form: int, told: Any = None
+        self, number: int, place: _Place, path: str, allowance: int, epoch: int, index: int, form: int, told: Any = None
     ) -> None:
         self._status[1], self._status[2] = time.monotonic_ns(), 0
         self._status[0] = number  # if this image kills this process, the pool reads here which one it was
@@ -113,16 +116,21 @@ class _Worker:
             if len(self._forms) == MOST_FORMS:
                 self._forms.clear()
             self._forms[form] = Form(*told), None
-        word, detail = self._attempt(self._slots[slot], path, allowance, form, epoch, index)
+        word, detail = self._attempt(self._room(place), path, allowance, form, epoch, index)
         now = time.perf_counter()
         self._status[0] = 0
         self._answers.append([number, now - begun, word, detail])
         if now - self._flushed > _FLUSH_SECONDS:
             self._flush()
 
-    def _attempt(
-        self, slot: mmap.mmap, path: str, allowance: int, number: int, epoch: int, index: int
-    ) -> tuple[str, Any]:
+    def _room(self, place: _Place) -> _Room:
+        """The memory for an image: a slot, or some bytes of one that other workers write to as well."""
+        if isinstance(place, int):
+            return self._slots[place]
+        slot, start, size = place
+        return memoryview(self._slots[slot])[start : start + size]
+
+    def _attempt(self, slot: _Room, path: str, allowance: int, number: int, epoch: int, index: int) -> tuple[str, Any]:
         codecs, reader = self._codecs, self._reader
         form, _ = self._forms[number]
         try:
@@ -156,7 +164,7 @@ class _Worker:
         return ("needs", (placed, need.scratch)) if isinstance(placed, int) else ("pixels", (*placed, need.scratch))
 
     def _transform(
-        self, pixels: Pixels, number: int, epoch: int, index: int, slot: mmap.mmap
+        self, pixels: Pixels, number: int, epoch: int, index: int, slot: _Room
     ) -> tuple[tuple[int, ...], str] | int:
         from asyncfetch.decode.transforms import Transform, TransformError
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from asyncfetch.errors import UsageError
-from asyncfetch.objects import Image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,10 +14,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from asyncfetch.objects import Report
-    from asyncfetch.streams.run import Slot
+    from asyncfetch.streams.run import Slot, Taken
     from asyncfetch.streams.stream import Stream
 
 T = TypeVar("T")
+
+# Items gathered beyond a batch while each waits for its own to be whole: as many as two workers may have under way. An
+# image that failed may leave one that never is.
+_MOST_APART = 128
 
 
 class Batch(Generic[T]):
@@ -60,8 +63,8 @@ class Batches(Generic[T]):
         self._stream = stream
         self._size = n
         self._drop_last = drop_last
-        self._items: list[T] = []  # gathered for the next batch; a cancelled step leaves them here
-        self._slots: list[Slot[T]] = []
+        # Gathered for the next batches, by what makes the best of them; a cancelled step leaves them here.
+        self._gathered: dict[object, list[Taken[T]]] = {}
         self._given: list[Slot[T]] = []
 
     def __aiter__(self) -> Self:
@@ -74,20 +77,44 @@ class Batches(Generic[T]):
         run.let_go(self._given)
         self._given = []
         try:
-            while len(self._items) < self._size and (item := await stream.draw(run)) is not None:
-                self._items.append(item)
-                self._slots.append(run.held[-1])
-            if not self._items or (self._drop_last and len(self._items) < self._size):
+            while (ripe := self._ripe()) is None and (item := await stream.draw(run)) is not None:
+                slot = run.held[-1]
+                together = run.together(slot)
+                if together is None and self._gathered:
+                    together = max(self._gathered, key=lambda key: len(self._gathered[key]))
+                self._gathered.setdefault(together, []).append((item, slot))
+            if ripe is None:
+                ripe = self._pick()
+            if not ripe or (self._drop_last and len(ripe) < self._size):
                 raise StopAsyncIteration
-            items, self._items = self._items, []
-            slots, self._slots = self._slots, []
-            batch = Batch(items, slots, _pixels(items))
+            joined = run.join(ripe)
         except Exception:
-            await stream.aclose()
+            await self.aclose()
             raise
-        stream.leave(run, slots)
-        self._given = slots
-        return batch
+        self._given = [slot for _, slot in joined.taken]
+        stream.leave(run, self._given)
+        return Batch([item for item, _ in joined.taken], self._given, joined.pixels)
+
+    def _ripe(self) -> list[Taken[T]] | None:
+        """The items of a batch that is whole."""
+        for together, taken in self._gathered.items():
+            if len(taken) == self._size:
+                return self._gathered.pop(together)
+        if sum(map(len, self._gathered.values())) >= self._size + _MOST_APART:
+            return self._pick()
+        return None
+
+    def _pick(self) -> list[Taken[T]]:
+        """The items of a batch of what there is, the first first."""
+        picked: list[Taken[T]] = []
+        for together in list(self._gathered):
+            taken = self._gathered[together]
+            room = self._size - len(picked)
+            picked += taken[:room]
+            del taken[:room]
+            if not taken:
+                del self._gathered[together]
+        return picked
 
     def state(self) -> dict[str, Any]:
         """Where the stream is; `Stream.resume` goes on from it, in batches or not."""
@@ -99,6 +126,7 @@ class Batches(Generic[T]):
 
     async def aclose(self) -> None:
         """Ends the stream. Nothing of it is left when this returns, also when it is cancelled."""
+        self._gathered.clear()
         await self._stream.aclose()
 
     async def __aenter__(self) -> Self:
@@ -112,16 +140,3 @@ class Batches(Generic[T]):
 
     def __repr__(self) -> str:
         return f"{self._stream!r}\nbatch({self._size}{', drop_last=True' if self._drop_last else ''})"
-
-
-def _pixels(items: Sequence[Any]) -> npt.NDArray[Any] | list[Any] | None:
-    """The pixels of all items as one array where they can be, else as a list; None where there are none."""
-    arrays: list[Any] = [item.pixels if isinstance(item, Image) else None for item in items]
-    found = {None if pixels is None else (pixels.shape, pixels.dtype) for pixels in arrays}
-    if len(found) > 1:
-        return arrays
-    if None in found:
-        return None
-    import numpy as np
-
-    return np.stack(arrays)

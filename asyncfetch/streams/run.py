@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from asyncfetch.engine import Ticket, judge
 from asyncfetch.errors import AsyncfetchError, FetcherClosed, ObjectError
@@ -80,6 +80,16 @@ class Slot(Ticket, Generic[T]):
         )
 
 
+Taken = tuple[T, Slot[T]]
+
+
+class Joined(NamedTuple, Generic[T]):
+    """Items of a batch, and the pixels of all of them: an array, or a list, or None where they are not images."""
+
+    taken: list[Taken[T]]
+    pixels: Any
+
+
 class Run(ABC, Generic[T]):
     """One pass over a plan. `progress` hears of the places that were handed out."""
 
@@ -93,15 +103,15 @@ class Run(ABC, Generic[T]):
         open_outcomes: Callable[[], Outcomes],
         private: bool,
         window: int,
-        batch: int = 1,
+        batch: int = 0,
     ) -> None:
         self.private = private
-        self.batch = batch  # items that the consumer takes at a time
+        self.batch = batch  # items that the consumer takes at a time; 0: one by one
         self.closed = False
         self.engine = engine
         self._progress = progress
         self.feed = Feed(engine, reading, room=self._room, deliver=self._deliver, ended=self._wake)
-        self._in_order = in_order
+        self.in_order = in_order
         self._outcomes = open_outcomes()
         self._window = window
         self._line: deque[Slot[T]] = deque()  # slots in the order of the plan, until they are taken
@@ -151,7 +161,8 @@ class Run(ABC, Generic[T]):
         if len(slots) == len(self.held):
             self.held.clear()
         else:
-            self.held = [slot for slot in self.held if slot not in slots]
+            gone = set(slots)
+            self.held = [slot for slot in self.held if slot not in gone]
 
     def consumed(self, seconds: float) -> None:
         """Counts time the consumer spent on an item."""
@@ -209,7 +220,7 @@ class Run(ABC, Generic[T]):
     def settle(self, slot: Slot[T], result: T | Failure) -> None:
         """Takes an item or failure that is ready."""
         slot.result = result
-        if not self._in_order:
+        if not self.in_order:
             self._ready.append(slot)
             self._wake()
         elif self._line[0] is slot:
@@ -227,6 +238,14 @@ class Run(ABC, Generic[T]):
         """Makes a slot of the kind this run has."""
         return Slot(self, placed, payload, uri, location, listed)
 
+    def together(self, slot: Slot[T]) -> object:
+        """What a taken slot shares with those that it makes the best batch with; None where that is no matter."""
+        return None
+
+    def join(self, taken: list[Taken[T]]) -> Joined[T]:
+        """Makes a batch of items."""
+        return Joined(taken, None)
+
     def taken(self, slot: Slot[T]) -> None:
         """Hears of a slot that the consumer takes."""
 
@@ -237,7 +256,7 @@ class Run(ABC, Generic[T]):
         """Hears of the slot that the consumer waits for."""
 
     def _next_settled(self) -> Slot[T] | None:
-        if self._in_order:
+        if self.in_order:
             return self._line.popleft() if self._line and self._line[0].result is not None else None
         if not self._ready:
             return None

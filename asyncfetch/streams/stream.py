@@ -224,8 +224,8 @@ class Stream(Generic[T]):
         check_step(step, self._sources)
         return self._derive(self._plan.then(step), None)
 
-    def _derive(self, plan: Plan, point: Checkpoint | None, batch: int = 1) -> Stream[T]:
-        open_run = self._open_run if batch == 1 else partial(self._open_run, batch=batch)
+    def _derive(self, plan: Plan, point: Checkpoint | None, batch: int = 0) -> Stream[T]:
+        open_run = partial(self._open_run, batch=batch) if batch else self._open_run
         return Stream(self._engine, self._sources, open_run, plan=plan, point=point)
 
     def _check_not_begun(self, *, resumed: bool = False) -> None:

@@ -1,0 +1,111 @@
+"""Slots that several workers write to, a row each: where the pixels of a batch come to lie side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncfetch.decode.arena import Slot
+    from asyncfetch.decode.jobs import Pixels
+    from asyncfetch.decode.process import WorkerProcess
+
+_MOST_OPEN = 32  # descriptors of slabs: users keep batches, and macOS allows a process 256 files
+
+
+class Slab:
+    """Room for `count` images of one size, until nothing looks at it any more.
+
+    `ground` is the lent slot as plain bytes. Whatever has a part in the slab holds it: rows, so that a worker which
+    still writes keeps its slab alive, and every array that was made of it.
+    """
+
+    __slots__ = ("count", "ground", "size", "slot")
+
+    def __init__(self, slot: Slot, ground: Pixels, count: int, size: int) -> None:
+        self.slot = slot
+        self.ground = ground
+        self.count = count
+        self.size = size
+
+    def row(self, index: int) -> Row:
+        """The place of one image."""
+        return Row(self, index)
+
+    def written(self) -> None:
+        """Says that no row will be written to any more: what the user keeps may do without a descriptor."""
+        owner = self.slot.owner
+        assert isinstance(owner, AllWorkers)
+        owner.written(self.slot)
+
+    def array(self, count: int, shape: Sequence[int], dtype: Any) -> Pixels:
+        """The first `count` rows as one array (count, *shape)."""
+        pixels: Pixels = self.ground[: count * self.size].view(dtype).reshape(count, *shape)
+        return pixels
+
+
+class Row:
+    """One image's place in a slab. A job that has one is given no slot of its own, and a worker writes there."""
+
+    __slots__ = ("index", "slab")
+
+    descriptor = None  # the slab's stays open as long as there is the slab
+
+    def __init__(self, slab: Slab, index: int) -> None:
+        self.slab = slab
+        self.index = index
+
+    def __lt__(self, other: Row) -> bool:
+        return (self.slab.slot.number, self.index) < (other.slab.slot.number, other.index)
+
+    @property
+    def capacity(self) -> int:
+        """Its bytes."""
+        return self.slab.size
+
+    @property
+    def number(self) -> list[int]:
+        """What an order calls it: the number of its slab, and which bytes of that."""
+        return [self.slab.slot.number, self.index * self.slab.size, self.slab.size]
+
+    def pixels(self, shape: Sequence[int], dtype: str) -> Pixels:
+        """What was written there."""
+        import numpy as np
+
+        start = self.index * self.slab.size
+        size = np.dtype(dtype).itemsize * int(np.prod(shape))
+        pixels: Pixels = self.slab.ground[start : start + size].view(dtype).reshape(shape)
+        return pixels
+
+
+class AllWorkers:
+    """The owner of slabs: tells each worker of a slab with its first row there, and all who know it to forget it."""
+
+    def __init__(self) -> None:
+        self._knowing: dict[Slot, set[WorkerProcess]] = {}
+
+    def introduce(self, slot: Slot) -> None:
+        """Hears of a new slab."""
+        self._knowing[slot] = set()
+
+    def forget(self, slot: Slot) -> None:
+        """Hears that a slab is given up."""
+        for worker in self._knowing.pop(slot):
+            worker.forget(slot)
+
+    def tell(self, worker: WorkerProcess, slot: Slot) -> None:
+        """Sees to it that a worker has the slab mapped before its next job."""
+        if worker not in self._knowing[slot]:
+            self._knowing[slot].add(worker)
+            worker.share(slot)
+
+    def written(self, slot: Slot) -> None:
+        """Hears that a slab is written. When many are open its descriptor goes, and with it the chance of reuse."""
+        if sum(1 for known in self._knowing if known.descriptor is not None) > _MOST_OPEN:
+            slot.close_descriptor()
+
+    def lose(self, worker: WorkerProcess) -> None:
+        """Hears that a worker is no more."""
+        for workers in self._knowing.values():
+            workers.discard(worker)
