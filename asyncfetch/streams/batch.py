@@ -73,11 +73,11 @@ class Batches(Generic[T]):
     async def __anext__(self) -> Batch[T]:
         """The next batch. Raises what a step of the stream raises; a batch that was being gathered is lost by that."""
         stream = self._stream
-        run = stream.enter()
+        run = stream._enter()
         run.let_go(self._given)
         self._given = []
         try:
-            while (ripe := self._ripe()) is None and (item := await stream.draw(run)) is not None:
+            while (ripe := self._ripe()) is None and (item := await stream._draw(run)) is not None:
                 slot = run.held[-1]
                 together = run.together(slot)
                 if together is None and self._gathered:
@@ -92,7 +92,7 @@ class Batches(Generic[T]):
             await self.aclose()
             raise
         self._given = [slot for _, slot in joined.taken]
-        stream.leave(run, self._given)
+        stream._leave(run, self._given)
         return Batch([item for item, _ in joined.taken], self._given, joined.pixels)
 
     def _ripe(self) -> list[Taken[T]] | None:

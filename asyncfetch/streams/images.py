@@ -98,10 +98,15 @@ class ImageRun(Run[Image]):
     def settle(self, slot: Slot[Image], result: Image | Failure) -> None:
         assert isinstance(slot, ImageSlot)
         if self._seats is not None and not isinstance(result, Image):
-            slot.seated = True
-            if slot.row is not None:
-                self._seats.free(slot.row)
-                slot.row = None
+            if not self.outcomes.leaves_out:
+                # It has a place in its batch, and so a row, in which a substitute may come to lie.
+                if not self.in_order and not slot.seated:
+                    self._seat(slot)
+            else:
+                slot.seated = True
+                if slot.row is not None:
+                    self._seats.free(slot.row)
+                    slot.row = None
         super().settle(slot, result)
 
     def together(self, slot: Slot[Image]) -> object:

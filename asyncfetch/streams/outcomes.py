@@ -71,6 +71,11 @@ class Outcomes:
         self._ledger = None if failures is None else Ledger(failures)
         self._last: Failure | None = None
 
+    @property
+    def leaves_out(self) -> bool:
+        """Whether a failure has no place among the items."""
+        return self._on_error == "skip" or isinstance(self._on_error, FailureLimit)
+
     def failed(self, failure: Failure, failed: int, items: int) -> Any:
         """What is yielded in the place of a failure, the `failed`th among `items`; None is nothing. Or raises."""
         if self._ledger is not None:

@@ -112,7 +112,7 @@ class Run(ABC, Generic[T]):
         self._progress = progress
         self.feed = Feed(engine, reading, room=self._room, deliver=self._deliver, ended=self._wake)
         self.in_order = in_order
-        self._outcomes = open_outcomes()
+        self.outcomes = open_outcomes()
         self._window = window
         self._line: deque[Slot[T]] = deque()  # slots in the order of the plan, until they are taken
         self._ready: deque[Slot[T]] = deque()  # settled slots in the order of completion, where that is asked for
@@ -140,7 +140,7 @@ class Run(ABC, Generic[T]):
                 self._tally.entry(self.entry_of(result))
             else:
                 self._tally.failure(result)
-                result = self._outcomes.failed(result, self._tally.failed, self._tally.items)
+                result = self.outcomes.failed(result, self._tally.failed, self._tally.items)
                 if result is None:
                     self._progress.passed(slot.place, slot.mark)
                     self._discard(self.held.pop())
@@ -172,7 +172,7 @@ class Run(ABC, Generic[T]):
         """Raises what the sources raised, and what stands against the run as a whole."""
         if self.feed.error is not None:
             raise self.feed.error
-        self._outcomes.ended(self._tally.failed, self._tally.items)
+        self.outcomes.ended(self._tally.failed, self._tally.items)
 
     @property
     def exhausted(self) -> bool:
@@ -195,7 +195,7 @@ class Run(ABC, Generic[T]):
             return
         self.closed = True
         self.feed.close()
-        self._outcomes.close()
+        self.outcomes.close()
         self._tally.finish()
         self.let_go(self.held)
         for slot in self._line:

@@ -142,16 +142,16 @@ class Stream(Generic[T]):
 
     async def __anext__(self) -> T:
         """The next item. Raises what the sources or, as `on_error` says, the item raised, and `FetcherClosed`."""
-        run = self.enter()
+        run = self._enter()
         run.let_go(run.held)
         try:
-            item = await self.draw(run)
+            item = await self._draw(run)
             if item is None:
                 raise StopAsyncIteration
         except Exception:
             await self.aclose()
             raise
-        self.leave(run, run.held)
+        self._leave(run, run.held)
         return item
 
     def batch(self, n: int, *, drop_last: bool = False) -> Batches[T]:
@@ -165,7 +165,7 @@ class Stream(Generic[T]):
 
     # For what takes items on behalf of the consumer
 
-    def enter(self) -> Run[T]:
+    def _enter(self) -> Run[T]:
         """Begins a step, and the stream with the first."""
         if self._waiting:
             raise UsageError("A stream has one consumer at a time", remedy="Make a stream for each task.")
@@ -175,7 +175,7 @@ class Stream(Generic[T]):
             self._given = None
         return run
 
-    async def draw(self, run: Run[T]) -> T | None:
+    async def _draw(self, run: Run[T]) -> T | None:
         """Takes an item, without handing it over; None when there are no more. Cancelled, nothing has changed."""
         while (item := run.take()) is None:
             if run.closed:
@@ -192,7 +192,7 @@ class Stream(Generic[T]):
                 self._waiting = False
         return cast("T", item)
 
-    def leave(self, run: Run[T], slots: Sequence[Slot[T]]) -> None:
+    def _leave(self, run: Run[T], slots: Sequence[Slot[T]]) -> None:
         """Ends a step that hands slots over."""
         run.hand_over(slots)
         self._given = perf_counter()

@@ -108,17 +108,12 @@ async def test_failures_that_are_yielded_and_substitutes_have_their_places(
     pictures: list[tuple[str, int]], cache_dir: Path
 ) -> None:
     Path(pictures[2][0]).write_bytes(b"")
-    blank = np.zeros((40, 60, 3), np.uint8)
-
-    def make(failure: Failure) -> Image:
-        return Image(failure.uri, blank, None, failure.index, failure.payload)  # type: ignore[arg-type]
-
     async with Fetcher(cache_dir=cache_dir, workers=1) as fetcher:
         batch: Any = await anext(fetcher.images(pictures, on_error="yield").batch(4))
         assert isinstance(batch.items[2], Failure)
         assert [pixels is None for pixels in batch.pixels] == [False, False, True, False]
         assert batch.payloads == [0, 1, 2, 3]
-        batch = await anext(fetcher.images(pictures, on_error=Substitute(make)).batch(4))
+        batch = await anext(fetcher.images(pictures, on_error=Substitute(blank_for)).batch(4))
         assert batch.pixels.shape == (4, 40, 60, 3)
         assert not batch.pixels[2].any()
         with pytest.raises(EmptyObject):
@@ -290,6 +285,34 @@ async def test_after_failures_batches_lie_in_place_again(pictures: list[tuple[st
             moved.append(run._seats.moved)
     assert seen == [index for index in range(650) if index != 35]
     assert moved[-10] == moved[-2], "the batches at the end, the last and smaller one aside, are not copied"
+
+
+@pytest.mark.parametrize("order", ["input", "completion"])
+@pytest.mark.parametrize("on_error", ["yield", Substitute(lambda failure: blank_for(failure))], ids=["yield", "blank"])
+async def test_batches_with_failures_in_them_do_not_move_the_others(
+    pictures: list[tuple[str, int]], cache_dir: Path, order: Order, on_error: Any
+) -> None:
+    for number in (7, 35):
+        Path(pictures[number][0]).write_bytes(b"")
+    sources = [*pictures, *(pictures[:7] * 40)]
+    seen: list[int] = []
+    async with Fetcher(cache_dir=cache_dir, workers=2) as fetcher:
+        batches = fetcher.images(sources, order=order, on_error=on_error).batch(10)
+        async for batch in batches:
+            seen += batch.indices
+            for item, pixels, label in zip(batch.items, batch.pixels, batch.payloads, strict=True):
+                if isinstance(item, Failure):
+                    assert pixels is None
+                else:
+                    assert (pixels == (0 if label in (7, 35) else (label, 0, 7))).all()
+        run: Any = batches._stream._run
+    assert sorted(seen) == list(range(330))
+    assert run._seats.moved <= (4 if order == "input" else 24)
+
+
+def blank_for(failure: Failure) -> Image:
+    blank = np.zeros((40, 60, 3), np.uint8)
+    return Image(failure.uri, blank, None, failure.index, failure.payload)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("budget", ["16KiB", "100KiB", "1MiB"])
