@@ -107,6 +107,8 @@ class ImageRun(Run[Image]):
                 if slot.row is not None:
                     self._seats.free(slot.row)
                     slot.row = None
+                while self._standing and self._standing[0].seated:  # else they gather until there is an image
+                    self._standing.popleft()
         super().settle(slot, result)
 
     def together(self, slot: Slot[Image]) -> object:

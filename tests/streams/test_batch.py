@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -285,6 +286,25 @@ async def test_after_failures_batches_lie_in_place_again(pictures: list[tuple[st
             moved.append(run._seats.moved)
     assert seen == [index for index in range(650) if index != 35]
     assert moved[-10] == moved[-2], "the batches at the end, the last and smaller one aside, are not copied"
+
+
+async def test_failures_before_the_first_image_are_not_kept(
+    pictures: list[tuple[str, int]], tmp_path: Path, cache_dir: Path
+) -> None:
+    kept: list[int] = []
+
+    def sources() -> Iterator[tuple[str, int]]:
+        for _ in range(2000):
+            yield str(tmp_path / "missing.png"), 0
+        run: Any = batches._stream._run
+        kept.append(len(run._standing))
+        yield from pictures
+
+    async with Fetcher(cache_dir=cache_dir, workers=1) as fetcher:
+        batches = fetcher.images(sources(), on_error="skip").batch(10)
+        async for batch in batches:
+            check(batch)
+    assert kept[0] < 1000, "only those that are under way"
 
 
 @pytest.mark.parametrize("order", ["input", "completion"])
