@@ -69,10 +69,6 @@ class ResponseHead:
         at += len(name) + 3
         return self._text[at : self._text.index("\r\n", at)].strip(" \t")
 
-    def get_all(self, name: str) -> list[str]:
-        """The values of all fields of that name, which must be given in lower case."""
-        return [value for found, value in self.items() if found == name]
-
     def items(self) -> Iterator[tuple[str, str]]:
         """All fields in the order they came, names in lower case."""
         for line in self._text.split("\r\n")[1:-2]:
