@@ -57,10 +57,11 @@ class Photographs:
 def _open(job: Job) -> Iterator[Callable[[], Work]]:
     from torch.utils.data import DataLoader
 
-    photographs, keys = Photographs(job), job.keys
+    photographs: Any = Photographs(job)  # torch takes what has a length and items, which its types do not say
+    keys = job.keys
     first = len(photographs) - len(keys)
     order = list(range(first)) * 4 * job.workers  # to begin with, enough for each worker
-    loader = DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         photographs,
         batch_size=_BATCH,
         sampler=order,

@@ -14,6 +14,8 @@ from bench.rows.row import Job, Row, Work, fetched, in_tasks, listed, on_loop
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from obstore.store import ClientConfig
+
 _WHOLE = 1 << 20  # bytes up to which a body is taken as a whole
 _PIECE = 1 << 20  # bytes of a larger one that come at once; 4 or 8 MiB were slower here and held more memory
 
@@ -22,7 +24,7 @@ _PIECE = 1 << 20  # bytes of a larger one that come at once; 4 or 8 MiB were slo
 async def _open(job: Job) -> AsyncIterator[Callable[[], Awaitable[Work]]]:
     from obstore.store import S3Store
 
-    client: dict[str, Any] = {"allow_http": True}
+    client: ClientConfig = {"allow_http": True}
     if job.authority is not None:
         client["root_certificate"] = Path(job.authority).read_bytes()
     store = S3Store(
