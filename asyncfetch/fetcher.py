@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-import anyio
-
-from asyncfetch.cache import Cache, digest_file
-from asyncfetch.decode import DecodeOptions, DecodePool
-from asyncfetch.engine import Engine, Pages, decode, judge, land, read_blob, read_part, read_range, stat
-from asyncfetch.errors import FetcherClosed, ForeignUse, ObjectNotFound, UsageError
-from asyncfetch.objects import Entry, Image, Stats
-from asyncfetch.origins import ByteRange, open_origins
+from asyncfetch.cache import digest_file
+from asyncfetch.decode import DecodeOptions
+from asyncfetch.engine import Pages, decode, land, read_blob, read_part, read_range, stat
+from asyncfetch.errors import ObjectNotFound, UsageError
+from asyncfetch.objects import Entry, Image
+from asyncfetch.origins import ByteRange
 from asyncfetch.settings import Settings, parse_size
 from asyncfetch.streams import (
     Branches,
@@ -28,17 +24,17 @@ from asyncfetch.streams import (
     run_options,
     split,
 )
+from asyncfetch.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    import os
+    from collections.abc import Mapping
     from types import TracebackType
     from typing import Self, Unpack
 
-    from anyio.abc import TaskGroup
-
     from asyncfetch.decode import ImageOptions
-    from asyncfetch.engine import Snapshot
-    from asyncfetch.objects import Failure, Name, ObjectStat, Report, Source, Sources
+    from asyncfetch.engine import Engine
+    from asyncfetch.objects import Failure, Name, ObjectStat, Report, Source, Sources, Stats
     from asyncfetch.settings import Access, CachePolicy, DecodePolicy, NetworkPolicy, Revalidate
     from asyncfetch.streams import FailureLimit, ImageKeywords, OnError, Order, StreamKeywords, Substitute
 
@@ -94,7 +90,7 @@ class Fetcher:
         decode: DecodePolicy | None = None,
     ) -> None:
         base = settings or Settings()
-        self.settings = Settings(
+        whole = Settings(
             access=_override(
                 access or base.access,
                 endpoint_url=endpoint_url,
@@ -118,28 +114,15 @@ class Fetcher:
             else parse_size(memory_budget, name="memory_budget"),
             job=base.job,
         )
-        self._state: Engine | None = None
-        self._closing: asyncio.Event | None = None
-        self._supervisor: asyncio.Task[None] | None = None
-        self._pid = 0
-        self._opened: Snapshot | None = None
+        self._supervisor = Supervisor(whole)
 
-    # Life
+    @property
+    def settings(self) -> Settings:
+        """What it was made with; while it is open, as a part of its job."""
+        return self._supervisor.settings
 
     async def __aenter__(self) -> Self:
-        if self._supervisor is not None:
-            raise UsageError("A fetcher is opened once", remedy="Make another with the same settings.")
-        self._pid = os.getpid()
-        self._closing = asyncio.Event()
-        opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._supervisor = asyncio.create_task(self._supervise(opened), name="asyncfetch supervisor")
-        try:
-            await asyncio.wait([opened, self._supervisor], return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            await self.aclose()
-            raise
-        if not opened.done():
-            await self._supervisor  # raises why it could not open
+        await self._supervisor.open()
         return self
 
     async def __aexit__(
@@ -149,72 +132,7 @@ class Fetcher:
 
     async def aclose(self) -> None:
         """Ends everything under way and frees what is held; cancelled, it does so all the same."""
-        supervisor = self._supervisor
-        if supervisor is None or self._closing is None:
-            return
-        self._check_home()
-        self._closing.set()
-        cancelled: asyncio.CancelledError | None = None
-        while not supervisor.done():
-            try:
-                await asyncio.wait([supervisor])
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
-        if not supervisor.cancelled():
-            supervisor.result()
-
-    async def _supervise(self, opened: asyncio.Future[None]) -> None:
-        """Hosts the only task group, so that the user's own tasks and exceptions never meet it."""
-        assert self._closing is not None
-        loop = asyncio.get_running_loop()
-        given = self.settings
-        settings = replace(given, job=given.current_job)
-        origins = open_origins(settings)
-        cache = await _open_cache(settings, loop)
-        engine: Engine | None = None
-        try:
-            async with anyio.create_task_group() as group:
-                engine = Engine(
-                    settings,
-                    loop=loop,
-                    cache=cache,
-                    origins=origins,
-                    make_pool=partial(DecodePool, settings.decode),
-                    start=lambda run: _start(group, run),
-                )
-                self._state, self.settings = engine, settings
-                self._opened = engine.snapshot()
-                opened.set_result(None)
-                await self._closing.wait()
-                self._state = None
-                engine.close()
-                group.cancel_scope.cancel()
-        finally:
-            self._state, self.settings = None, given
-            with anyio.CancelScope(shield=True):
-                if engine is not None:
-                    engine.close()
-                    await engine.pool.aclose()
-                for origin in {id(origin): origin for origin in origins.values()}.values():
-                    await origin.aclose()
-                await cache.aclose()
-
-    def _engine(self) -> Engine:
-        engine = self._state
-        if engine is None:
-            raise FetcherClosed("This fetcher is not open" if self._supervisor is None else "This fetcher is closed")
-        self._check_home()
-        return engine
-
-    def _check_home(self) -> None:
-        if os.getpid() != self._pid:
-            raise ForeignUse(
-                f"This fetcher was opened in process {self._pid} and is used after a fork in {os.getpid()}"
-            )
-        if self._supervisor is not None and asyncio.get_running_loop() is not self._supervisor.get_loop():
-            raise ForeignUse("This fetcher was opened on another event loop")
+        await self._supervisor.aclose()
 
     # Single objects
 
@@ -323,19 +241,11 @@ class Fetcher:
     ) -> Stream[Entry]: ...
     @overload
     def entries(
-        self,
-        sources: Sources,
-        *,
-        on_error: Literal["yield"],
-        **rest: Unpack[StreamKeywords],
+        self, sources: Sources, *, on_error: Literal["yield"], **rest: Unpack[StreamKeywords]
     ) -> Stream[Entry | Failure]: ...
     @overload
     def entries(
-        self,
-        sources: Sources,
-        *,
-        on_error: Substitute[S],
-        **rest: Unpack[StreamKeywords],
+        self, sources: Sources, *, on_error: Substitute[S], **rest: Unpack[StreamKeywords]
     ) -> Stream[Entry | S]: ...
     def entries(
         self,
@@ -374,19 +284,11 @@ class Fetcher:
     ) -> Stream[Image]: ...
     @overload
     def images(
-        self,
-        sources: Sources,
-        *,
-        on_error: Literal["yield"],
-        **rest: Unpack[ImageKeywords],
+        self, sources: Sources, *, on_error: Literal["yield"], **rest: Unpack[ImageKeywords]
     ) -> Stream[Image | Failure]: ...
     @overload
     def images(
-        self,
-        sources: Sources,
-        *,
-        on_error: Substitute[S],
-        **rest: Unpack[ImageKeywords],
+        self, sources: Sources, *, on_error: Substitute[S], **rest: Unpack[ImageKeywords]
     ) -> Stream[Image | S]: ...
     def images(
         self,
@@ -427,38 +329,10 @@ class Fetcher:
 
     def stats(self) -> Stats:
         """Counts and levels since the fetcher was opened."""
-        engine = self._engine()
-        meter, pool, cache = engine.meter, engine.pool.statistics(), engine.cache.statistics()
-        return Stats(
-            objects=meter.objects,
-            bytes=meter.bytes,
-            hits=meter.hits,
-            revalidated=meter.revalidated,
-            stale=meter.stale,
-            damaged=cache.damaged,
-            downloaded=meter.downloaded,
-            downloaded_bytes=meter.downloaded_bytes,
-            shared=meter.shared,
-            retries=meter.retries,
-            hedges=meter.hedges,
-            hedges_won=meter.hedges_won,
-            hedged_bytes=meter.hedged_bytes,
-            failures=dict(meter.failures),
-            first_byte=meter.first_byte.percentiles(),
-            whole_body=meter.whole.percentiles(),
-            lanes=engine.lanes.concurrency,
-            limits=engine.lanes.limits,
-            lanes_busy=meter.lanes.level,
-            waiting=engine.lanes.waiting,
-            memory=engine.credits.held,
-            memory_peak=engine.credits.peak,
-            memory_budget=engine.credits.total,
-            workers=pool.workers,
-            decoded=pool.decoded,
-            decode_seconds=pool.busy_seconds,
-            cache_seconds=cache.busy_seconds,
-            verdict=judge(self._opened or engine.snapshot(), engine.snapshot()),
-        )
+        return self._engine().stats()
+
+    def _engine(self) -> Engine:
+        return self._supervisor.engine()
 
     async def _fetch(self, source: Source, *, cache: bool) -> Entry:
         engine = self._engine()
@@ -466,24 +340,6 @@ class Fetcher:
         uri, location, listed = read_name(name)
         landed = await land(engine, uri, location, listed, private=not cache and location.scheme != "file")
         return Entry(uri, landed.path, landed.size, landed.digest, landed.etag, landed.from_cache, 0, payload)
-
-
-async def _open_cache(settings: Settings, loop: asyncio.AbstractEventLoop) -> Cache:
-    open_it = partial(Cache.open, settings.cache, loop=loop, job_started=settings.current_job.started)
-    opening = loop.run_in_executor(None, open_it)  # no task: nobody cancels it
-    try:
-        return await asyncio.shield(opening)
-    except asyncio.CancelledError:
-        # The thread goes on, and what it opens must be closed.
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait([opening])
-            if opening.exception() is None:
-                await opening.result().aclose()
-        raise
-
-
-def _start(group: TaskGroup, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    group.start_soon(run)
 
 
 def _override(group: T, **keywords: Any) -> T:

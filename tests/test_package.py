@@ -40,6 +40,7 @@ def test_imports_go_only_downwards() -> None:
         "blocking",
         "testing",
         "fetcher",
+        "supervisor",
         "streams",
         "engine",
         "decode",

@@ -11,8 +11,9 @@ from asyncfetch.engine.descriptors import free_descriptors, most_at_once
 from asyncfetch.engine.files import Files
 from asyncfetch.engine.flights import Flights
 from asyncfetch.engine.lanes import Lanes
-from asyncfetch.engine.meter import Meter, Snapshot
+from asyncfetch.engine.meter import Meter, Snapshot, judge
 from asyncfetch.errors import InvalidURI
+from asyncfetch.objects import Stats
 
 if TYPE_CHECKING:
     import asyncio
@@ -68,6 +69,7 @@ class Engine:
         self.runs: weakref.WeakSet[Closable] = weakref.WeakSet()
         self.closed = False
         self._origins = origins
+        self._opened = self.snapshot()
 
     def origin(self, location: Location) -> Origin:
         """The origin that serves a location. Raises `InvalidURI` when none does."""
@@ -102,6 +104,40 @@ class Engine:
             cache_seconds=self.cache.statistics().busy_seconds,
             workers=pool.workers,
             decode_seconds=pool.busy_seconds,
+        )
+
+    def stats(self) -> Stats:
+        """Counts and levels since it was made."""
+        meter, pool, cache = self.meter, self.pool.statistics(), self.cache.statistics()
+        return Stats(
+            objects=meter.objects,
+            bytes=meter.bytes,
+            hits=meter.hits,
+            revalidated=meter.revalidated,
+            stale=meter.stale,
+            damaged=cache.damaged,
+            downloaded=meter.downloaded,
+            downloaded_bytes=meter.downloaded_bytes,
+            shared=meter.shared,
+            retries=meter.retries,
+            hedges=meter.hedges,
+            hedges_won=meter.hedges_won,
+            hedged_bytes=meter.hedged_bytes,
+            failures=dict(meter.failures),
+            first_byte=meter.first_byte.percentiles(),
+            whole_body=meter.whole.percentiles(),
+            lanes=self.lanes.concurrency,
+            limits=self.lanes.limits,
+            lanes_busy=meter.lanes.level,
+            waiting=self.lanes.waiting,
+            memory=self.credits.held,
+            memory_peak=self.credits.peak,
+            memory_budget=self.credits.total,
+            workers=pool.workers,
+            decoded=pool.decoded,
+            decode_seconds=pool.busy_seconds,
+            cache_seconds=cache.busy_seconds,
+            verdict=judge(self._opened, self.snapshot()),
         )
 
     def close(self) -> None:

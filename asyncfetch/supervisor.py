@@ -1,0 +1,141 @@
+"""The life of a fetcher: one task that hosts all that is under way, from the opening until everything is freed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from asyncfetch.cache import Cache
+from asyncfetch.decode import DecodePool
+from asyncfetch.engine import Engine
+from asyncfetch.errors import FetcherClosed, ForeignUse, UsageError
+from asyncfetch.origins import open_origins
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from anyio.abc import TaskGroup
+
+    from asyncfetch.settings import Settings
+
+
+class Supervisor:
+    """Opens an engine once, and closes it, in one task of its own.
+
+    `settings` are those it was made with; while it is open, they are part of a job.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._engine: Engine | None = None
+        self._closing: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._pid = 0
+
+    async def open(self) -> None:
+        """Returns when the engine can be used. Raises why it could not be opened; cancelled, it is closed."""
+        if self._task is not None:
+            raise UsageError("A fetcher is opened once", remedy="Make another with the same settings.")
+        self._pid = os.getpid()
+        self._closing = asyncio.Event()
+        opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._supervise(opened), name="asyncfetch supervisor")
+        try:
+            await asyncio.wait([opened, self._task], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await self.aclose()
+            raise
+        if not opened.done():
+            await self._task  # raises why it could not open
+
+    async def aclose(self) -> None:
+        """Ends everything under way and frees what is held; cancelled, it does so all the same."""
+        task = self._task
+        if task is None or self._closing is None:
+            return
+        self._check_home()
+        self._closing.set()
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+        if not task.cancelled():
+            task.result()
+
+    def engine(self) -> Engine:
+        """The engine while it is open. Raises `FetcherClosed`, and `ForeignUse` after a fork or on another loop."""
+        engine = self._engine
+        if engine is None:
+            raise FetcherClosed("This fetcher is not open" if self._task is None else "This fetcher is closed")
+        self._check_home()
+        return engine
+
+    async def _supervise(self, opened: asyncio.Future[None]) -> None:
+        """Hosts the only task group, so that the user's own tasks and exceptions never meet it."""
+        assert self._closing is not None
+        loop = asyncio.get_running_loop()
+        given = self.settings
+        settings = replace(given, job=given.current_job)
+        origins = open_origins(settings)
+        cache = await _open_cache(settings, loop)
+        engine: Engine | None = None
+        try:
+            async with anyio.create_task_group() as group:
+                engine = Engine(
+                    settings,
+                    loop=loop,
+                    cache=cache,
+                    origins=origins,
+                    make_pool=partial(DecodePool, settings.decode),
+                    start=lambda run: _start(group, run),
+                )
+                self._engine, self.settings = engine, settings
+                opened.set_result(None)
+                await self._closing.wait()
+                self._engine = None
+                engine.close()
+                group.cancel_scope.cancel()
+        finally:
+            self._engine, self.settings = None, given
+            with anyio.CancelScope(shield=True):
+                if engine is not None:
+                    engine.close()
+                    await engine.pool.aclose()
+                for origin in {id(origin): origin for origin in origins.values()}.values():
+                    await origin.aclose()
+                await cache.aclose()
+
+    def _check_home(self) -> None:
+        if os.getpid() != self._pid:
+            raise ForeignUse(
+                f"This fetcher was opened in process {self._pid} and is used after a fork in {os.getpid()}"
+            )
+        if self._task is not None and asyncio.get_running_loop() is not self._task.get_loop():
+            raise ForeignUse("This fetcher was opened on another event loop")
+
+
+async def _open_cache(settings: Settings, loop: asyncio.AbstractEventLoop) -> Cache:
+    open_it = partial(Cache.open, settings.cache, loop=loop, job_started=settings.current_job.started)
+    opening = loop.run_in_executor(None, open_it)  # no task: nobody cancels it
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        # The thread goes on, and what it opens must be closed.
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([opening])
+            if opening.exception() is None:
+                await opening.result().aclose()
+        raise
+
+
+def _start(group: TaskGroup, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    group.start_soon(run)
