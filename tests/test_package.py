@@ -14,12 +14,31 @@ from tests.cli.terminal import environment
 ROOT = Path(__file__).parents[1]
 
 
-def test_importing_loads_nothing_heavy() -> None:
-    code = "import asyncfetch, sys; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert not {"cv2", "botocore", "aiobotocore", "aioboto3", "aiohttp", "numpy", "typer", "rich"} & set(loaded)
+def loaded_by(code: str) -> set[str]:
+    program = f"{code}; import sys; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=True)
+    return set(ran.stdout.split())
+
+
+def test_importing_loads_the_ground_alone() -> None:
+    loaded = loaded_by("import asyncfetch")
+    assert {name for name in loaded if name.partition(".")[0] == "asyncfetch"} == {
+        "asyncfetch",
+        *(f"asyncfetch.{name}" for name in ("errors", "objects", "presigned", "settings", "uris", "version")),
+    }
+    assert not {"anyio", "asyncio", "blake3", "sqlite3", "ssl"} & loaded
+
+
+def test_a_fetcher_loads_nothing_heavy_before_it_is_opened() -> None:
+    loaded = loaded_by("import asyncfetch; asyncfetch.Fetcher(); asyncfetch.Stream")
+    assert not {"aiobotocore", "aioboto3", "aiohttp", "botocore", "cv2", "numpy", "rich", "typer"} & loaded
+
+
+def test_what_is_loaded_late_is_there_when_it_is_named() -> None:
+    for name in [*asyncfetch.__all__, "blocking"]:
+        assert name in dir(asyncfetch)
+        assert getattr(asyncfetch, name) is getattr(asyncfetch, name)
+    assert "asyncfetch.streams.batch" in loaded_by("from asyncfetch import *; Batch, Fetcher, Substitute")
 
 
 def test_the_versions_agree() -> None:

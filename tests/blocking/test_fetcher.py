@@ -330,4 +330,4 @@ def test_importing_the_package_does_not_load_this_room(tmp_path: Path) -> None:
     code = "import asyncfetch.blocking, sys; print({'numpy', 'cv2', 'uvloop', 'botocore'} & set(sys.modules))"
     assert program(code, tmp_path) == ["set()"]
     with pytest.raises(AttributeError, match="no attribute 'blockings'"):
-        asyncfetch.blockings  # noqa: B018
+        asyncfetch.blockings  # type: ignore[attr-defined]  # noqa: B018 - the type checker knows it too
