@@ -1,16 +1,15 @@
 """The decode room: images decoded in worker programs, their pixels handed over in shared memory."""
 
+from asyncfetch.decode.budget import Budget, Grant
+from asyncfetch.decode.forms import Pixels
 from asyncfetch.decode.jobs import (
-    Budget,
     Color,
     DecodeJob,
     DecodeOptions,
     Dtype,
     Fitting,
-    Grant,
     ImageOptions,
     Layout,
-    Pixels,
 )
 from asyncfetch.decode.pool import DecodePool, DecodeStatistics
 from asyncfetch.decode.quarantine import MemoryQuarantine, Quarantine

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from asyncfetch.decode.jobs import Budget, Grant
+    from asyncfetch.decode.budget import Budget, Grant
 
 
 class Allowance:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import mmap
     from collections.abc import Callable, Iterator
 
-    from asyncfetch.decode.jobs import Budget, Grant, Pixels
+    from asyncfetch.decode.budget import Budget, Grant
+    from asyncfetch.decode.forms import Pixels
 
 _LEAST_STEP = 16 << 10  # the largest page of our platforms (Apple silicon)
 

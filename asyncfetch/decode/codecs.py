@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from asyncfetch.decode.fitting import Fit
-    from asyncfetch.decode.forms import Form, Limits
-    from asyncfetch.decode.jobs import Pixels
+    from asyncfetch.decode.forms import Form, Limits, Pixels
 
 # BGR also for RGB: the decoder of PAM takes no notice of IMREAD_COLOR_RGB, and on the way to the slot it costs nothing.
 _FLAGS = {

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+Pixels: TypeAlias = "npt.NDArray[Any]"  # the dtype of "unchanged" is the file's own
 
 MOST_FORMS = 64  # that a worker and its pool remember by number; before the next one both forget all
 

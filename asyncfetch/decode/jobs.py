@@ -1,10 +1,10 @@
-"""What is asked of the decode pool, and what the pool asks of its budget."""
+"""What is asked of the decode pool."""
 
 from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, get_args
 
 from asyncfetch.decode.forms import Form
 from asyncfetch.errors import UsageError
@@ -12,13 +12,11 @@ from asyncfetch.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy.typing as npt
-
+    from asyncfetch.decode.forms import Pixels
+    from asyncfetch.decode.manners import Manner, Wanted
     from asyncfetch.decode.rows import Row
 
 Color: TypeAlias = Literal["rgb", "bgr", "gray", "unchanged"]
-Pixels: TypeAlias = "npt.NDArray[Any]"  # the dtype of "unchanged" is the file's own
-
 Dtype: TypeAlias = Literal["uint8", "uint16", "float32", "unchanged"]
 Layout: TypeAlias = Literal["hwc", "chw"]
 Fitting: TypeAlias = Literal["fit", "fill", "exact"]
@@ -143,18 +141,6 @@ class ImageOptions(TypedDict, total=False):
     seed: int
 
 
-class Manner:
-    """Options as a pool knows them: by a number of their own, with what it has learned of such images."""
-
-    __slots__ = ("form", "guess", "number", "scratch")
-
-    def __init__(self, number: int, options: DecodeOptions) -> None:
-        self.number = number
-        self.form = options.form
-        self.guess = 0  # bytes that the pixels of the next one will need; 0: nothing is known
-        self.scratch = 0  # and beside them while it is decoded
-
-
 @dataclass(slots=True, eq=False)
 class DecodeJob:
     """One image wanted from a pool, which may be submitted once.
@@ -167,7 +153,7 @@ class DecodeJob:
 
     uri: str
     path: str
-    options: DecodeOptions
+    options: Wanted
     order: Any  # only ever compared
     done: Callable[[Pixels | Exception], None]
     urgent: bool = False
@@ -182,43 +168,6 @@ class DecodeJob:
     need: int = field(default=0, init=False)
     scratch: int = field(default=0, init=False)
     state: Literal["new", "waiting", "sent", "over"] = field(default="new", init=False)
-
-
-class Grant(Protocol):
-    """A share of the byte budget."""
-
-    amount: int
-
-    def correct(self, amount: int) -> None:
-        """Gives back what is more than `amount`."""
-        ...
-
-    def delivered(self) -> None:
-        """Says that its pixels have reached their user: if it was overdrawn, the next one may overdraw."""
-        ...
-
-    def release(self) -> None:
-        """Gives the bytes back; twice is once.
-
-        It is called on any thread, also inside a garbage collection, and so may take no lock that its own thread holds.
-        """
-        ...
-
-
-class Budget(Protocol):
-    """The byte budget that pixels are charged to."""
-
-    @property
-    def excess(self) -> int:
-        """Bytes lent beyond the budget."""
-        ...
-
-    def take(self, amount: int, *, alone: bool = False) -> Grant | None:
-        """Lends bytes, or gives None when they are not there now.
-
-        With `alone` it may lend more than there is, while no other undelivered grant does.
-        """
-        ...
 
 
 def _check_word(value: str, name: str, words: tuple[str, ...]) -> None:

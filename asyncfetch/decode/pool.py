@@ -11,26 +11,24 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asyncfetch.decode.allowance import Allowance
-from asyncfetch.decode.arena import Arena
 from asyncfetch.decode.failures import death, failure
-from asyncfetch.decode.jobs import Manner
+from asyncfetch.decode.manners import Manners
 from asyncfetch.decode.process import WorkerProcess
 from asyncfetch.decode.quarantine import MOST_STRIKES, MemoryQuarantine
-from asyncfetch.decode.rows import AllWorkers, Row, Slab
+from asyncfetch.decode.seating import Seating
 from asyncfetch.decode.waiting import WaitingJobs
 from asyncfetch.decode.wire import KEPT_HEAP
 from asyncfetch.errors import DecodeError, DecoderUnavailable, FetcherClosed, Quarantined, UsageError
 
 if TYPE_CHECKING:
     from asyncfetch.decode.arena import Slot
-    from asyncfetch.decode.jobs import Budget, DecodeJob, DecodeOptions, Pixels
+    from asyncfetch.decode.budget import Budget
+    from asyncfetch.decode.forms import Pixels
+    from asyncfetch.decode.jobs import DecodeJob
     from asyncfetch.decode.quarantine import Quarantine
+    from asyncfetch.decode.rows import Row, Slab
     from asyncfetch.settings import DecodePolicy
 
-_FIRST_GUESS = 1 << 20  # bytes of pixels of an image nothing is known of: 640x480 in colour
-_FIRST_SCRATCH = 4 << 20  # what the decoder of a JPEG may take for it
-_FORGETTING = 32  # images until the memory of a larger one has faded to a third
-_MOST_MANNERS = 64
 _LOOK_SECONDS = 0.5  # between looks at what takes too long, which cost some microseconds
 _MOST_BARREN = 3  # workers in a row that died without having begun an image
 
@@ -71,12 +69,10 @@ class DecodePool:
         self._budget = budget
         self._quarantine = quarantine or MemoryQuarantine()
         self._watching: asyncio.TimerHandle | None = None
-        self._arena = Arena(budget, self._slots_came_back)
-        self._all_workers = AllWorkers()
-        self._arena.admit(self._all_workers)
+        self._seating = Seating(budget, self._slots_came_back)
         self._waiting = WaitingJobs()
         self._workers: list[WorkerProcess] = []
-        self._manners: dict[DecodeOptions, Manner] = {}  # the one used last comes last
+        self._manners = Manners()
         self._numbers = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scheduled = False
@@ -98,7 +94,7 @@ class DecodePool:
             self._loop = asyncio.get_running_loop()
             _import_numpy_meanwhile()
         job.number = next(self._numbers)
-        job.manner = self._manner(job.options)
+        job.manner = self._manners.of(job.options)
         self._waiting.add(job)
         self._schedule()
 
@@ -124,17 +120,7 @@ class DecodePool:
 
         With `alone` it may overdraw the budget. It goes back when nothing looks at it any more.
         """
-        arena, owner, need = self._arena, self._all_workers, count * size
-        if not need:
-            return None
-        arena.collect()
-        while (slot := arena.find(owner, need)) is not None and slot.descriptor is None:
-            arena.discard(slot)
-        try:
-            slot = slot or (arena.overdraw(owner, need, 0) if alone else arena.make(owner, need))
-        except OSError:
-            return None
-        return None if slot is None else Slab(slot, arena.lend(slot, [slot.capacity], "|u1"), count, size)
+        return self._seating.slab(count, size, alone=alone)
 
     def pump(self) -> None:
         """Tries the waiting jobs again, soon: to be called when the budget has got bytes back."""
@@ -143,24 +129,18 @@ class DecodePool:
 
     def reclaim(self, amount: int) -> int:
         """Gives up memory that is kept for reuse, `amount` bytes or a little more, and says how many went back."""
-        returned = self._arena.reclaim(amount)
-        for worker in self._workers:
-            if returned >= amount:
-                break
-            if not worker.sent and worker.allowance.amount:
-                returned += worker.allowance.lower_to(0)
-                worker.frugal = True
+        returned = self._seating.reclaim(amount, self._workers)
         if returned:
             self._schedule()  # for the workers to unmap it as well
         return returned
 
     def statistics(self) -> DecodeStatistics:
         """Counts as of now."""
-        self._arena.collect()
+        memory = self._seating.statistics()
         busy = sum(1 for worker in self._workers if worker.sent)
         counts = (len(self._workers), busy, len(self._waiting), self._decoded, self._failed, self._died)
         scratch = sum(worker.allowance.amount for worker in self._workers)
-        return DecodeStatistics(*counts, self._busy_seconds, *self._arena.statistics(), scratch)
+        return DecodeStatistics(*counts, self._busy_seconds, *memory, scratch)
 
     async def aclose(self) -> None:
         """Kills the workers, gives every open job a `FetcherClosed`, and frees all memory that no user looks at.
@@ -174,7 +154,7 @@ class DecodePool:
             for worker in self._workers:
                 worker.close()
             jobs = [sent.job for worker in self._workers for sent in worker.sent.values()]
-            self._arena.close()
+            self._seating.close()
             for job in (*(job for job in jobs if job.state == "sent"), *self._waiting.clear()):
                 self._settle(job, FetcherClosed(f"{job.uri}: the decode pool closed before the image was decoded"))
         try:
@@ -187,7 +167,7 @@ class DecodePool:
             raise
         self._workers.clear()
 
-    # Placing: which job goes to which worker, in which slot.
+    # Rounds: what waits goes to workers that can take it.
 
     def _schedule(self) -> None:
         """Has the waiting jobs placed in the next round of the loop, together with all that is submitted until then."""
@@ -206,11 +186,9 @@ class DecodePool:
 
     def _run(self) -> None:
         self._scheduled = self._woken = False
-        self._arena.collect()
+        self._seating.collect()
         if self._closed:
             return
-        if excess := self._budget.excess:
-            self._arena.reclaim(excess)  # what urgent jobs overdrew is not kept for reuse
         self._hire()
         if self._barren >= _MOST_BARREN and not self._workers:
             message = f"Decode workers do not start; the last one {self._last_fate}"
@@ -228,7 +206,7 @@ class DecodePool:
         for worker in self._workers:
             worker.flush()
         self._hungry = self._budget.excess > 0 or bool(open_to_more and self._waiting)
-        if self._hungry and self._arena.has_returned:
+        if self._hungry and self._seating.has_returned:
             self._schedule()  # it came back while nobody was known to wait for it
         if self._watching is None and any(worker.sent for worker in self._workers):
             assert self._loop is not None
@@ -243,77 +221,28 @@ class DecodePool:
         self._schedule()
 
     def _place(self, job: DecodeJob, open_to_more: list[WorkerProcess]) -> WorkerProcess | None:
-        """Gives the first job to the worker that has the fewest; None says that this cannot be done now."""
-        worker = min(open_to_more, key=lambda worker: len(worker.sent))
+        """Sends the first job to a worker, or settles it; None says that neither can be done now."""
         if job.digest is not None and (why := self._quarantine.why(job.digest)) is not None:
             self._waiting.remove(job)
             self._settle(
                 job, Quarantined(job.uri, f"its bytes have killed {MOST_STRIKES} decode workers; the last {why}")
             )
-            return worker
-        assert job.manner is not None
-        need = job.need or (job.manner.guess if job.row is None else job.row.capacity)
-        scratch = job.scratch or job.manner.scratch or _FIRST_SCRATCH
-        if not need:
-            # One image each, until it is known how large these are.
-            if worker.sent:
-                return None
-            need = min(_FIRST_GUESS, job.options.most_bytes or _FIRST_GUESS)
+            return open_to_more[0]
+        idle = not any(each.sent for each in self._workers)
         try:
-            worker, slot = self._seat(job, worker, open_to_more, need, scratch)
-            if slot is None and job.urgent and not any(each.sent for each in self._workers):
-                # There is nothing left to wait for.
-                job.row = None
-                slot = self._arena.overdraw(worker, need, max(0, scratch - worker.allowance.amount))
-                worker.frugal = True
+            seat = self._seating.seat(job, open_to_more, idle=idle)
         except OSError as error:  # no memory for the mapping, or too many open files
-            if any(each.sent for each in self._workers):
-                return None  # an answer to those will have this tried again
+            if not idle:
+                return None  # an answer will have this tried again
             self._waiting.remove(job)
             self._settle(job, DecodeError(job.uri, f"there is no shared memory for its pixels: {error.strerror}"))
-            return worker
-        if slot is None:
+            return open_to_more[0]
+        if seat is None:
             return None
         self._waiting.remove(job)
         job.state = "sent"
-        worker.assign(job, slot, max(scratch, worker.allowance.amount))
-        return worker
-
-    def _seat(
-        self, job: DecodeJob, worker: WorkerProcess, others: list[WorkerProcess], need: int, scratch: int
-    ) -> tuple[WorkerProcess, Slot | Row | None]:
-        """Finds memory for a job: its row, a free slot, a new one, or a new one for which free ones are dropped."""
-        arena = self._arena
-        if worker.sent and worker.allowance.amount < scratch:
-            # What it keeps idle for the next image may do as well elsewhere.
-            worker = max(others, key=lambda other: other.allowance.amount)
-        kept = worker.allowance.amount
-        if not self._allow(worker, scratch):
-            return worker, None
-        if job.row is not None:
-            self._all_workers.tell(worker, job.row.slab.slot)
-            return worker, job.row
-        slot = arena.find(worker, need) or arena.make(worker, need)
-        if slot is not None:
-            return worker, slot
-        if worker.sent:
-            # It has something to do: memory that is warm elsewhere is better than memory that is fresh here.
-            for other in others:
-                if other.allowance.amount >= scratch and (slot := arena.find(other, need)) is not None:
-                    return other, slot
-        while slot is None and arena.drop_one(worker, need, fitting=not worker.sent):
-            slot = arena.make(worker, need)
-        if slot is None:
-            worker.allowance.lower_to(kept)  # nobody waits for memory while holding some
-        return worker, slot
-
-    def _allow(self, worker: WorkerProcess, scratch: int) -> bool:
-        """Sees to it that a worker may take so much memory of its own; if need be free slots go for that."""
-        allowance = worker.allowance
-        if allowance.raise_to(scratch):
-            return True
-        self._arena.reclaim(scratch - allowance.amount)
-        return allowance.raise_to(scratch)
+        seat.worker.assign(job, seat.slot, seat.scratch)
+        return seat.worker
 
     # Workers: their beginning, their answers, their end.
 
@@ -331,7 +260,7 @@ class DecodePool:
             self._last_fate = f"could not be started: {error}"
         else:
             self._workers.append(worker)
-            self._arena.admit(worker)
+            self._seating.admit(worker)
         self._schedule()
 
     def _answered(self, worker: WorkerProcess, answers: list[Any]) -> None:
@@ -349,45 +278,29 @@ class DecodePool:
             worker.allowance.lower_to(max(KEPT_HEAP, *(sent.scratch for sent in worker.sent.values()), 0))
 
     def _take(self, job: DecodeJob, slot: Slot | Row, word: str, detail: Any) -> None:
+        manner = job.manner
+        assert manner is not None
         if job.state != "sent":  # cancelled meanwhile
-            self._put_back(slot)
+            self._seating.put_back(slot)
         elif word == "pixels":
             shape, dtype, scratch = detail
-            pixels = slot.pixels(shape, dtype) if isinstance(slot, Row) else self._arena.lend(slot, shape, dtype)
-            self._learn(job, pixels.nbytes, scratch)
+            pixels = self._seating.lend(slot, shape, dtype)
+            manner.learn(pixels.nbytes, scratch)
             if pixels.flags.aligned:
                 self._settle(job, pixels)
             else:  # it came with another dtype than the row was made for
                 job.row = None
                 self._waiting.add(job)
         else:
-            self._put_back(slot)
+            self._seating.put_back(slot)
             if word == "needs":
                 job.need, job.scratch = detail
-                self._learn(job, job.need, job.scratch)
+                manner.learn(job.need, job.scratch)
                 if job.row is not None and job.need > job.row.capacity:
                     job.row = None
                 self._waiting.add(job)
             else:
                 self._settle(job, failure(job.uri, word, detail))
-
-    def _put_back(self, slot: Slot | Row) -> None:
-        if not isinstance(slot, Row):  # a slab comes back by itself
-            self._arena.put_back(slot)
-
-    def _manner(self, options: DecodeOptions) -> Manner:
-        manner = self._manners.pop(options, None) or Manner(next(self._numbers), options)
-        self._manners[options] = manner
-        if len(self._manners) > _MOST_MANNERS:
-            del self._manners[next(iter(self._manners))]
-        return manner
-
-    def _learn(self, job: DecodeJob, size: int, scratch: int) -> None:
-        """Moves the guess of what the next image needs: up at once, down slowly, because too small costs a round."""
-        manner = job.manner
-        assert manner is not None
-        manner.guess = max(size, manner.guess - (manner.guess - size) // _FORGETTING)
-        manner.scratch = max(scratch, manner.scratch - (manner.scratch - scratch) // _FORGETTING)
 
     def _exited(self, worker: WorkerProcess) -> None:
         """A worker ended unasked: the image it was at fails, its other jobs go back to their places."""
@@ -396,7 +309,7 @@ class DecodePool:
         culprit, fate = worker.current(), worker.fate()
         for number, (job, slot, _) in list(worker.sent.items()):
             worker.release(number)
-            self._put_back(slot)
+            self._seating.put_back(slot)
             if job.state != "sent":
                 continue
             if number == culprit and worker.overdue in (0, number):
@@ -407,8 +320,7 @@ class DecodePool:
                 self._settle(job, death(job.uri, fate, late=worker.overdue > 0, transforms=worker.transforms))
             else:  # also one that was begun in the instant between a look at the clock and the end
                 self._waiting.add(job)
-        self._arena.expel(worker)
-        self._all_workers.lose(worker)
+        self._seating.lose(worker)
         if not culprit and not worker.answered:
             self._barren += 1
             self._last_fate = fate

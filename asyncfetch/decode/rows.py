@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from asyncfetch.decode.arena import Slot
-    from asyncfetch.decode.jobs import Pixels
-    from asyncfetch.decode.process import WorkerProcess
+    from asyncfetch.decode.forms import Pixels
 
 _MOST_OPEN = 32  # descriptors of slabs: users keep batches, and macOS allows a process 256 files
 
@@ -79,11 +78,23 @@ class Row:
         return pixels
 
 
+class Sharer(Protocol):
+    """A worker, to which slabs are shown."""
+
+    def share(self, slot: Slot) -> None:
+        """Has the worker map a slot that others map too."""
+        ...
+
+    def forget(self, slot: Slot) -> None:
+        """Has the worker unmap a slot."""
+        ...
+
+
 class AllWorkers:
     """The owner of slabs: tells each worker of a slab with its first row there, and all who know it to forget it."""
 
     def __init__(self) -> None:
-        self._knowing: dict[Slot, set[WorkerProcess]] = {}
+        self._knowing: dict[Slot, set[Sharer]] = {}
 
     def introduce(self, slot: Slot) -> None:
         """Hears of a new slab."""
@@ -94,7 +105,7 @@ class AllWorkers:
         for worker in self._knowing.pop(slot):
             worker.forget(slot)
 
-    def tell(self, worker: WorkerProcess, slot: Slot) -> None:
+    def tell(self, worker: Sharer, slot: Slot) -> None:
         """Sees to it that a worker has the slab mapped before its next job."""
         if worker not in self._knowing[slot]:
             self._knowing[slot].add(worker)
@@ -105,7 +116,7 @@ class AllWorkers:
         if sum(1 for known in self._knowing if known.descriptor is not None) > _MOST_OPEN:
             slot.close_descriptor()
 
-    def lose(self, worker: WorkerProcess) -> None:
+    def lose(self, worker: Sharer) -> None:
         """Hears that a worker is no more."""
         for workers in self._knowing.values():
             workers.discard(worker)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
-    from asyncfetch.decode.jobs import Pixels
+    from asyncfetch.decode.forms import Pixels
 
 _ORIENTATION = 0x0112  # Exif 3.0, section 4.6.5: tag 274, a SHORT
 _SHORT = 3

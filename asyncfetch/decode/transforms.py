@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from asyncfetch.decode.jobs import Pixels
+    from asyncfetch.decode.forms import Pixels
 
 
 class TransformError(Exception):

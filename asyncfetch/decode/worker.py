@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import mmap
     from collections.abc import Iterator
 
-    from asyncfetch.decode.jobs import Pixels
+    from asyncfetch.decode.forms import Pixels
     from asyncfetch.decode.transforms import Transform
 
     _Place: TypeAlias = int | list[int]  # as orders say it

@@ -218,7 +218,7 @@ async def test_an_idle_worker_gets_memory_that_another_one_keeps_free(open_pool:
     [first] = pool._workers
     budget.total, budget.peak = budget.held, 0
     held.clear()
-    while not any(slot.owner is not first for slot in pool._arena._slots):
+    while not any(slot.owner is not first for slot in pool._seating._arena._slots):
         for outcome in [Outcome(pool, path) for _ in range(40)]:
             await outcome.get()
     assert pool.statistics().workers == 2
