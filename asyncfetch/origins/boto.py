@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import UTC
 from heapq import merge
 from typing import TYPE_CHECKING, Any
 
-from asyncfetch.errors import FetcherClosed, InvalidURI, PreconditionFailed, TransferInterrupted
+from asyncfetch.errors import InvalidURI, PreconditionFailed, TransferInterrupted
 from asyncfetch.objects import NotModified, ObjectStat
 from asyncfetch.origins.base import ByteRange, Sink, deliver, introduce
+from asyncfetch.origins.boto_clients import BotoClients
 from asyncfetch.origins.boto_errors import answer_of, translated
+from asyncfetch.origins.calls import OpenCalls
 from asyncfetch.origins.checksums import told_checksum
-from asyncfetch.origins.endpoints import check_private, endpoint_of, rule_options
 from asyncfetch.origins.headers import check_range, clip_range, read_content_range, read_etag, write_etag
-from asyncfetch.origins.lent import LenderProvider
 from asyncfetch.uris import Location
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from asyncfetch.settings import Access, Settings
+    from asyncfetch.settings import Settings
 
 _UNTOLD = frozenset({301, 307, 400, 403, 404, 405})  # statuses of a HEAD that can mean one thing or another
 _CHUNK = 256 << 10  # the most that is taken from a connection at a time, in bytes
@@ -30,18 +29,14 @@ _CHUNK = 256 << 10  # the most that is taken from a connection at a time, in byt
 class BotoOrigin:
     """The Origin protocol for `s3` locations, each bucket reached as `settings.access_for` says.
 
-    There is one client for each way of access, made with its first call; what aioboto3 takes long to load is loaded in
-    a thread. Nothing is tried twice, with two exceptions: a bucket found in another region is asked there, and from
+    Nothing is tried twice, with two exceptions: a bucket found in another region is asked there, and from
     then on; and aiohttp repeats a request once when its connection ended before a byte of the answer came.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._clients: dict[Access, asyncio.Task[Any]] = {}
-        self._open = AsyncExitStack()
-        self._calls: set[asyncio.Timeout] = set()
-        self._idle = asyncio.Event()
-        self._closed = False
+        self._clients = BotoClients(settings.network)
+        self._calls = OpenCalls("the origin")
 
     async def stat(self, location: Location) -> ObjectStat:
         """Asks with a HEAD, and where that is refused with a GET of one byte, which alone can be told why."""
@@ -138,61 +133,15 @@ class BotoOrigin:
 
     async def aclose(self) -> None:
         """Ends calls under way with `FetcherClosed`, then closes every connection. Closing twice does nothing."""
-        if not self._closed:
-            self._closed = True
-            for call in self._calls:
-                call.reschedule(0)
-        while self._calls:
-            self._idle.clear()
-            await self._idle.wait()
-        for making in self._clients.values():
-            making.cancel()
-        if self._clients:
-            await asyncio.wait(self._clients.values())
-        await self._open.aclose()
+        await self._calls.end()
+        await self._clients.aclose()
 
     @asynccontextmanager
     async def _call(self, location: Location) -> AsyncIterator[Any]:
         """The client for a location, for the length of a call that `aclose` can end."""
-        if self._closed:
-            raise FetcherClosed("the origin is closed")
-        try:
-            async with asyncio.timeout(None) as call:
-                self._calls.add(call)
-                try:
-                    yield await self._client(location)
-                finally:
-                    self._calls.discard(call)
-                    self._idle.set()
-        except TimeoutError:
-            if call.expired():
-                raise FetcherClosed(f"{location}: the origin was closed under the call") from None
-            raise
-
-    async def _client(self, location: Location) -> Any:
-        access = self._settings.access_for(location.container)
-        making = self._clients.get(access)
-        if making is None:
-            making = self._clients[access] = asyncio.create_task(self._make_client(access))
-            making.add_done_callback(lambda made: self._forget_failure(access, made))
-        with translated(str(location)):
-            return await asyncio.shield(making)  # the first caller's leaving hurts no other
-
-    def _forget_failure(self, access: Access, made: asyncio.Task[Any]) -> None:
-        if made.cancelled() or made.exception() is not None:
-            self._clients.pop(access, None)
-
-    async def _make_client(self, access: Access) -> Any:
-        # Importing aioboto3 and reading its models blocks for 0.3 s.
-        session, options = await asyncio.to_thread(_load, access, self._settings)
-        async with AsyncExitStack() as made:
-            client = await made.enter_async_context(session.client("s3", **options))
-            if access.customer_key is not None:
-                await asyncio.to_thread(check_private, endpoint_of(client.meta.endpoint_url))
-            self._open.push_async_exit(made.pop_all())
-        # To learn a region botocore asks for the bucket, and where that is redirected too it would ask again for ever.
-        client.meta.events.register("before-call.s3.HeadBucket", _redirect_no_more)
-        return client
+        uri = str(location)
+        async with self._calls.one(uri):
+            yield await self._clients.get(self._settings.access_for(location.container), uri)
 
     def _common(self, location: Location) -> dict[str, Any]:
         common = {"Bucket": location.container}
@@ -210,44 +159,6 @@ class BotoOrigin:
         if key is not None:
             request |= {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": key}
         return request
-
-
-def _load(access: Access, settings: Settings) -> tuple[Any, dict[str, Any]]:
-    """A session with everything read that a client is made from, and the client's options. Runs in a thread."""
-    import aioboto3
-    import aioboto3.s3.inject  # the hook of the client's class imports it
-    from aiobotocore.config import AioConfig
-    from aiobotocore.session import AioSession
-    from botocore import UNSIGNED
-
-    from asyncfetch.origins.boto_transport import StayingSession
-
-    core = AioSession(profile=access.profile)
-    if access.credentials is not None:
-        core.register_component("credential_provider", LenderProvider(access.credentials))
-    session = aioboto3.Session(botocore_session=core)
-    models = core.get_component("data_loader")
-    for name in ("partitions", "endpoints", "sdk-default-configuration"):
-        models.load_data(name)
-    for name in ("service-2", "endpoint-rule-set-1"):
-        models.load_service_model("s3", name)
-    options = rule_options(access) | {
-        "connect_timeout": settings.network.connect_timeout,
-        "read_timeout": settings.network.read_timeout,
-        "max_pool_connections": settings.network.connections,
-        "http_session_cls": StayingSession,
-        "retries": {"total_max_attempts": 1, "mode": "standard"},
-        # A checksum asked for cannot be checked on a range, and most servers do not know them.
-        "request_checksum_calculation": "when_required",
-        "response_checksum_validation": "when_required",
-    }
-    if access.anonymous:
-        options["signature_version"] = UNSIGNED
-    return session, {"region_name": access.region, "endpoint_url": access.endpoint, "config": AioConfig(**options)}
-
-
-def _redirect_no_more(context: dict[str, Any], **rest: Any) -> None:
-    context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 async def _ask_again(client: Any, request: dict[str, Any], refused: Exception) -> Any:

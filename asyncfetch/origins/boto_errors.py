@@ -7,6 +7,7 @@ only the operating system's own exception as its cause, and no context.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl
 from contextlib import contextmanager
@@ -36,8 +37,12 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def translated(uri: str, *, region: str | None = None, listing: bool = False) -> Iterator[None]:
+def translated(
+    uri: str, *, region: str | None = None, listing: bool = False, action: str | None = None
+) -> Iterator[None]:
     """Raises whatever calls of aioboto3 in its body raise as an error about `uri`; `region` is the one that was asked.
+
+    `listing` and `action` are those of `refusal`.
 
     Put nothing else into the body: an OSError of somebody else's would be taken for the network's.
     """
@@ -46,7 +51,7 @@ def translated(uri: str, *, region: str | None = None, listing: bool = False) ->
     except AsyncfetchError:
         raise
     except Exception as error:
-        meaning, cause = _translate(uri, error, region, listing), _system_error(error)
+        meaning, cause = _translate(uri, error, region, listing, action), _system_error(error)
         if meaning is None:
             raise
         try:
@@ -76,20 +81,37 @@ def answer_of(error: Any) -> Answer:
     )
 
 
-_OPERATIONS = frozenset({"GetObject", "HeadObject", "ListObjectsV2", "HeadBucket"})
+# Of the services that say who we are: STS and single sign-on. Everything else is asked of S3.
+_IDENTITY = frozenset(
+    {
+        "AssumeRole",
+        "AssumeRoleWithSAML",
+        "AssumeRoleWithWebIdentity",
+        "CreateToken",
+        "GetCallerIdentity",
+        "GetFederationToken",
+        "GetRoleCredentials",
+        "GetSessionToken",
+    }
+)
+_VALUE = re.compile(r", value: .*?(?=, type: |\Z)")
 _CHECK_ENDPOINT = "Check the network and the endpoint."
 
 
-def _translate(uri: str, error: Exception, region: str | None, listing: bool) -> AsyncfetchError | None:
+def _translate(
+    uri: str, error: Exception, region: str | None, listing: bool, action: str | None
+) -> AsyncfetchError | None:
     import aiohttp
     from botocore import exceptions as boto
     from botocore.parsers import ResponseParserError
 
     match error:
-        case boto.ClientError() if error.operation_name in _OPERATIONS:
-            return refusal(uri, answer_of(error), asked_region=region, listing=listing)
-        case boto.ClientError():
+        case boto.ClientError() if error.operation_name in _IDENTITY:
             return _identity_refused(uri, error.operation_name, answer_of(error))
+        case boto.ClientError():
+            meaning = refusal(uri, answer_of(error), asked_region=region, listing=listing, action=action)
+            meaning.attempts = 1 + error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0)
+            return meaning
         case boto.ReadTimeoutError() | boto.ConnectTimeoutError() | asyncio.TimeoutError():
             what = "connect" if isinstance(error, boto.ConnectTimeoutError) else "answer"
             return OriginTimeout(uri, f"the origin did not {what} in time", remedy=_CHECK_ENDPOINT)
@@ -119,8 +141,10 @@ def _translate(uri: str, error: Exception, region: str | None, listing: bool) ->
             return TransferInterrupted(uri, "what came is no answer of S3", remedy="Check the endpoint.")
         case OSError():
             return EndpointUnreachable(uri, f"no connection to the origin: {_reason(error)}")
-        case boto.ParamValidationError():
+        case boto.ParamValidationError() if "Invalid bucket name" in str(error):
             return InvalidURI(uri, "this cannot be a bucket's name")
+        case boto.ParamValidationError():
+            return UsageError(f"{uri}: {_unfit(str(error))}")
         case boto.BotoCoreError():
             return _not_asked(uri, error)
         case ValueError():
@@ -165,6 +189,12 @@ def _not_asked(uri: str, error: Any) -> AsyncfetchError:
         ):
             return UsageError(f"{uri}: {error}", remedy="Check the region and the endpoint.")
     return RequestRefused(uri, f"it was not asked for ({type(error).__name__})")
+
+
+def _unfit(report: str) -> str:
+    """What botocore says of a parameter that it does not take, without the value: that can be a key."""
+    first = report.partition("\n")[2].partition("\n")[0] or "it has a parameter of the wrong kind"
+    return _VALUE.sub("", first)
 
 
 def _identity_refused(uri: str, operation: str, answer: Answer) -> AsyncfetchError:

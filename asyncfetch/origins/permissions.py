@@ -1,4 +1,4 @@
-"""Which permission a read needs, in the words of IAM: what a refusal without a reason names."""
+"""Which permission a request needs, in the words of IAM: what a refusal without a reason names."""
 
 from __future__ import annotations
 
@@ -22,11 +22,17 @@ class Permission(NamedTuple):
         return f"{self.action} on {self.resource}"
 
 
-def needed(location: Location, *, region: str | None = None, listing: bool = False) -> Permission:
+def needed(
+    location: Location, *, region: str | None = None, listing: bool = False, action: str | None = None
+) -> Permission:
     """The permission to read an object, a version of one, or, when `listing`, the keys of a bucket.
 
-    See "Required permissions for Amazon S3 API operations" in its User Guide. `region` tells the partition.
+    Or it is that for another `action`, on the object, or on the bucket where the location has no key. See "Required
+    permissions for Amazon S3 API operations" in its User Guide. `region` tells the partition.
     """
+    if action is not None:
+        whole = listing or not location.key
+        return Permission(action, bucket_arn(location.container, region) if whole else _object_arn(location, region))
     if listing:
         return Permission("s3:ListBucket", bucket_arn(location.container, region))
     action = "s3:GetObject" if location.version is None else "s3:GetObjectVersion"

@@ -1,4 +1,4 @@
-"""What an S3 server answers in place of an object, made into the package's errors: by code first, then by status.
+"""What an S3 server answers when it refuses, made into the package's errors: by code first, then by status.
 
 The codes are those of https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html. Error documents can repeat
 what the client sent to prove itself, so the server's sentences are quoted only where they say why, and without that.
@@ -19,6 +19,7 @@ from asyncfetch.errors import (
     ClockSkewed,
     EncryptionKeyDenied,
     ExpiredCredentials,
+    IntegrityError,
     InvalidCredentials,
     InvalidURI,
     NoCredentials,
@@ -31,6 +32,7 @@ from asyncfetch.errors import (
     RequestRefused,
     ServerError,
     Throttled,
+    TransferInterrupted,
     WrongRegion,
 )
 from asyncfetch.origins.headers import read_date, read_retry_after
@@ -58,15 +60,22 @@ class Answer(NamedTuple):
 
 
 def refusal(
-    uri: str, answer: Answer, *, asked_region: str | None = None, listing: bool = False, now: float | None = None
+    uri: str,
+    answer: Answer,
+    *,
+    asked_region: str | None = None,
+    listing: bool = False,
+    action: str | None = None,
+    now: float | None = None,
 ) -> OriginError:
     """The error that an answer means for the object, or, when `listing`, for the bucket that was listed.
 
-    `now` is this machine's time in POSIX seconds, the present one if None.
+    `action` is what was to be done in the words of IAM, None a read or the listing. `now` is this machine's time in
+    POSIX seconds, the present one if None.
     """
     kind, detail, remedy = _meaning(answer, asked_region, listing)
     if (kind, detail, remedy) == _DENIED:
-        kind, detail, remedy = _denied(uri, answer, asked_region, listing)
+        kind, detail, remedy = _denied(uri, answer, asked_region, listing, action)
     elif kind is ObjectArchived:
         detail, remedy = _archived(uri, answer)
     elif kind is ClockSkewed:
@@ -109,6 +118,7 @@ _BAD_SIGNATURE: _Meaning = (
 )
 _EXPIRED: _Meaning = (ExpiredCredentials, "the credentials have expired", "")
 _SLOWER: _Meaning = (Throttled, "the origin asks for fewer requests", "")
+_NOT_WHOLE: _Meaning = (IntegrityError, "what came to the origin is not what was sent", "")
 _FAILED: _Meaning = (ServerError, "the origin failed", "")
 
 _BY_CODE: Mapping[str, _Meaning] = {
@@ -144,6 +154,10 @@ _BY_CODE: Mapping[str, _Meaning] = {
     "TooManyRequests": _SLOWER,
     "InternalError": _FAILED,
     "RequestTimeout": (OriginTimeout, "the request did not come in time for the origin", ""),
+    "NoSuchUpload": (TransferInterrupted, "the upload in parts was aborted by somebody else, or by a rule", ""),
+    "BadDigest": _NOT_WHOLE,
+    "XAmzContentChecksumMismatch": _NOT_WHOLE,
+    "XAmzContentSHA256Mismatch": _NOT_WHOLE,
     "InvalidRange": (RangeNotSatisfiable, "the range begins behind the end of the object", ""),
     "PreconditionFailed": (PreconditionFailed, "the object has changed", ""),
     "InvalidObjectState": (ObjectArchived, "the object is archived", ""),
@@ -196,15 +210,16 @@ def _elsewhere(region: str | None, asked: str | None) -> _Meaning:
     return WrongRegion, f"the bucket is in region {region}, but {asked} was asked", f"Pass region={region!r}."
 
 
-def _denied(uri: str, answer: Answer, region: str | None, listing: bool) -> _Meaning:
-    """Names what is missing: what the server says, else what such a read needs."""
+def _denied(uri: str, answer: Answer, region: str | None, listing: bool, action: str | None) -> _Meaning:
+    """Names what is missing: what the server says, else what such a request needs."""
     said = said_to_lack(answer.message)
     location = _located(uri)
-    lacks = said or needed(location, region=region, listing=listing)
+    lacks = said or needed(location, region=region, listing=listing, action=action)
     if lacks.action.startswith("kms:") or (said is None and "kms" in (answer.message or "").lower()):
-        lacks = lacks if said else Permission("kms:Decrypt", "the object's KMS key")
+        kms = "kms:GenerateDataKey" if action == "s3:PutObject" else "kms:Decrypt"
+        lacks = lacks if said else Permission(kms, "the object's KMS key")
         return EncryptionKeyDenied, f"access is denied: it needs {lacks}", _OTHER_IDENTITY
-    if listing:
+    if listing or action is not None:
         return AccessDenied, f"access is denied: it needs {lacks}", _OTHER_IDENTITY
     if said is not None and lacks.action != "s3:ListBucket":
         return AccessDenied, f"access is denied: it needs {lacks}", _OTHER_IDENTITY

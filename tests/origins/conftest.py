@@ -9,11 +9,13 @@ import pytest
 import pytest_asyncio
 
 from asyncfetch.origins.boto import BotoOrigin
+from asyncfetch.origins.control import Control
 from asyncfetch.origins.http import HTTPOrigin
 from asyncfetch.origins.s3 import S3Origin
 from asyncfetch.settings import Access, NetworkPolicy, Settings
 from tests.origins.places import PAIRS, DiskPlace, Pair, Place, PublicBucket, S3Place, Site
 from tests.origins.scripts import KEY_ID, SECRET
+from tests.origins.shelf import Shelf
 from tests.servers import rclone_http
 
 if TYPE_CHECKING:
@@ -111,3 +113,24 @@ async def web() -> AsyncIterator[HTTPOrigin]:
     origin = HTTPOrigin(Settings(network=NetworkPolicy(connect_timeout=5, read_timeout=5)))
     yield origin
     await origin.aclose()
+
+
+@pytest_asyncio.fixture
+async def control() -> AsyncIterator[Callable[..., Control]]:
+    """Opens control planes of given settings, and closes them."""
+    planes: list[Control] = []
+
+    def open(endpoint_url: str | None = None, *, network: NetworkPolicy | None = None, **access: Any) -> Control:
+        settings = Settings(access=Access(endpoint_url=endpoint_url, **access), network=network or NetworkPolicy())
+        planes.append(Control(settings))
+        return planes[-1]
+
+    yield open
+    for plane in planes:
+        await plane.aclose()
+
+
+@pytest.fixture
+def shelf(server: Server) -> Shelf:
+    """A new bucket on the server that `needs` chose."""
+    return Shelf(server)

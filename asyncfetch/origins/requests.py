@@ -1,0 +1,89 @@
+"""Single requests to S3 by aioboto3: sent as settings say, and answered in the package's own errors."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from asyncfetch.errors import InvalidURI, UsageError
+from asyncfetch.origins.boto_clients import BotoClients
+from asyncfetch.origins.boto_errors import translated
+
+if TYPE_CHECKING:
+    from asyncfetch.settings import Settings
+    from asyncfetch.uris import Location
+
+
+class Requests:
+    """Sends them, `NetworkPolicy.concurrency` at once at most; botocore tries each `NetworkPolicy.attempts` times."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._clients = BotoClients(settings.network, attempts=settings.network.attempts)
+        self._lanes = asyncio.Semaphore(settings.network.concurrency)
+
+    async def ask(
+        self, location: Location, operation: str, request: dict[str, Any], *, action: str, listing: bool = False
+    ) -> dict[str, Any]:
+        """Asks by the name that boto3 has for an operation; raises as `refusal` means it, about the location.
+
+        `action` is what the request needs in the words of IAM; with `listing` it is about the bucket.
+        """
+        uri = str(location)
+        client = await self._clients.get(self._settings.access_for(location.container), uri)
+        async with self._lanes:
+            with translated(uri, region=client.meta.region_name, listing=listing, action=action):
+                answer: dict[str, Any] = await getattr(client, operation)(**request)
+        return answer
+
+    async def identity(self, location: Location) -> dict[str, Any]:
+        """What STS says of who signs for a bucket."""
+        uri, access = str(location), self._settings.access_for(location.container)
+        client = await self._clients.get(access, uri, service="sts")
+        if not _is_aws(access.endpoint) and _is_aws(client.meta.endpoint_url):
+            raise UsageError(
+                f"{uri}: {access.endpoint} is not AWS, so AWS's STS cannot know who signs there",
+                remedy="AWS_ENDPOINT_URL_STS names the STS of an endpoint that has one.",
+            )
+        async with self._lanes:
+            with translated(uri):
+                answer: dict[str, Any] = await client.get_caller_identity()
+        return answer
+
+    def bucket(self, location: Location) -> dict[str, Any]:
+        """What every request about a bucket says."""
+        request = {"Bucket": location.container}
+        if self._settings.access_for(location.container).requester_pays:
+            request["RequestPayer"] = "requester"
+        return request
+
+    def object(self, location: Location) -> dict[str, Any]:
+        """What every request about an object says, but which version of it. Raises `InvalidURI` without a key."""
+        if location.scheme != "s3":
+            raise InvalidURI(str(location), "it is no object of S3", remedy="Write s3://bucket/key.")
+        if not location.key:
+            raise InvalidURI(str(location), "it names a bucket, not an object")
+        return self.bucket(location) | {"Key": location.key}
+
+    def customer_key(self, location: Location) -> dict[str, Any]:
+        """What a request says beside that reads or writes bytes under the customer's own key (SSE-C)."""
+        key = self._settings.access_for(location.container).customer_key
+        return {} if key is None else {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": key}
+
+    async def head(self, location: Location) -> dict[str, Any]:
+        """What HeadObject answers, with the checksum that S3 keeps."""
+        request = self.object(location) | self.customer_key(location) | {"ChecksumMode": "ENABLED"}
+        action = "s3:GetObject"
+        if location.version is not None:
+            request["VersionId"], action = location.version, "s3:GetObjectVersion"
+        return await self.ask(location, "head_object", request, action=action)
+
+    async def aclose(self) -> None:
+        """Closes every connection. To be called when no request is under way any more."""
+        await self._clients.aclose()
+
+
+def _is_aws(endpoint_url: str | None) -> bool:
+    host = urlsplit(endpoint_url or "").hostname
+    return host is None or host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws"))
