@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from asyncfetch.errors import ObjectError, OriginError
+from asyncfetch.errors import ObjectError, OriginError, Throttled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,11 +40,15 @@ class Past(NamedTuple):
 
 
 class Outlook(NamedTuple):
-    """How its place fares: whether it answers nobody, whether it ever answered, and whether a retry can be paid."""
+    """How its place fares: whether it answers nobody, whether it ever answered, whether a retry can be paid.
+
+    `paced`: it is asked only as often as it grants.
+    """
 
     out: bool = False
     known: bool = True
     affordable: bool = True
+    paced: bool = False
 
 
 def decide(
@@ -63,6 +67,8 @@ def decide(
     asked-for waits longer than the cap are not worth a place in line: the error stands. So it does where the deadline
     would be over before the next try.
 
+    Where the requests of all are spaced, what was refused all the same does not wait the longer for it.
+
     A place that has answered and now answers nobody is waited for; one that never did may not be there at all.
     """
     asked = error.retry_after if isinstance(error, OriginError) else None
@@ -71,7 +77,8 @@ def decide(
     left = float("inf") if deadline is None else deadline - past.elapsed
     if outlook.out and left > 0:
         return Decision(Move.WAIT)
-    pause = max(next_pause(past.pause, LONGEST_PAUSE, uniform), asked or 0.0)
+    last = 0.0 if outlook.paced and isinstance(error, Throttled) else past.pause
+    pause = max(next_pause(last, LONGEST_PAUSE, uniform), asked or 0.0)
     if past.attempts >= attempts or pause >= left:
         return Decision(Move.GIVE_UP)
     if outlook.affordable:

@@ -12,6 +12,7 @@ import logging
 import math
 import random
 from functools import partial
+from itertools import chain
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from asyncfetch.engine.standing import NO_RETRY
 from asyncfetch.errors import FetcherClosed, ObjectError, OriginTimeout, Throttled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
     from asyncfetch.engine.credits import Credits
     from asyncfetch.engine.errand import Errand
@@ -77,12 +78,17 @@ class Lanes:
     @property
     def limits(self) -> dict[str, int]:
         """How many errands may be out to each place at once."""
-        return {place.name: place.window.limit for place in self._places.values()}
+        return {place.name: place.window.limit for place in self._all()}
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """How often a second those places are asked at most that asked for less."""
+        return {place.name: place.pace.rate for place in self._all() if place.pace.rate < math.inf}
 
     @property
     def limit(self) -> int:
         """How many errands may be out at once, to all places that there was something to do at."""
-        return min(self.concurrency, sum(place.window.limit for place in self._places.values())) or self.concurrency
+        return min(self.concurrency, sum(place.window.limit for place in self._all())) or self.concurrency
 
     def would_fly(self, need: int, location: Location, *, leaving: int = 0) -> bool:
         """Whether an errand that is added now would be flown at once, and keep nobody waiting by that.
@@ -101,9 +107,7 @@ class Lanes:
         """Puts an errand in line. Call `pump` when the last of a batch is in. Raises `FetcherClosed` after `close`."""
         if self._closed:
             raise FetcherClosed("The fetcher was closed before this was done")
-        place = errand.place
-        if place is None:
-            place = errand.place = self._place(errand.location)
+        place = errand.place = self._place(errand.location)
         errand.progress = Progress.QUEUED
         self._live.add(errand)
         (place.urgent if errand.urgent else place.queue).append(errand)
@@ -134,7 +138,7 @@ class Lanes:
         self._closed = True
         if self._look is not None:
             self._look.cancel()
-        for place in self._places.values():
+        for place in self._all():
             if place.timer is not None:
                 place.timer.cancel()
         for errand in list(self._live):
@@ -158,12 +162,16 @@ class Lanes:
 
     def _place(self, location: Location) -> Place:
         key = location.scheme, location.container
-        return self._places.get(key) or self._meet(key)
+        place = self._places.get(key) or self._meet(key)
+        return place.under(location.key) if place.branches else place
+
+    def _all(self) -> Iterator[Place]:
+        return chain.from_iterable(place.family() for place in self._places.values())
 
     def _meet(self, key: tuple[str, str]) -> Place:
         if len(self._places) >= MOST_PLACES:
-            kept = {key: place for key, place in self._places.items() if place.flying or place in self._queued}
-            self._places = kept
+            idle = {key for key, root in self._places.items() if all(place.idle for place in root.family())}
+            self._places = {key: place for key, place in self._places.items() if key not in idle}
         place = Place("://".join(key), most=self.concurrency, patience=self._policy.patience, now=perf_counter())
         self._places[key] = place
         return place
@@ -285,7 +293,8 @@ class Lanes:
     def _landed(self, errand: Errand, place: Place) -> None:
         self._end(errand)
         tries, was_out = errand.tries, place.standing.out_since is not None
-        if place.answered(perf_counter(), errand.began, NO_RETRY if tries is None else tries.spent):
+        refund = NO_RETRY if tries is None else tries.spent
+        if place.answered(perf_counter(), errand.began, refund, errand.location.key):
             self.pump()
         if was_out:
             self._came_back(place)
@@ -302,12 +311,27 @@ class Lanes:
         was_out = standing.out
         standing.failed(error, errand.location, now, random.uniform)
         if isinstance(error, Throttled) and not standing.out:
-            place.refused(now, errand.began)
+            for branch in place.refused(now, errand.began, errand.location.key):
+                self._branch_off(place, branch)
         if standing.out and not was_out:
             logger.warning("%s answers nobody any more; it is asked now and then (%s)", place.name, error)
         elif was_out and not standing.out:
             self._came_back(place)
         self._settle(errand, place, error)
+
+    def _branch_off(self, place: Place, branch: Place) -> None:
+        """Moves those who wait for a prefix of a bucket into lines of their own."""
+        logger.info("%s asks for fewer requests, and is waited for apart from others", branch.name)
+        for line, own in ((place.urgent, branch.urgent), (place.queue, branch.queue)):
+            waiting = list(line)
+            line.clear()
+            for errand in waiting:
+                if errand.progress is not Progress.QUEUED:  # it has gone from the other line
+                    continue
+                errand.place = place.root.under(errand.location.key)
+                (own if errand.place is branch else line).append(errand)
+        if not branch.idle:
+            self._queued[branch] = None
 
     def _settle(self, errand: Errand, place: Place, error: Exception) -> None:
         """Does what is decided after a failed try, or after a pause in which it could not be decided."""
@@ -318,7 +342,12 @@ class Lanes:
             error,
             Past(tries.counted, tries.pause, perf_counter() - tries.began),
             # Who is alone may go: nobody else is there to earn what it would wait for.
-            Outlook(standing.out, standing.known, standing.tokens >= cost or (standing.known and not place.flying)),
+            Outlook(
+                out=standing.out,
+                known=standing.known,
+                affordable=standing.tokens >= cost or (standing.known and not place.flying),
+                paced=self._place(errand.location).pace.rate < math.inf,
+            ),
             attempts=policy.attempts,
             deadline=policy.deadline,
             uniform=random.uniform,

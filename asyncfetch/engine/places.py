@@ -1,58 +1,149 @@
-"""The places that errands go to, each a bucket or a host of the web: who waits for it, and whether it may be asked."""
+"""The places that errands go to: a bucket, a prefix of one that is throttled, a host of the web.
+
+Who waits for a place, and whether it may be asked.
+"""
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING
 
 from asyncfetch.engine.hedges import Hedges
-from asyncfetch.engine.pace import Pace
+from asyncfetch.engine.pace import Pace, limit_of
+from asyncfetch.engine.prefixes import Tally
 from asyncfetch.engine.standing import PROBES, Standing
 from asyncfetch.engine.window import Window
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Iterator
 
     from asyncfetch.engine.errand import Errand
 
+MOST_BRANCHES = 16  # of a bucket; where more of its prefixes are throttled it is paced as a whole
+
 
 class Place:
-    """One place as the lanes see it. `flying` are the errands that are out to it, `most` what these may be at all."""
+    """One place as the lanes see it. `flying` are the errands that are out to it, `most` what these may be at all.
 
-    __slots__ = ("flying", "hedges", "name", "pace", "queue", "standing", "timer", "urgent", "window")
+    A bucket of which S3 throttles some prefixes has these as its `branches`, each a place with window, pace and lines
+    of its own. Whether the bucket answers at all, and how late, is known of all of it together.
+    """
 
-    def __init__(self, name: str, *, most: int, patience: float, now: float) -> None:
+    __slots__ = (
+        "branches",
+        "flying",
+        "hedges",
+        "name",
+        "pace",
+        "queue",
+        "root",
+        "standing",
+        "tally",
+        "timer",
+        "urgent",
+        "window",
+    )
+
+    def __init__(self, name: str, *, most: int, patience: float, now: float, root: Place | None = None) -> None:
         self.name = name
+        self.root = root or self
         self.flying = 0
-        self.standing = Standing(patience)
+        self.standing = Standing(patience) if root is None else root.standing
         self.window = Window(most, now)
         self.pace = Pace()
-        self.hedges = Hedges()
+        self.hedges = Hedges() if root is None else root.hedges
         self.urgent: deque[Errand] = deque()
         self.queue: deque[Errand] = deque()
         self.timer: asyncio.TimerHandle | None = None  # for when it may be asked again
+        self.tally: Tally | None = None  # since a refusal
+        self.branches: dict[str, Place] = {}
+
+    def family(self) -> Iterator[Place]:
+        """The place and its branches."""
+        yield self
+        yield from self.branches.values()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody has to do with it."""
+        return not (self.flying or self.urgent or self.queue)
+
+    def under(self, key: str) -> Place:
+        """The branch that a key belongs to, the one with the longest prefix, or this one."""
+        found, longest = self, 0
+        for prefix, branch in self.branches.items():
+            if len(prefix) > longest and key.startswith(prefix):
+                found, longest = branch, len(prefix)
+        return found
 
     def opens_at(self, now: float) -> float | None:
         """When another errand may go to it: `now` or before, later, or None while somebody has to come back first."""
         if self.standing.out_since is None:
             return max(now, self.pace.opens_at)
-        return self.standing.probe_at if self.flying < PROBES else None
+        out = sum(place.flying for place in self.root.family())
+        return self.standing.probe_at if out < PROBES else None
 
-    def answered(self, now: float, sent: float, refund: int) -> bool:
+    def answered(self, now: float, sent: float, refund: int, key: str) -> bool:
         """It has answered an errand that went out at `sent`. True where more may be out now."""
         self.standing.answered(now, refund)
-        if self.pace.busy and self.pace.answered(now, sent):
-            self.window.throttled(now)
+        if self.pace.busy:
+            self.pace.answered(now, sent)
+        if self.tally is not None and sent >= self.pace.since:
+            self.tally.add(key, refused=False)
         return self.window.answered(now)
 
-    def refused(self, now: float, sent: float) -> None:
-        """It has refused an errand that went out at `sent`, because there are too many of them."""
-        # As many as were out in the time that one takes: those that were granted took no less.
-        asked = (self.flying + 1) / max(now - sent, 0.001)
-        if self.pace.refused(now, sent, asked):
+    def refused(self, now: float, sent: float, key: str) -> list[Place]:
+        """It has refused an errand that went out at `sent`, because there are too many of them.
+
+        Gives the branches that it has more by that: errands in its lines may be theirs.
+        """
+        if sent < self.pace.since:
+            return []
+        # As many as were out in the time that one takes; or what it granted, where the clock has stood still.
+        asked = max((self.flying + 1) / max(now - sent, 0.001), self.window.rate(now))
+        if self.tally is None or self.tally.full:
+            self.tally = Tally(sent)
+        self.tally.add(key, refused=True)
+        limit = self.pace.refused(now, sent, asked)
+        if limit is None and not self.tally.full:
+            return []
+        branches = self._branch_off(now, sent, min(asked, self.pace.rate))
+        if branches:
+            self.pace.forgive(now)  # the rest of it knows no limit
+        elif limit is not None and self.pace.keep(limit, now):
             self.window.throttled(now)
+        self.tally = None
+        return branches
 
     def restart(self, now: float) -> None:
         """Forgets what it could take, as after an outage."""
-        self.pace.free()
-        self.window.restart(now)
+        for place in self.root.family():
+            place.tally = None
+            place.pace.free()
+            place.window.restart(now)
+
+    def _branch_off(self, now: float, sent: float, asked: float) -> list[Place]:
+        root, tally = self.root, self.tally
+        assert tally is not None
+        found = [] if root.name.startswith("http") else list(tally.apart().items())
+        branches = root.branches
+        for prefix in [prefix for prefix, place in branches.items() if place.idle and place.pace.rate == math.inf]:
+            del branches[prefix]
+        if len(branches) + len(found) > MOST_BRANCHES:
+            return []
+        made = []
+        for prefix, count in found:
+            if prefix in branches:
+                continue
+            name = f"{root.name}/{prefix}"
+            branch = Place(name, most=self.window.most, patience=0.0, now=now, root=root)
+            branch.window.limit = self.window.limit
+            branch.window.throttled(now)
+            limit = limit_of(*count, sent - tally.began, asked * tally.share_of(count))
+            if limit is not None:
+                branch.pace.keep(limit, now)
+            branches[prefix] = branch
+            made.append(branch)
+        return made

@@ -52,7 +52,7 @@ class Window:
     def rate(self, now: float) -> float:
         """Answers a second, of late."""
         lasted = now - self._since
-        return self._count / lasted if lasted >= SHORTEST or not self._rate else self._rate
+        return self._count / lasted if lasted >= SHORTEST else self._rate
 
     def answered(self, now: float) -> bool:
         """An errand has come back with its object. True where more may be out now."""

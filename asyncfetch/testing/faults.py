@@ -46,7 +46,8 @@ class Faults:
     body that could lie. `at` names single ones, by key and the how-manieth request for that key, from 1. A listing's
     key is `""`.
 
-    `rate_limit` is the requests a second that are answered, after `burst` at once; those beyond get 503 SlowDown.
+    `rate_limit` is the requests a second that are answered, after `burst` at once; those beyond get 503 SlowDown. Only
+    those for keys that begin with `limited_prefix` count, and are refused.
     After `outage_after` requests the server is gone for `outage_seconds`, once: connections end and new ones are
     refused.
     """
@@ -71,6 +72,7 @@ class Faults:
     drip_seconds: float = 0.01  # between pieces
     rate_limit: float | None = None
     burst: int = 50
+    limited_prefix: str = ""
     outage_after: int | None = None
     outage_seconds: float = 1.0
 

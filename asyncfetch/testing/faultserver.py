@@ -222,8 +222,8 @@ class FaultServer:
         nth = self._turns[key]
         now = time.time() + self._clock
         fault: Fault | None = None
-        if faults.rate_limit is not None and not self._limit.takes(faults.rate_limit, faults.burst):
-            fault = Fault.LIMITED
+        if faults.rate_limit is not None and key.startswith(faults.limited_prefix):
+            fault = None if self._limit.takes(faults.rate_limit, faults.burst) else Fault.LIMITED
         reply = self._refused(method, target, headers, now) or self._shelf.reply(method, target, headers)
         if fault is None:
             fault = faults.choose(self._seed, key, nth)
