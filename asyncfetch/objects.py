@@ -166,7 +166,11 @@ class Stats(NamedTuple):
     first_byte: Percentiles  # from a request to the head of its answer, of reads that transferred a body
     whole_body: Percentiles  # from a request to the body whole and hashed
     lanes: int  # objects that may be read at once, of all buckets and hosts together
-    limits: Mapping[str, int]  # how many of each bucket or host, as found out so far: {"s3://bucket": 64}
+    # How many of each bucket or host, as found out so far, {"s3://bucket": 64}; and of prefixes that are throttled.
+    limits: Mapping[str, int]
+    rates: Mapping[
+        str, float
+    ]  # how often a second those are asked at most that asked for less: {"s3://bucket/a/": 95.0}
     lanes_busy: int
     waiting: int  # in line for a lane
     memory: int  # bytes of the budget in use

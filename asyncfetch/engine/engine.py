@@ -128,6 +128,7 @@ class Engine:
             whole_body=meter.whole.percentiles(),
             lanes=self.lanes.concurrency,
             limits=self.lanes.limits,
+            rates=self.lanes.rates,
             lanes_busy=meter.lanes.level,
             waiting=self.lanes.waiting,
             memory=self.credits.held,

@@ -50,10 +50,10 @@ class Place:
         self.name = name
         self.root = root or self
         self.flying = 0
-        self.standing = Standing(patience) if root is None else root.standing
+        self.standing: Standing = Standing(patience) if root is None else root.standing
         self.window = Window(most, now)
         self.pace = Pace()
-        self.hedges = Hedges() if root is None else root.hedges
+        self.hedges: Hedges = Hedges() if root is None else root.hedges
         self.urgent: deque[Errand] = deque()
         self.queue: deque[Errand] = deque()
         self.timer: asyncio.TimerHandle | None = None  # for when it may be asked again

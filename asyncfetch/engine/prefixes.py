@@ -15,6 +15,7 @@ from typing import NamedTuple
 MOST = 512  # answers that are looked at together, and so remembered
 FEWEST = 4  # refusals that make a prefix one that is refused
 NOW_AND_THEN = 1 / 25  # the share of refusals that is nobody's limit
+SUREST = 0.7  # of a share that a few answers tell: one or two that were granted prove nothing
 LUCK = 0.01  # the chance with which so many would have been granted in spite of a limit like the other's
 
 
@@ -69,7 +70,7 @@ def _apart(prefix: str, answers: list[tuple[str, bool]]) -> dict[str, Count]:
     if "" in refused or not refused:
         return {}
     if len(counts) > 1:
-        worst = max(counts[child].share for child in refused)
+        worst = min(max(counts[child].share for child in refused), SUREST)
         if not any(_is_free(count, worst) for child, count in counts.items() if child not in refused):
             return {}
         return {

@@ -44,9 +44,7 @@ def new(most: int = 64) -> Place:
     return Place("simulated", most=most, patience=300.0, now=0.0)
 
 
-def together(
-    model: Model, seconds: float, places: list[Place], *, begin: float = 0.0, seed: int = 0
-) -> list[Outcome]:
+def together(model: Model, seconds: float, places: list[Place], *, begin: float = 0.0, seed: int = 0) -> list[Outcome]:
     """The same for several clients, each with a place of its own; they begin `begin` seconds one after another."""
     chance = random.Random(seed)
     server = _Server(model, chance)

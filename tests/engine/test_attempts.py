@@ -26,6 +26,7 @@ FAILED = ServerError(URI, "500")
 FIRST = Past(attempts=1, pause=0.0, elapsed=0.5)
 FINE = Outlook()
 OUT = Outlook(out=True)
+PACED = Outlook(paced=True)
 BROKE = Outlook(affordable=False)
 NEVER_MET = Outlook(known=False)
 
@@ -50,6 +51,10 @@ def tried(attempts: int, pause: float = 0.0, elapsed: float = 0.5) -> Past:
         (FAILED, tried(4), FINE, None, Move.RETRY, 3 * FIRST_PAUSE),
         (FAILED, tried(5), FINE, None, Move.GIVE_UP, 0.0),
         (Throttled(URI, "503"), FIRST, FINE, None, Move.RETRY, 3 * FIRST_PAUSE),
+        (Throttled(URI, "503"), tried(3, pause=5.0), FINE, None, Move.RETRY, 15.0),
+        # Who asks at a pace already does not wait the longer for having been refused once more.
+        (Throttled(URI, "503"), tried(3, pause=5.0), PACED, None, Move.RETRY, 3 * FIRST_PAUSE),
+        (FAILED, tried(3, pause=5.0), PACED, None, Move.RETRY, 15.0),
         (EndpointUnreachable(URI, "refused"), FIRST, FINE, None, Move.RETRY, 3 * FIRST_PAUSE),
         (TransferInterrupted(URI, "reset"), FIRST, FINE, None, Move.RETRY, 3 * FIRST_PAUSE),
         (OriginTimeout(URI, "silent"), FIRST, FINE, None, Move.RETRY, 3 * FIRST_PAUSE),
