@@ -1,7 +1,8 @@
 """The decode room: images decoded in worker programs, their pixels handed over in shared memory."""
 
 from asyncfetch.decode.budget import Budget, Grant
-from asyncfetch.decode.forms import Pixels
+from asyncfetch.decode.encoding import Encoding
+from asyncfetch.decode.forms import ImageFile, Pixels
 from asyncfetch.decode.jobs import (
     Color,
     DecodeJob,
@@ -23,8 +24,10 @@ __all__ = [
     "DecodePool",
     "DecodeStatistics",
     "Dtype",
+    "Encoding",
     "Fitting",
     "Grant",
+    "ImageFile",
     "ImageOptions",
     "Layout",
     "MemoryQuarantine",

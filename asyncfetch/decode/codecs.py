@@ -227,7 +227,7 @@ def _fit(image: Pixels, part: Part, fitted: Fit, kind: str) -> Pixels:
     nearly = fitted.scale > 1 and 2 * fitted.width > width and 2 * fitted.height > height
     way = cv2.INTER_AREA if shrinks and not nearly else cv2.INTER_LINEAR  # which takes a ninth of the time
     try:
-        resized: Pixels = cv2.resize(image, size, interpolation=way)
+        resized = samples.resize(image, size, way)
     except cv2.error:
         what = f"the content is a {kind} image with {image.dtype} samples, which OpenCV cannot resize"
         raise UndecodableError("unsupported", f"{what} (dtype='float32' can be)") from None

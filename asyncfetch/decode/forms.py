@@ -26,6 +26,23 @@ class Form(NamedTuple):
     crop: tuple[int, int, int, int] | None = None
     transform: str = ""  # pickled, in base64
     seed: int = 0
+    with_file: bool = False
+
+
+class ImageFile(NamedTuple):
+    """The file that pixels come of, as a transform is given it that asks for it.
+
+    `kind` is its format by its first bytes, such as `"JPEG"`; `width` and `height` are those of the upright image,
+    `channels` and `bits` (of a sample) the most that its header says there can be. `data` is the whole file, to be read
+    while the transform runs.
+    """
+
+    kind: str
+    width: int
+    height: int
+    channels: int
+    bits: int
+    data: memoryview
 
 
 class Limits(NamedTuple):

@@ -110,6 +110,8 @@ def needs(kind: str, header: Header, form: Form, size: int) -> Needs:
     fitted = fit(header.width, header.height, form, scalable=kind == "JPEG")
     if fitted is None:
         return Needs(0, size)
+    if channels == 4 and (fitted.width, fitted.height) != fitted.part[2:]:
+        each += 4 * read  # the colours weighted by their alpha, which have twice the bits
     pixels = header.width * header.height
     scratch = pixels * each // fitted.scale**2
     if header.progressive:

@@ -58,6 +58,7 @@ class DecodeOptions:
     function of the main script or of a notebook. Modules are imported anew in each worker. For each item `random`,
     `numpy.random` and OpenCV's generator are seeded from `seed`, the epoch and the item's index, so that a run replays
     whatever worker an item falls to; a transform with a generator of its own must seed that by one of these.
+    With `with_file` it is called with an `ImageFile` too, for what is in the file beside its pixels.
 
     Raises `UsageError` for a word that is none of these, for numbers that are no page, size or part, for `max_size`
     beside `size`, and for a transform that cannot be carried.
@@ -71,8 +72,9 @@ class DecodeOptions:
     size: tuple[int, int] | None = None
     fit: Fitting = "fit"
     crop: tuple[int, int, int, int] | None = None
-    transform: Callable[[Pixels], Pixels] | None = field(default=None, compare=False)
+    transform: Callable[..., Pixels] | None = field(default=None, compare=False)
     seed: int = 0
+    with_file: bool = False
     _code: bytes = field(default=b"", init=False, repr=False)  # the transform as it travels, by which options compare
 
     def __post_init__(self) -> None:
@@ -114,6 +116,7 @@ class DecodeOptions:
             self.crop,
             base64.b64encode(self._code).decode(),
             self.seed,
+            self.with_file,
         )
 
     @property
@@ -137,8 +140,9 @@ class ImageOptions(TypedDict, total=False):
     size: tuple[int, int] | None
     fit: Fitting
     crop: tuple[int, int, int, int] | None
-    transform: Callable[[Pixels], Pixels] | None
+    transform: Callable[..., Pixels] | None
     seed: int
+    with_file: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -188,7 +192,7 @@ def _are_counts(values: tuple[int, ...], least: tuple[int, ...]) -> bool:
     )
 
 
-def _carried(transform: Callable[[Pixels], Pixels]) -> bytes:
+def _carried(transform: Callable[..., Pixels]) -> bytes:
     if not callable(transform):
         raise UsageError(f"transform must be callable, not {transform!r}")
     import cloudpickle

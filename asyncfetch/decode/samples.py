@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -38,6 +38,24 @@ def turn_upright(image: Pixels, orientation: int) -> Pixels:
         image = cv2.transpose(image)
     mirrored = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
     return image if mirrored is None else cv2.flip(image, mirrored)
+
+
+def resize(image: Pixels, size: tuple[int, int], way: int) -> Pixels:
+    """Resizes by one of OpenCV's interpolations; of BGRA, colours count by their alpha: what is not seen adds none."""
+    if image.ndim == 2 or image.shape[2] != 4 or image.dtype.name not in ("uint8", "float32"):
+        plain: Pixels = cv2.resize(image, size, interpolation=way)
+        return plain
+    bytewise = image.dtype == np.uint8
+    opaque = 255 if bytewise else 1
+    deep: Any = np.uint16 if bytewise else np.float32  # 255 * 255 is the most that there can be
+    alpha = image[..., 3].astype(deep)
+    weighted = cv2.merge([image[..., channel] * alpha for channel in range(3)] + [alpha * deep(opaque)])
+    small: Pixels = cv2.resize(weighted, size, interpolation=way).astype(np.float32)
+    small[..., :3] *= opaque / np.maximum(small[..., 3:], 1e-6)
+    small[..., 3] /= opaque
+    if bytewise:
+        small = np.rint(small).astype(np.uint8)
+    return small
 
 
 def convert(image: Pixels, dtype: str, depth: int) -> Pixels | None:

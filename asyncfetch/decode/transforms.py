@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from asyncfetch.decode.forms import Pixels
+    from asyncfetch.decode.forms import ImageFile, Pixels
 
 
 class TransformError(Exception):
@@ -31,15 +31,18 @@ class Transform:
 
         _make_whole("asyncfetch.decode")
         _make_whole("asyncfetch")
-        self._function: Callable[[Pixels], Any] | None = None
+        self._function: Callable[..., Any] | None = None
         self._failure = ""
         try:
             self._function = cloudpickle.loads(base64.b64decode(code))
         except BaseException as error:  # a module of the user's that calls sys.exit
             self._failure = f"the transform could not be loaded in the worker: {_describe(error)}"
 
-    def __call__(self, pixels: Pixels, seed: int, epoch: int, index: int) -> Pixels:
-        """Applies it to one item's pixels, with the random numbers that this item has in every run."""
+    def __call__(self, pixels: Pixels, file: ImageFile | None, seed: int, epoch: int, index: int) -> Pixels:
+        """Applies it to one item's pixels, with the random numbers that this item has in every run.
+
+        It is given the file as well, where there is one.
+        """
         if self._function is None:
             raise TransformError(self._failure)
         state = np.random.SeedSequence((seed, epoch, index)).generate_state(4)
@@ -47,7 +50,7 @@ class Transform:
         random.seed(state.tobytes())
         cv2.setRNGSeed(int(state[0] >> 1))
         try:
-            result = self._function(pixels)
+            result = self._function(pixels) if file is None else self._function(pixels, file)
         except BaseException as error:  # SystemExit too: it would end the worker, and is a mistake here
             raise TransformError(f"the transform raised {_describe(error)}") from None
         if isinstance(result, np.generic):

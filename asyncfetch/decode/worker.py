@@ -20,7 +20,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from asyncfetch.decode.forms import MOST_FORMS, Form, Limits
+from asyncfetch.decode.forms import MOST_FORMS, Form, ImageFile, Limits
 from asyncfetch.decode.headers import read_header
 from asyncfetch.decode.reading import Reader
 from asyncfetch.decode.shared import map_file
@@ -144,7 +144,8 @@ class _Worker:
                 return "needs", need
             image = codecs.decode(reader.read(), kind, header, form)
             if form.transform:
-                placed = self._transform(codecs.arrange(image, form), number, epoch, index, slot)
+                file = ImageFile(kind, *header[:4], reader.read()) if form.with_file else None
+                placed = self._transform(codecs.arrange(image, form), file, number, epoch, index, slot)
             else:
                 placed = codecs.place(image, form, slot)
         except codecs.UndecodableError as error:
@@ -164,7 +165,7 @@ class _Worker:
         return ("needs", (placed, need.scratch)) if isinstance(placed, int) else ("pixels", (*placed, need.scratch))
 
     def _transform(
-        self, pixels: Pixels, number: int, epoch: int, index: int, slot: _Room
+        self, pixels: Pixels, file: ImageFile | None, number: int, epoch: int, index: int, slot: _Room
     ) -> tuple[tuple[int, ...], str] | int:
         from asyncfetch.decode.transforms import Transform, TransformError
 
@@ -174,7 +175,7 @@ class _Worker:
             if transform is None:
                 transform = Transform(form.transform)
                 self._forms[number] = form, transform
-            return self._codecs.put(transform(pixels, form.seed, epoch, index), slot)
+            return self._codecs.put(transform(pixels, file, form.seed, epoch, index), slot)
         except TransformError as error:
             raise self._codecs.UndecodableError("transform", str(error)) from None
 

@@ -7,7 +7,6 @@ import errno
 import os
 import time
 from collections import Counter, deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,11 +15,9 @@ from asyncfetch.cache.digests import digest_of
 from asyncfetch.errors import AsyncfetchError, CredentialsError, StorageFull, UsageError
 from asyncfetch.jobs.directory import Source
 from asyncfetch.jobs.layout import STATE
-from asyncfetch.jobs.pictures import Convert, encode
 from asyncfetch.jobs.record import Outcome
 from asyncfetch.objects import Entry, Failure, Image
 from asyncfetch.presigned import redacted
-from asyncfetch.settings import cores
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -28,6 +25,7 @@ if TYPE_CHECKING:
     from asyncfetch.fetcher import Fetcher
     from asyncfetch.jobs.directory import Directory
     from asyncfetch.jobs.layout import Layout
+    from asyncfetch.jobs.pictures import Convert
     from asyncfetch.jobs.plan import Plan, Thing
     from asyncfetch.jobs.record import Record
     from asyncfetch.ledger import Ledger
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     from asyncfetch.streams import Stream
 
 _WAITING = 128  # files taken and not yet in place, each with an open descriptor; macOS allows a process 256
+_MADE = 16  # the same of files that were made, which are in memory
 _TOO_MANY = "More objects failed than --max-failures allows"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _EARLY = 100  # from so many outcomes on a share of failures means something
@@ -91,13 +90,13 @@ class Tally:
 
 
 class _Taken(NamedTuple):
-    """An entry that is to be put in place, as it is or as what is being made of it."""
+    """An entry that is to be put in place, as it is or as what was made of it."""
 
     entry: Entry
     thing: Thing
     asked: float
     source: Source | None
-    made: Future[bytes] | None = None
+    made: bytes | None = None
 
 
 class Download:
@@ -124,7 +123,6 @@ class Download:
         self._failures, self._layout = failures, layout
         self._limit = limit or Limit()
         self._convert = convert
-        self._encoders = ThreadPoolExecutor(cores(), "asyncfetch-encode") if convert is not None else None
         self._told = told
         self._stopping = False
         self._pending: deque[_Taken | Outcome] = deque()
@@ -152,7 +150,8 @@ class Download:
                     if isinstance(item, Entry):
                         await self._take(item)
                     elif isinstance(item, Image):
-                        self._make(item)
+                        thing, asked = item.payload
+                        self._add(_Taken(item.entry, thing, asked, None, item.pixels.tobytes()))
                     elif _is_its_own(item.exception):
                         self._failed(item)
                     else:
@@ -161,8 +160,6 @@ class Download:
                     await self._room()
         finally:
             await self._drained()
-            if self._encoders is not None:
-                self._encoders.shutdown(wait=False)
             self.tally.seconds = time.monotonic() - began
         if self._limit.exceeded(self.tally.failed, self.tally.files + self.tally.failed, ended=True):
             self.stop(_TOO_MANY)
@@ -195,21 +192,8 @@ class Download:
         if self._convert is None:
             return self._fetcher.entries(self._sources(), order="completion", on_error="yield", look_ahead=ahead)
         return self._fetcher.images(
-            self._sources(),
-            color="bgr",
-            max_size=self._convert.max_side,
-            order="completion",
-            on_error="yield",
-            look_ahead=ahead,
+            self._sources(), order="completion", on_error="yield", look_ahead=ahead, **self._convert.options
         )
-
-    def _make(self, image: Image) -> None:
-        """Begins to encode an image; its pixels go back when that is done."""
-        assert self._convert is not None
-        assert self._encoders is not None
-        thing, asked = image.payload
-        made = self._encoders.submit(encode, image.pixels, self._convert.ext, self._convert.quality)
-        self._add(_Taken(image.entry, thing, asked, None, made))
 
     async def _take(self, entry: Entry) -> None:
         """Takes an entry over from the stream: it is open, so it stays, wherever its name goes."""
@@ -274,11 +258,11 @@ class Download:
         if taken.source is not None:
             return self._put(taken, taken.source)
         assert taken.made is not None
-        data = taken.made.result()
         with TemporaryFile(dir=self._directory.root / STATE) as file:
-            file.write(data)
+            file.write(taken.made)
             file.flush()
-            return self._put(taken, Source("", file.fileno(), digest_of(memoryview(data), "blake3"), shared=False))
+            digest = digest_of(memoryview(taken.made), "blake3")
+            return self._put(taken, Source("", file.fileno(), digest, shared=False))
 
     def _put(self, taken: _Taken, source: Source) -> Outcome:
         thing = taken.thing
@@ -315,7 +299,7 @@ class Download:
             tally.downloaded_bytes += outcome.size
 
     async def _room(self) -> None:
-        most = _WAITING if self._convert is None else 2 * cores()  # pixels are much larger than files
+        most = _WAITING if self._convert is None else _MADE
         while self._placing is not None and len(self._pending) >= most:
             await asyncio.wait([self._placing])
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from asyncfetch.decode import Encoding
 from asyncfetch.errors import UsageError
 from asyncfetch.jobs.page import Picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-    from typing import Any
 
+    from asyncfetch.decode import ImageOptions
     from asyncfetch.fetcher import Fetcher
 
 _THUMBNAIL = 128  # pixels of the longer side
@@ -21,15 +21,10 @@ _THUMBNAIL = 128  # pixels of the longer side
 
 async def thumbnails(fetcher: Fetcher, root: Path, paths: Sequence[str]) -> list[Picture]:
     """Small pictures of the files that can be decoded. Starts the decode workers where there are any paths."""
-    made: list[Picture] = []
     sources = [(root / path, path) for path in paths]
-    stream = fetcher.images(sources, color="bgr", max_size=_THUMBNAIL, on_error="skip")
-    if not sources:
-        return made
-    async with stream:
-        async for image in stream:
-            made.append(Picture(image.payload, await asyncio.to_thread(encode, image.pixels, ".jpg", 75)))
-    return made
+    options: ImageOptions = {"color": "bgr", "max_size": _THUMBNAIL, "transform": Encoding(".jpg", 75)}
+    async with fetcher.images(sources, on_error="skip", **options) as stream:
+        return [Picture(image.payload, image.pixels.tobytes()) async for image in stream]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +42,16 @@ class Convert:
     def __post_init__(self) -> None:
         if self.kind not in ("jpg", "png", "webp"):
             raise UsageError(f"--convert must be jpg, png or webp, not {self.kind!r}")
-        if not 1 <= self.quality <= 100:
-            raise UsageError(f"--quality must be from 1 to 100, not {self.quality}")
         if self.max_side is not None and self.max_side < 1:
             raise UsageError(f"--max-side must be pixels, at least 1, not {self.max_side}")
+        _ = self.options
 
     @property
     def ext(self) -> str:
         """The extension that files get."""
         return f".{self.kind}"
 
-
-def encode(pixels: Any, ext: str, quality: int) -> bytes:
-    """Encodes pixels, in BGR, as `.jpg`, `.png` or `.webp`. Raises `ValueError` for what the format cannot hold."""
-    import cv2
-
-    flag = {".jpg": cv2.IMWRITE_JPEG_QUALITY, ".webp": cv2.IMWRITE_WEBP_QUALITY}.get(ext)
-    try:
-        written, data = cv2.imencode(ext, pixels, [] if flag is None else [flag, quality])
-    except cv2.error as error:
-        raise ValueError(f"{ext} cannot hold this image: {error.err}") from None
-    if not written:
-        raise ValueError(f"{ext} cannot hold this image")
-    return bytes(data)
+    @property
+    def options(self) -> ImageOptions:
+        """What the decode pool is told, whose pixels are then the bytes of files."""
+        return {"color": "bgr", "max_size": self.max_side, "transform": Encoding(self.ext, self.quality)}

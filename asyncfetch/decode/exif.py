@@ -1,0 +1,109 @@
+"""What a camera wrote beside its pixels: the Exif block of a file, and in it the date and how the camera was held.
+
+Exif 3.0 (CIPA DC-008), section 4.6: a TIFF structure. Hostile bytes raise nothing: what makes no sense is not there.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ORIENTATION, _EXIF_IFD = 0x0112, 0x8769
+# When it was taken, else digitized, else written, each with the tag of its offset from UTC (section 4.6.6).
+_DATES = ((0x9003, 0x9011), (0x9004, 0x9012), (0x0132, 0x9010))
+_ASCII, _SHORT, _LONG = 2, 3, 4
+_EXIF = b"Exif\0\0"
+_MOST_FIELDS = 4096  # real directories have some 60
+_MOST_TEXT = 64
+_DATE = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)[ T](\d\d:\d\d:\d\d)")
+_OFFSET = re.compile(r"[+-]\d\d:\d\d")
+
+
+class Exif(NamedTuple):
+    """`taken` is in ISO 8601, with the offset from UTC where the camera knew it; `orientation` is 1 to 8."""
+
+    taken: str | None = None
+    orientation: int | None = None
+
+
+def read_exif(kind: str, data: memoryview) -> Exif:
+    """Reads what a JPEG, PNG, WebP or TIFF file says, of the kind that `sniff` names. Others say nothing."""
+    values: dict[int, int | str] = {}
+    try:
+        block = _block(kind, data)
+        order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(block[:4]))
+        if order is not None:
+            values.update(_fields(block, order, struct.unpack_from(f"{order}I", block, 4)[0]))
+            below = values.get(_EXIF_IFD)
+            if isinstance(below, int):
+                values.update(_fields(block, order, below))
+    except struct.error:
+        pass  # what was read until here stands
+    orientation = values.get(_ORIENTATION)
+    return Exif(_taken(values), orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else None)
+
+
+def _block(kind: str, data: memoryview) -> memoryview:
+    """The TIFF structure of a file, empty where there is none. Raises `struct.error`."""
+    empty = data[:0]
+    if kind == "TIFF":
+        return data
+    if kind == "JPEG":  # an APP1 segment before the first scan (section 4.7.2)
+        found = (body[6:] for mark, body in _segments(data) if mark == 0xE1 and bytes(body[:6]) == _EXIF)
+        return next(found, empty)
+    if kind == "PNG":  # eXIf (PNG, third edition, section 11.3.3.1)
+        return next((body for name, body in _chunks(data, 8, ">I4s", 4) if name == b"eXIf"), empty)
+    if kind == "WebP":  # RIFF, with chunks of even length
+        body = next((body for name, body in _chunks(data, 12, "<4sI", 0) if name == b"EXIF"), empty)
+        return body[6:] if bytes(body[:6]) == _EXIF else body
+    return empty
+
+
+def _segments(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        mark = data[at + 1]
+        if mark == 0xDA:
+            return
+        if mark == 0xFF:  # fill
+            at += 1
+            continue
+        length = struct.unpack_from(">H", data, at + 2)[0]
+        yield mark, data[at + 4 : at + 2 + length]
+        at += 2 + length
+
+
+def _chunks(data: memoryview, at: int, head: str, tail: int) -> Iterator[tuple[bytes, memoryview]]:
+    """Chunks of PNG, which end with a checksum of `tail` bytes, or of RIFF."""
+    while at + 8 <= len(data):
+        one, two = struct.unpack_from(head, data, at)
+        name, length = (two, one) if isinstance(two, bytes) else (one, two)
+        yield name, data[at + 8 : at + 8 + length]
+        at += 8 + length + (tail or length % 2)
+
+
+def _fields(block: memoryview, order: str, at: int) -> dict[int, int | str]:
+    """The numbers and texts of a directory. Raises `struct.error`."""
+    found: dict[int, int | str] = {}
+    count = struct.unpack_from(f"{order}H", block, at)[0]
+    for entry in range(at + 2, at + 2 + 12 * min(count, _MOST_FIELDS), 12):
+        tag, kind, length = struct.unpack_from(f"{order}HHI", block, entry)
+        if kind == _ASCII and length <= _MOST_TEXT:
+            where = entry + 8 if length <= 4 else struct.unpack_from(f"{order}I", block, entry + 8)[0]
+            found[tag] = bytes(block[where : where + length]).split(b"\0")[0].decode("ascii", "replace")
+        elif kind in (_SHORT, _LONG):
+            found[tag] = struct.unpack_from(f"{order}{'H' if kind == _SHORT else 'I'}", block, entry + 8)[0]
+    return found
+
+
+def _taken(values: dict[int, int | str]) -> str | None:
+    for date, offset in _DATES:
+        found = _DATE.match(str(values.get(date, "")))
+        if found is not None and found[2] != "00":  # what has no clock writes zeros
+            zone = str(values.get(offset, ""))
+            return f"{found[1]}-{found[2]}-{found[3]}T{found[4]}" + (zone if _OFFSET.fullmatch(zone) else "")
+    return None
