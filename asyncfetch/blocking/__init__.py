@@ -1,4 +1,4 @@
-"""Everything for programs without an event loop: calls that wait, and plain generators that prefetch.
+"""Everything for programs without an event loop: calls that wait, and plain iterators that prefetch.
 
 for image in asyncfetch.blocking.images(uris):
     ...
@@ -11,12 +11,15 @@ from asyncfetch.blocking.loader import S3ImageLoader
 from asyncfetch.blocking.local import LocalResource, local_path
 from asyncfetch.blocking.manager import CacheManager
 from asyncfetch.blocking.shared import entries, fetch, image, images, list, prefetch, read_bytes, stat
+from asyncfetch.blocking.stream import Batches, Stream
 
 __all__ = [
+    "Batches",
     "CacheManager",
     "Fetcher",
     "LocalResource",
     "S3ImageLoader",
+    "Stream",
     "access_of",
     "entries",
     "fetch",

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, overload
 
 import asyncfetch.fetcher
 from asyncfetch.blocking.bridge import bridge
-from asyncfetch.blocking.iterating import items, objects
+from asyncfetch.blocking.iterating import objects
+from asyncfetch.blocking.stream import Stream
 from asyncfetch.blocking.supply import supply
 from asyncfetch.errors import FetcherClosed, UsageError
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from asyncfetch.decode import ImageOptions
     from asyncfetch.objects import Entry, Failure, Image, Name, ObjectStat, Report, Source, Stats
     from asyncfetch.settings import Access, CachePolicy, DecodePolicy, NetworkPolicy, Revalidate, Settings
-    from asyncfetch.streams import FailureLimit, ImageKeywords, Stream, StreamKeywords, Substitute
+    from asyncfetch.streams import FailureLimit, ImageKeywords, StreamKeywords, Substitute
+    from asyncfetch.streams import Stream as AwaitedStream
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -58,9 +60,9 @@ class Fetcher:
     first used or pickled. Closed by `with`, by `close`, at the end of the program, or when it is dropped. Ctrl-C ends
     the call that waits, and the work behind it with it.
 
-    Raises what the asynchronous calls raise. Sources are read by the thread that asks for items, and generators that
-    are left early free what they hold when they are closed or dropped. In a generator made before a fork the child
-    finds `ForeignUse`.
+    Raises what the asynchronous calls raise. Sources without an index are read by the thread that asks for items, and
+    streams that are left early free what they hold when they are closed or dropped. In a stream made before a fork
+    the child finds `ForeignUse`.
     """
 
     def __init__(self, settings: Settings | None = None, **options: Unpack[Options]) -> None:
@@ -153,7 +155,7 @@ class Fetcher:
         *,
         on_error: Literal["raise", "skip"] | FailureLimit = ...,
         **rest: Unpack[StreamKeywords],
-    ) -> Iterator[Entry]: ...
+    ) -> Stream[Entry]: ...
     @overload
     def entries(
         self,
@@ -161,7 +163,7 @@ class Fetcher:
         *,
         on_error: Literal["yield"],
         **rest: Unpack[StreamKeywords],
-    ) -> Iterator[Entry | Failure]: ...
+    ) -> Stream[Entry | Failure]: ...
     @overload
     def entries(
         self,
@@ -169,8 +171,8 @@ class Fetcher:
         *,
         on_error: Substitute[S],
         **rest: Unpack[StreamKeywords],
-    ) -> Iterator[Entry | S]: ...
-    def entries(self, sources: Iterable[Source], **rest: Any) -> Iterator[Any]:
+    ) -> Stream[Entry | S]: ...
+    def entries(self, sources: Iterable[Source], **rest: Any) -> Stream[Any]:
         """Yields objects as entries on local disk, prefetching ahead. See `asyncfetch.Fetcher.entries`."""
         return self._items(sources, lambda fetcher, given: fetcher.entries(given, **rest))
 
@@ -181,7 +183,7 @@ class Fetcher:
         *,
         on_error: Literal["raise", "skip"] | FailureLimit = ...,
         **rest: Unpack[ImageKeywords],
-    ) -> Iterator[Image]: ...
+    ) -> Stream[Image]: ...
     @overload
     def images(
         self,
@@ -189,7 +191,7 @@ class Fetcher:
         *,
         on_error: Literal["yield"],
         **rest: Unpack[ImageKeywords],
-    ) -> Iterator[Image | Failure]: ...
+    ) -> Stream[Image | Failure]: ...
     @overload
     def images(
         self,
@@ -197,8 +199,8 @@ class Fetcher:
         *,
         on_error: Substitute[S],
         **rest: Unpack[ImageKeywords],
-    ) -> Iterator[Image | S]: ...
-    def images(self, sources: Iterable[Source], **rest: Any) -> Iterator[Any]:
+    ) -> Stream[Image | S]: ...
+    def images(self, sources: Iterable[Source], **rest: Any) -> Stream[Any]:
         """Yields decoded images, prefetching ahead. See `asyncfetch.Fetcher.images`."""
         return self._items(sources, lambda fetcher, given: fetcher.images(given, **rest))
 
@@ -213,15 +215,15 @@ class Fetcher:
         return here.run(work) if given is None else given.attend(work)
 
     def _items(
-        self, sources: Iterable[Source], make: Callable[[asyncfetch.fetcher.Fetcher, Any], Stream[T]]
-    ) -> Iterator[T]:
+        self, sources: Iterable[Source], make: Callable[[asyncfetch.fetcher.Fetcher, Any], AwaitedStream[T]]
+    ) -> Stream[T]:
         here = bridge()
         given = supply(sources, here)
 
-        async def ask(fetcher: asyncfetch.fetcher.Fetcher) -> Stream[T]:
+        async def ask(fetcher: asyncfetch.fetcher.Fetcher) -> AwaitedStream[T]:
             return make(fetcher, given or sources)
 
-        return items(self, here, self._run(ask), given)
+        return Stream(self, here, self._run(ask), sources, given)
 
     def _run(self, work: Callable[[asyncfetch.fetcher.Fetcher], Coroutine[Any, Any, T]]) -> T:
         async def run() -> T:

@@ -5,19 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from asyncfetch.blocking.bridge import Bridge
     from asyncfetch.blocking.supply import Supply
     from asyncfetch.objects import ObjectStat
-    from asyncfetch.streams import Listing, Stream
+    from asyncfetch.streams import Batches, Listing, Stream
 
 T = TypeVar("T")
 
 _PAGE = 1000  # what a LIST request of S3 gives: a step on the loop for each object would cost ten times the listing
 
 
-def items(owner: object, bridge: Bridge, stream: Stream[T], supply: Supply | None) -> Iterator[T]:
+def items(
+    owner: object, bridge: Bridge, stream: Stream[Any] | Batches[Any], supply: Supply | None
+) -> Generator[Any, None, None]:
     """Yields what a stream does, and closes it at the end, also an early one. `owner` is held until then."""
 
     async def step() -> Any:

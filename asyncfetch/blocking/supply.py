@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 from asyncfetch.blocking.bridge import PULSE
 from asyncfetch.errors import UsageError
+from asyncfetch.streams import has_index
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from asyncfetch.blocking.bridge import Bridge, Call, Work
     from asyncfetch.objects import Source
@@ -22,21 +24,17 @@ ROOM = 256  # sources read and not yet taken: as many as a stream looks ahead at
 
 
 class Supply:
-    """Sources for a stream, as an async iterable of the loop's.
+    """Sources for a stream, as an async iterable of the loop's, which begins anew if they do.
 
     A generator of the user's may block, hold a database's cursor, or call `asyncfetch.blocking` itself: it is read
     by the thread that takes the items, while that waits for one. What it raises is raised in its place.
     """
 
     def __init__(self, sources: Iterable[Source], bridge: Bridge) -> None:
-        self._sources: Iterator[Source] = iter(sources)
+        self._sources = sources
         self._bridge = bridge
         self._news = threading.Event()  # a call has ended, or the loop is out of sources
-        self._queue: deque[Source] = deque()
-        self._over = False
-        self._error: Exception | None = None
-        self._hungry = False
-        self._waiter: asyncio.Future[None] | None = None
+        self._reading: _Reading | None = None
 
     def attend(self, work: Work[T]) -> T:
         """Runs a coroutine as `Bridge.run` does, and reads sources for it meanwhile."""
@@ -44,7 +42,7 @@ class Supply:
         try:
             call.then(self._news.set)
             while not call.done:
-                if not self._read():
+                if self._reading is None or not self._reading.read():
                     self._news.wait(PULSE)
                     self._news.clear()
             return call.wait()
@@ -52,12 +50,35 @@ class Supply:
             if not call.done:
                 self._bridge.cancel(call)
 
-    def _read(self) -> bool:
-        """Reads one source. False where there is no room for it, or there are no more."""
+    def __aiter__(self) -> _Reading:
+        """Begins to read them, from the beginning where they have one. On the loop."""
+        self._reading = _Reading(self._sources, self._bridge, self._news)
+        self._news.set()
+        return self._reading
+
+
+class _Reading:
+    """The sources read once, from their first to their last."""
+
+    def __init__(self, sources: Iterable[Source], bridge: Bridge, news: threading.Event) -> None:
+        self._sources = sources
+        self._bridge = bridge
+        self._news = news
+        self._iterator: Iterator[Source] | None = None
+        self._queue: deque[Source] = deque()
+        self._over = False
+        self._error: Exception | None = None
+        self._hungry = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def read(self) -> bool:
+        """Reads one source, on its user's thread. False where there is no room for it, or there are no more."""
         if self._over or len(self._queue) >= ROOM:
             return False
         try:
-            self._queue.append(next(self._sources))
+            if self._iterator is None:
+                self._iterator = iter(self._sources)
+            self._queue.append(next(self._iterator))
         except StopIteration:
             self._over = True
         except Exception as error:
@@ -68,7 +89,7 @@ class Supply:
 
     # On the loop
 
-    def __aiter__(self) -> Supply:
+    def __aiter__(self) -> _Reading:
         return self
 
     async def __anext__(self) -> Source:
@@ -91,13 +112,12 @@ class Supply:
 
 
 def supply(sources: Iterable[Source], bridge: Bridge) -> Supply | None:
-    """A supply of what has to be read by its user's thread; None for what is there already, in a list or a tuple.
+    """A supply of what has to be read by its user's thread; None for what is there already, and read by number.
 
     Raises `UsageError` for what is no iterable of sources.
     """
-    if isinstance(sources, list | tuple | str | bytes):  # a text is refused by the stream
+    if isinstance(sources, str | bytes) or has_index(sources):  # a text is refused by the stream
         return None
-    try:
-        return Supply(sources, bridge)
-    except TypeError:
-        raise UsageError(f"Sources are an iterable of URIs, not {type(sources).__name__}") from None
+    if not isinstance(sources, Iterable):
+        raise UsageError(f"Sources are an iterable of URIs, not {type(sources).__name__}")
+    return Supply(sources, bridge)

@@ -5,7 +5,9 @@ from asyncfetch.streams.branches import Branches
 from asyncfetch.streams.images import ImageRun
 from asyncfetch.streams.listing import Listing, PagesAhead
 from asyncfetch.streams.options import ImageKeywords, Order, StreamKeywords, run_options
+from asyncfetch.streams.order import check_step, describe, has_index
 from asyncfetch.streams.outcomes import FailureLimit, OnError, Substitute
+from asyncfetch.streams.plan import Epochs, Shuffle, Uneven
 from asyncfetch.streams.run import EntryRun, Run
 from asyncfetch.streams.sources import read_name, split
 from asyncfetch.streams.stream import Stream
@@ -15,6 +17,7 @@ __all__ = [
     "Batches",
     "Branches",
     "EntryRun",
+    "Epochs",
     "FailureLimit",
     "ImageKeywords",
     "ImageRun",
@@ -23,9 +26,14 @@ __all__ = [
     "Order",
     "PagesAhead",
     "Run",
+    "Shuffle",
     "Stream",
     "StreamKeywords",
     "Substitute",
+    "Uneven",
+    "check_step",
+    "describe",
+    "has_index",
     "read_name",
     "run_options",
     "split",

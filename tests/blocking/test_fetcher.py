@@ -130,7 +130,7 @@ def test_an_endless_generator_is_not_read_far_ahead(fetcher: blocking.Fetcher, u
 
     entries = fetcher.entries(endless(), look_ahead=10)
     next(entries)
-    entries.close()  # type: ignore[attr-defined]  # it is a generator
+    entries.close()
     assert read <= 2 * ROOM + 10
 
 
@@ -148,7 +148,7 @@ def test_leaving_early_ends_the_work(fetcher: blocking.Fetcher, uris: list[str])
         entries = fetcher.entries(left[0], cache=False)
         path = next(entries).path
         assert path.exists()
-        entries.close()  # type: ignore[attr-defined]  # it is a generator
+        entries.close()
         assert gone(path)
         for entry in fetcher.entries(left[1], cache=False):
             path = entry.path
@@ -223,8 +223,8 @@ def test_a_fetcher_that_was_dropped_is_closed(cache_dir: Path, uris: list[str]) 
     fetcher.open()
     (ephemeral,) = cache_dir.iterdir()
     del fetcher
-    assert len(list(entries)) == 12, "it lives as long as its generator"
-    entries = iter(())
+    assert len(list(entries)) == 12, "it lives as long as its stream"
+    del entries
     assert gone(ephemeral)
 
 
