@@ -57,6 +57,7 @@ def test_imports_go_only_downwards() -> None:
         "jobs",
         "toolbox",
         "blocking",
+        "datastore",
         "testing",
         "fetcher",
         "supervisor",

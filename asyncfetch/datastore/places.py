@@ -1,0 +1,173 @@
+"""Where a store writes: a bucket, by the control plane, or a directory of this machine."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from asyncfetch.datastore.digests import HashingFile, measure
+from asyncfetch.datastore.errors import SourceChanged
+from asyncfetch.datastore.threads import on_thread
+from asyncfetch.errors import PreconditionFailed
+from asyncfetch.origins.control import Control
+from asyncfetch.uris import Location, s3
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from asyncfetch.errors import OriginError
+    from asyncfetch.settings import Settings
+
+_PARTIAL = ".partial"  # of a directory: what is being written lies here, beside all that is listed
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
+
+
+class Place(Protocol):
+    """Where a store writes. Keys are relative to its root."""
+
+    def at(self, key: str) -> Location:
+        """Where an object lies, or begins to."""
+        ...
+
+    async def put(self, key: str, body: bytes | Path, *, only_new: bool, digest: str | None = None) -> bool:
+        """Writes an object whole, from bytes or a file. `digest` is the SHA-256 of it, where the caller knows it.
+
+        With `only_new` an object that is there stays, and False is returned. Raises `OriginError`s, `OSError`s.
+        Cancelled, the object is there whole or as it was before.
+        """
+        ...
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Deletes objects; that one is not there is no error. Raises the first error that there was."""
+        ...
+
+    async def aclose(self) -> None:
+        """Ends what is under way."""
+        ...
+
+
+class BucketPlace:
+    """A bucket, or what lies in it below a prefix. `extra_args` go with each object that is written."""
+
+    def __init__(self, settings: Settings, bucket: str, root: str, extra_args: Mapping[str, Any] | None) -> None:
+        self._control = Control(settings)
+        self._bucket, self._root = bucket, root
+        self._extra_args = dict(extra_args or {})
+
+    def at(self, key: str) -> Location:
+        return s3(self._bucket, self._root + key)
+
+    async def put(self, key: str, body: bytes | Path, *, only_new: bool, digest: str | None = None) -> bool:
+        try:
+            await self._control.put(
+                self.at(key),
+                body,
+                extra_args=self._extra_args,
+                if_none_match="*" if only_new else None,
+                checksum=None if digest is None else f"sha256:{digest}",
+            )
+        except PreconditionFailed:
+            return False
+        return True
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        failed: Mapping[Location, OriginError] = await self._control.delete_many(map(self.at, keys))
+        for error in failed.values():
+            raise error
+
+    async def aclose(self) -> None:
+        await self._control.aclose()
+
+
+class DirectoryPlace:
+    """A directory. What is written is on the disk before it has its name, and appears by it whole."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def at(self, key: str) -> Location:
+        return Location("file", "", f"{self._root}/{key}")
+
+    async def put(self, key: str, body: bytes | Path, *, only_new: bool, digest: str | None = None) -> bool:
+        return await on_thread(self._put, key, body, only_new, digest)
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        await on_thread(self._delete, keys)
+
+    async def aclose(self) -> None:
+        """Nothing is held open between calls."""
+
+    def _put(self, key: str, body: bytes | Path, only_new: bool, digest: str | None) -> bool:
+        target = self._root / key
+        if only_new and target.exists():
+            return False
+        partial = self._root / _PARTIAL / secrets.token_hex(8)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("xb") as file:
+                hashing = HashingFile(file)
+                if isinstance(body, Path):
+                    measure(body, hashing.write)
+                else:
+                    hashing.write(body)
+                if digest is not None and hashing.digest != digest:
+                    raise SourceChanged(
+                        f"{body if isinstance(body, Path) else key}: it was written while it was stored"
+                    )
+                file.flush()
+                os.fsync(file.fileno())
+            if only_new:
+                return _link(partial, target)
+            partial.replace(target)
+            _sync(target.parent)
+            return True
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _delete(self, keys: Sequence[str]) -> None:
+        folders = set()
+        for key in keys:
+            path = self._root / key
+            path.unlink(missing_ok=True)
+            folders.add(path.parent)
+        for folder in folders:
+            while folder not in (self._root, self._root.parent):
+                try:
+                    folder.rmdir()
+                except OSError:  # something is in it, or it is gone
+                    break
+                folder = folder.parent
+
+
+def _link(partial: Path, target: Path) -> bool:
+    """Gives a file its name, unless another has it."""
+    try:
+        os.link(partial, target)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:  # a deletion has taken the empty folder meanwhile
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return _link(partial, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # Without links there is no way to see and take a name in one step; what is written twice is equal.
+        if target.exists():
+            return False
+        partial.replace(target)
+    _sync(target.parent)
+    return True
+
+
+def _sync(folder: Path) -> None:
+    with suppress(OSError):  # some file systems do not sync folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
