@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from asyncfetch.jobs import Reading, Request, selection
+from asyncfetch.jobs import FORMATS, Reading, Request, selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +24,11 @@ _ASKED: dict[str, tuple[Any, Any]] = {
         Annotated[list[str] | None, typer.Argument(help="A prefix: everything under it. Or several objects.")],
         None,
     ),
-    "list_": (_option(str | None, "--from", help="A file of names, or - for standard input."), None),
-    "format": (_option(str | None, "--format", help="csv, tsv, jsonl or lines; else by its name."), None),
+    "list_": (_option(str | None, "--from", help="Names: a file, a URI, or - for standard input."), None),
+    "format": (
+        _option(str | None, "--format", help=f"{', '.join(FORMATS)}; else by its name."),
+        None,
+    ),
     "column": (_option(str | None, "--column", help="Which one has the names: a header, or a number from 1."), None),
     "header": (_option(bool | None, "--header/--no-header", help="Whether the first row is one."), None),
     "encoding": (_option(str | None, "--encoding", help="Of the file, where it is not UTF-8."), None),

@@ -177,7 +177,7 @@ class Plan:
             self.counts.clashes += item.clashes > 0
             when = size = etag = None
             if listed is not None:
-                self.counts.listed += 1
+                self.counts.listed += listed.as_of is not None  # and not told by an inventory
                 self._as_of = listed.as_of if self._as_of is None else min(self._as_of, listed.as_of or self._as_of)
                 when = listed.last_modified.timestamp() if listed.last_modified is not None else None
                 size, etag = listed.size, listed.etag

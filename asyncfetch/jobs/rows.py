@@ -1,23 +1,38 @@
-"""The rows of a list of names: CSV, TSV, JSON lines, plain lines, a ledger of failures. Read as they come."""
+"""The rows of a list of names: CSV, TSV, JSON lines, plain lines, Parquet, a ledger of failures. Read as they come."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
 import re
 from contextlib import closing
-from pathlib import Path
+from pathlib import PurePath
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asyncfetch.errors import UsageError
-from asyncfetch.jobs.text import Text
+from asyncfetch.jobs.columnar import KINDS, Columnar
+from asyncfetch.jobs.text import PIECE, Text
+from asyncfetch.uris import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-FORMATS = ("csv", "tsv", "jsonl", "lines")
-_SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+INVENTORY = "inventory"  # a manifest of S3's, which is no list of names: `jobs.inventory` reads it
+LISTS = ("csv", "tsv", "jsonl", "lines", *KINDS)
+FORMATS = (*LISTS, INVENTORY)
+_SUFFIXES = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".orc": "orc",
+}
 # What the column of names is called where nobody says: the ledger's own word first.
 _KNOWN = ("uri", "s3_uri", "url", "key", "s3_key", "path", "name", "filename", "file_name", "file", "image", "object")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -34,7 +49,7 @@ class Row(NamedTuple):
 class Reading(NamedTuple):
     """How a list is to be read; None is found out from the file's name and its first row.
 
-    `column` is a header's name, or a number from 1.
+    `column` is a header's name, or a number from 1; in Parquet and ORC dots lead into structs.
     """
 
     format: str | None = None
@@ -46,19 +61,30 @@ class Reading(NamedTuple):
 AS_FOUND = Reading()
 
 
-def read_rows(path: str, reading: Reading = AS_FOUND, *, waiting: Callable[[], None] | None = None) -> Iterator[Row]:
+def read_rows(
+    path: str,
+    reading: Reading = AS_FOUND,
+    *,
+    filename: str | None = None,
+    waiting: Callable[[], None] | None = None,
+) -> Iterator[Row]:
     """Reads the names that a file, or with `"-"` standard input, holds, one at a time.
 
-    Rows without a name are passed over. `waiting` is called before each read, which may take for ever in a pipe.
-    Blocks. Raises `UsageError` in one line for what cannot be read as names: a directory, a column that is not there,
-    another encoding, a broken row; and `OSError`.
+    Rows without a name are passed over, and what gzip has packed is unpacked. `filename` is where the file lies, if not
+    at `path`. `waiting` is called before each read, which may take for ever in a pipe. Blocks. Raises `UsageError` in
+    one line for what cannot be read as names: a directory, a column that is not there, another encoding, a broken row;
+    and `OSError`.
     """
-    format = reading.format or _SUFFIXES.get(Path(path).suffix.lower(), "lines")
-    if format not in FORMATS:
+    format = format_of(path, reading)
+    if format not in LISTS:
         raise UsageError(f"--format must be one of {', '.join(FORMATS)}, not {format!r}")
-    if path != "-" and os.path.isdir(path):  # noqa: PTH112
+    if path != "-" and os.path.isdir(filename or path):  # noqa: PTH112
         raise UsageError(f"{path} is a directory, not a list of names", remedy="Name a file, or - for standard input.")
-    with closing(Text(path, reading.encoding, lenient=format == "lines", waiting=waiting)) as text:
+    if format in KINDS:
+        yield from _columnar(filename or path, format, path, reading)
+        return
+    text = Text(path, reading.encoding, filename=filename, lenient=format == "lines", waiting=waiting)
+    with closing(text):
         if format == "lines":
             for number, line in enumerate(text, 1):
                 if name := line.rstrip("\r\n"):
@@ -67,6 +93,21 @@ def read_rows(path: str, reading: Reading = AS_FOUND, *, waiting: Callable[[], N
             yield from _json_lines(text, path, reading)
         else:
             yield from _table(text, path, reading, "," if format == "csv" else "\t")
+
+
+def format_of(path: str, reading: Reading = AS_FOUND) -> str:
+    """The format of a list: as it is said, or by the end of its name, or plain lines. `path` may be a URI."""
+    if reading.format is not None:
+        return reading.format
+    name = parse(path).key.partition("?")[0] if is_remote(path) else path
+    if name.endswith("manifest.json"):
+        return INVENTORY
+    return _SUFFIXES.get(PurePath(name.removesuffix(".gz")).suffix.lower(), "lines")
+
+
+def is_remote(path: str) -> bool:
+    """Whether a list is named by a URI, and has to be fetched."""
+    return _URI.match(path) is not None
 
 
 def _table(text: Text, path: str, reading: Reading, delimiter: str) -> Iterator[Row]:
@@ -138,6 +179,44 @@ def _json_lines(text: Text, path: str, reading: Reading) -> Iterator[Row]:
         if not isinstance(name, str):
             raise UsageError(f"{path}: line {number} has no name, but {str(name)[:40]}")
         yield Row(number, name, payload)
+
+
+def _columnar(filename: str, format: str, path: str, reading: Reading) -> Iterator[Row]:
+    with contextlib.ExitStack() as opened:
+        if path == "-":  # what such a file holds is told at its end
+            spooled = opened.enter_context(TemporaryFile())
+            while piece := os.read(0, PIECE):
+                spooled.write(piece)
+            spooled.flush()
+            filename = f"/dev/fd/{spooled.fileno()}"
+        file = Columnar(filename, format, path)
+        column = _choose(file, path, reading.column)
+        binary = file.check_text(column)
+        for number, (value,) in enumerate(file.rows([column]), 1):
+            if binary and value is not None:
+                try:
+                    value = value.decode()
+                except UnicodeDecodeError:
+                    raise UsageError(f"{path}: row {number} of {column!r} holds bytes that are no text") from None
+            if value:
+                yield Row(number, value)
+
+
+def _choose(file: Columnar, path: str, column: str | None) -> str:
+    """Which column has the names."""
+    names = file.names
+    if column is not None and column not in names and column.isdecimal():
+        if not 0 < int(column) <= len(names):
+            raise UsageError(f"{path} has {len(names)} columns, and none with the number {column}")
+        return names[int(column) - 1]
+    if column is not None:
+        return column
+    lower = [name.lower() for name in names]
+    known = [names[lower.index(name)] for name in _KNOWN if name in lower]
+    likely = known or file.texts()
+    if known or len(likely) == 1:
+        return likely[0]
+    raise UsageError(f"{path}: it is not clear which column has the names", remedy=f"Say --column: {file.told()}.")
 
 
 def _member(value: dict[str, Any], path: str, number: int, reading: Reading) -> Any:

@@ -1,34 +1,33 @@
-"""What a job is asked for, as a stream: rows of a list, names given, or the objects under a prefix."""
+"""What a job is asked for, as a stream: rows of a list, names given, what lies under a prefix, or an inventory."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import threading
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from asyncfetch.errors import UsageError
+from asyncfetch.jobs.ahead import read_ahead
+from asyncfetch.jobs.inventory import inventory
 from asyncfetch.jobs.matching import Ambiguous, Match, Names, below
-from asyncfetch.jobs.rows import Reading, Row, read_rows
+from asyncfetch.jobs.rows import INVENTORY, Reading, Row, format_of, is_remote, read_rows
 from asyncfetch.jobs.selection import Selection
+from asyncfetch.objects import ObjectStat
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 
     from asyncfetch.fetcher import Fetcher
-    from asyncfetch.objects import ObjectStat
-
-_BATCH = 1024  # rows handed over at once by the thread that reads them
-_AHEAD = 4  # batches read ahead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is wanted: exactly one of a list of names (`rows`, a file or `"-"`), `uris`, or a whole `prefix`.
+    """What is wanted: exactly one of a list of names (`rows`: a file, a URI or `"-"`), `uris`, or a whole `prefix`.
 
     With `rows` or `uris` a `prefix` says where the names are looked up, by `match`; `ambiguous` says what becomes of a
-    name that several objects have. Raises `UsageError` for what means nothing.
+    name that several objects have. Where `rows` is the manifest of an inventory, that takes the place of the listing,
+    and `prefix` says which of its objects are meant. Raises `UsageError` for what means nothing.
     """
 
     rows: str | None = None
@@ -44,10 +43,17 @@ class Request:
             raise UsageError("Say what to fetch once: names, or --from FILE")
         if self.rows is None and not self.uris and self.prefix is None:
             raise UsageError("Say what to fetch: a prefix, URIs, or --from FILE")
-        if self.selection and self.prefix is None:
+        if self.selection and self.prefix is None and not self.inventoried:
             raise UsageError("--include, --exclude, --min-size, --max-size and --newer-than need a prefix")
+        if self.inventoried and self.match != "exact":
+            raise UsageError("--match is for names, and an inventory has keys")
         if self.ambiguous not in get_args(Ambiguous):
             raise UsageError(f"--ambiguous must be one of {', '.join(get_args(Ambiguous))}, not {self.ambiguous!r}")
+
+    @property
+    def inventoried(self) -> bool:
+        """Whether the names are those of an S3 Inventory."""
+        return self.rows is not None and format_of(self.rows, self.reading) == INVENTORY
 
     @property
     def lists(self) -> bool:
@@ -91,8 +97,13 @@ async def find(fetcher: Fetcher, request: Request) -> AsyncIterator[Wanted | Mis
                 if request.selection.wants(stat, name := cut(stat.uri)):
                     yield Wanted(stat.uri, name, None, stat)
         return
+    if request.inventoried:
+        async with contextlib.aclosing(_inventoried(fetcher, request)) as wanted:
+            async for item in wanted:
+                yield item
+        return
     if request.prefix is None:
-        async with contextlib.aclosing(_rows(request)) as rows:
+        async with contextlib.aclosing(_rows(fetcher, request)) as rows:
             async for row in rows:
                 yield Wanted(row.name, row.name, row)
         return
@@ -100,7 +111,7 @@ async def find(fetcher: Fetcher, request: Request) -> AsyncIterator[Wanted | Mis
         cut = below(request.prefix)
         async with fetcher.list(request.prefix) as listing:
             await names.fill(listing, request.selection)
-        async with contextlib.aclosing(_rows(request)) as rows:
+        async with contextlib.aclosing(_rows(fetcher, request)) as rows:
             async for row in rows:
                 matched = names.find(row.name, request.ambiguous)
                 clashes = len(matched.all) if len(matched.all) > 1 else 0
@@ -112,67 +123,36 @@ async def find(fetcher: Fetcher, request: Request) -> AsyncIterator[Wanted | Mis
                     yield Wanted(stat.uri, cut(stat.uri), row, stat, clashes)
 
 
-async def _rows(request: Request) -> AsyncGenerator[Row]:
+async def _rows(fetcher: Fetcher, request: Request) -> AsyncGenerator[Row]:
     if request.rows is None:
         for number, uri in enumerate(request.uris, 1):
             yield Row(number, uri)
         return
-    reader = _Reader(request.rows, request.reading)
-    try:
-        while batch := await reader.next():
-            for row in batch:
-                yield row
-    finally:
-        reader.leave()
+    filename = (await fetcher.fetch(request.rows)).filename if is_remote(request.rows) else None
+    read = partial(_read, request.rows, request.reading, filename)
+    async with contextlib.aclosing(read_ahead(read)) as rows:
+        async for row in rows:
+            yield row
 
 
-class _Reader:
-    """Reads rows on a thread that nobody waits for: a pipe may stay silent for ever, and Ctrl-C must end that too."""
+def _read(path: str, reading: Reading, filename: str | None, waiting: Callable[[], None]) -> Iterator[Row]:
+    return read_rows(path, reading, filename=filename, waiting=waiting)
 
-    def __init__(self, path: str, reading: Reading) -> None:
-        self._path, self._reading = path, reading
-        self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[list[Row] | Exception] = asyncio.Queue()
-        self._room = threading.Semaphore(_AHEAD)
-        self._left = False
-        threading.Thread(target=self._work, name="asyncfetch-list", daemon=True).start()
 
-    async def next(self) -> list[Row]:
-        """The next rows, none behind the last. Raises what reading raised."""
-        found = await self._queue.get()
-        self._room.release()
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    def leave(self) -> None:
-        """Lets the thread end when its read does."""
-        self._left = True
-        self._room.release()
-
-    def _work(self) -> None:
-        batch: list[Row] = []
-
-        def flush() -> None:
-            nonlocal batch
-            if batch:
-                full, batch = batch, []
-                self._give(full)
-
-        try:
-            for row in read_rows(self._path, self._reading, waiting=flush):
-                batch.append(row)
-                if len(batch) == _BATCH:
-                    flush()
-                if self._left:
-                    return
-            flush()
-            self._give([])
-        except Exception as error:  # whatever it is, it is raised where the rows are awaited
-            flush()
-            self._give(error)
-
-    def _give(self, what: list[Row] | Exception) -> None:
-        self._room.acquire()
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the command was interrupted
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, what)
+async def _inventoried(fetcher: Fetcher, request: Request) -> AsyncGenerator[Wanted]:
+    assert request.rows is not None
+    selection, prefix = request.selection, request.prefix or ""
+    cut = below(prefix) if prefix else None
+    async with contextlib.aclosing(inventory(fetcher, request.rows)) as objects:
+        async for found in objects:
+            if not found.uri.startswith(prefix):
+                continue
+            if found.size is None and not (selection.min_size is None and selection.max_size is None):
+                raise UsageError(f"{request.rows} tells no sizes", remedy="Leave --min-size and --max-size out.")
+            if found.modified is None and selection.newer_than is not None:
+                raise UsageError(f"{request.rows} tells no dates", remedy="Leave --newer-than out.")
+            # It may be days old, so there is no ETag and no `as_of`, which would count as a check of a cached object.
+            stat = ObjectStat(found.uri, found.size or 0, last_modified=found.modified)
+            name = cut(found.uri) if cut is not None else found.key
+            if selection.wants(stat, name):
+                yield Wanted(found.uri, name, None, None if found.size is None else stat)

@@ -1,9 +1,11 @@
-"""Lines of a file or a pipe, as soon as they are there, whatever its encoding says at its head."""
+"""Lines of a file or a pipe, as soon as they are there, unpacked and decoded as the bytes at its head say."""
 
 from __future__ import annotations
 
 import codecs
+import gzip
 import os
+import zlib
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -11,18 +13,21 @@ from asyncfetch.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from io import BufferedReader
     from typing import Self
 
 PIECE = 1 << 16  # bytes read at once: what a pipe of Linux holds
 _MOST_LINE = 1 << 24  # characters; a key has 1,024 bytes, so this is no list
+_GZIP = b"\x1f\x8b"  # RFC 1952, section 2.3.1
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 
 class Text:
     """The lines of a file, or with `"-"` of standard input, with their ends, as a `csv.reader` wants them.
 
-    It is UTF-8, or what a byte order mark or `encoding` says. `lenient` lets bytes that are not UTF-8 through as
-    surrogates (PEP 383), as in the names of files. `waiting` is called before each read.
+    It is UTF-8, or what a byte order mark or `encoding` says; what is packed by gzip is unpacked. `lenient` lets bytes
+    that are not UTF-8 through as surrogates (PEP 383), as in the names of files. `waiting` is called before each read.
+    `filename` is where the file lies that is called `path` in what is said of it.
     """
 
     def __init__(
@@ -30,6 +35,7 @@ class Text:
         path: str,
         encoding: str | None = None,
         *,
+        filename: str | None = None,
         lenient: bool = False,
         waiting: Callable[[], None] | None = None,
     ) -> None:
@@ -47,14 +53,16 @@ class Text:
                 codecs.lookup(encoding)
             except LookupError:
                 raise UsageError(f"--encoding {encoding!r} is not known") from None
-        self._descriptor = 0 if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = 0 if path == "-" else os.open(filename or path, os.O_RDONLY | os.O_CLOEXEC)
+        self._raw = open(descriptor, "rb", closefd=descriptor > 0)  # noqa: SIM115 - closed by `close`
+        self._file: BufferedReader | gzip.GzipFile | None = self._raw  # None behind its end
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> str:
         while not self._lines:
-            if self._descriptor < 0:
+            if self._file is None:
                 raise StopIteration
             self._read()
         self._number += 1
@@ -62,16 +70,13 @@ class Text:
 
     def close(self) -> None:
         """Closes the file; standard input is left open."""
-        if self._descriptor > 0:
-            os.close(self._descriptor)
-        self._descriptor = -1
+        self._raw.close()  # a GzipFile does not close what it reads
+        self._file = None
 
     def _read(self) -> None:
         if self._waiting is not None:
             self._waiting()
-        piece = os.read(self._descriptor, PIECE)
-        if self._decoder is None:
-            piece = self._begin(piece)
+        piece = self._begin() if self._decoder is None else self._piece()
         assert self._decoder is not None
         try:
             text = self._decoder.decode(piece, final=not piece)
@@ -99,9 +104,19 @@ class Text:
                 self._rest.clear()
             self.close()
 
-    def _begin(self, piece: bytes) -> bytes:
-        """Finds out the encoding from the first bytes, of which there are three if the file has so many."""
-        while piece and len(piece) < 3 and (more := os.read(self._descriptor, PIECE)):
+    def _piece(self) -> bytes:
+        assert self._file is not None
+        try:
+            return self._file.read1(PIECE)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise UsageError(f"{self._path} is cut off or damaged behind line {self._number}: {error}") from None
+
+    def _begin(self) -> bytes:
+        """Finds out packing and encoding from the first bytes, of which there are three if the file has so many."""
+        if self._raw.peek(2)[:2] == _GZIP:
+            self._file = gzip.GzipFile(fileobj=self._raw, mode="rb")
+        piece = self._piece()
+        while piece and len(piece) < 3 and (more := self._piece()):
             piece += more
         encoding, mark = self._encoding or "utf-8", b""
         if self._encoding is None or codecs.lookup(self._encoding).name == "utf-8":

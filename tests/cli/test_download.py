@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -110,6 +111,36 @@ def test_rows_of_a_csv_that_are_no_keys(server: FaultServer, out: Path) -> None:
         f"{index % 3}/{index:03}.jpg": BODIES[f"photos/{index % 3}/{index:03}.jpg"] for index in (1, 2, 3)
     }
     assert (out / "missing.csv").read_text().splitlines() == ["name,line,objects,first", "077.png,6,0,", "078.png,7,0,"]
+
+
+def test_a_list_may_lie_in_a_bucket_and_be_packed(server: FaultServer, out: Path) -> None:
+    keys = [key for key in BODIES if key.startswith("photos/1/")]
+    packed = gzip.compress("".join(f"{server.uri(key)}\n" for key in keys).encode())
+    with FaultServer({**BODIES, "lists/names.csv.gz": packed}, credentials=USER) as other:
+        asked = ("-o", out, "-y", "--endpoint-url", other.endpoint_url)
+        done = download("--from", other.uri("lists/names.csv.gz"), *asked)
+        assert done.code == 0, done.err
+        assert files(out) == {key: BODIES[key] for key in keys}
+        done = download("--from", other.uri("lists/nothing.csv"), *asked)
+        assert (done.code, len(done.err.splitlines())) == (1, 2)
+        assert "lists/nothing.csv" in done.err
+
+
+def test_an_inventory_takes_the_place_of_a_listing(server: FaultServer, out: Path) -> None:
+    rows = "".join(f'"bucket","{key}","{len(body)}"\n' for key, body in BODIES.items())
+    packed = gzip.compress(rows.encode())
+    data = [{"key": "inv/data.csv.gz", "size": len(packed)}]
+    manifest = {"destinationBucket": "arn:aws:s3:::bucket", "fileFormat": "CSV", "fileSchema": "Bucket, Key, Size"}
+    told_of = {"inv/data.csv.gz": packed, "inv/manifest.json": json.dumps(manifest | {"files": data}).encode()}
+    wanted = {key: body for key, body in BODIES.items() if key.startswith("photos/2/") and not key.endswith("9.jpg")}
+    with FaultServer({**BODIES, **told_of}, credentials=USER) as other:
+        asked = ("--from", other.uri("inv/manifest.json"), "--prefix", other.uri("photos/2/"), "--exclude", "*9.jpg")
+        done = download(*asked, "-o", out, "-y", "--json", "--endpoint-url", other.endpoint_url)
+        assert other.count(key="") == 0, "nothing was listed"
+    assert done.code == 0, done.err
+    assert files(out) == {key.removeprefix("photos/2/"): body for key, body in wanted.items()}
+    plan = told(done, "plan")
+    assert (plan["files"], plan["bytes"]) == (len(wanted), sum(map(len, wanted.values())))
 
 
 def test_layouts_and_what_collides(server: FaultServer, out: Path) -> None:

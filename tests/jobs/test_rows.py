@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import os
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from asyncfetch.errors import ObjectNotFound, UsageError
 from asyncfetch.jobs import Reading, read_rows
+from asyncfetch.jobs.rows import format_of
 from asyncfetch.ledger import Ledger
 from asyncfetch.objects import Failure
 from tests.cli.terminal import environment
@@ -85,6 +87,45 @@ def test_what_cannot_be_read_is_one_line_that_names_the_file(
     with pytest.raises(UsageError, match=told) as raised:
         names(tmp_path / name, **reading)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("members", [1, 2, 7])
+def test_what_is_packed_is_unpacked_whatever_it_is_called(tmp_path: Path, members: int) -> None:
+    text = "\ufeffkey\r\n" + "".join(f"photos/{number:05}.jpg\r\n" for number in range(20_000))
+    packed = text.encode("utf-16-le")
+    size = -(-len(packed) // members)
+    body = b"".join(gzip.compress(packed[start : start + size]) for start in range(0, len(packed), size))
+    for name, reading in (("a.csv.gz", {}), ("b", {"format": "csv"})):
+        (tmp_path / name).write_bytes(body)
+        assert names(tmp_path / name, **reading) == text.split()[1:]
+
+
+@pytest.mark.parametrize("kept", [12, 1000, -5])
+def test_what_is_packed_and_cut_off_is_told(tmp_path: Path, kept: int) -> None:
+    body = gzip.compress("".join(f"{number * 7919:06}\n" for number in range(20_000)).encode())
+    (tmp_path / "a.csv.gz").write_bytes(body[:kept])
+    with pytest.raises(UsageError, match=r"a\.csv\.gz is cut off or damaged behind line") as raised:
+        names(tmp_path / "a.csv.gz")
+    assert "\n" not in str(raised.value)
+    (tmp_path / "a.csv.gz").write_bytes(body[:1000] + bytes(1000) + body[2000:])
+    with pytest.raises(UsageError, match="is cut off or damaged"):
+        names(tmp_path / "a.csv.gz")
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("s3://b/list.csv", "csv"),
+        ("s3://b/list.csv.gz?versionId=x.tsv", "csv"),
+        ("https://host/a.tsv?X-Amz-Signature=x.csv", "tsv"),
+        ("s3://b/x/manifest.json", "inventory"),
+        ("A.PARQUET", "parquet"),
+        ("a.csv/list", "lines"),
+        ("a.gz", "lines"),
+    ],
+)
+def test_a_name_tells_the_format(name: str, format: str) -> None:
+    assert format_of(name) == format
 
 
 def test_a_directory_is_no_list(tmp_path: Path) -> None:
