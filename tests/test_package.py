@@ -54,8 +54,8 @@ def test_imports_go_only_downwards() -> None:
     """DESIGN's order of rooms: a room may import those after it, and never another room's private names."""
     rooms = [
         "cli",
-        "jobs",
         "toolbox",
+        "jobs",
         "blocking",
         "datastore",
         "testing",

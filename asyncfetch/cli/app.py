@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asyncfetch.cli import bench, cache, demo, download, get, ls, prefetch
+from asyncfetch.cli import bench, cache, demo, download, get, ls, prefetch, thumbnails
 from asyncfetch.cli.common import FAILED, INTERRUPTED, USAGE, Interrupted, ReaderGone
 from asyncfetch.errors import AsyncfetchError, UsageError
 
@@ -49,6 +49,7 @@ app.command("download")(download.download)
 app.command("get")(get.get)
 app.command("ls")(ls.ls)
 app.command("prefetch")(prefetch.prefetch)
+app.command("thumbnails")(thumbnails.thumbnails)
 app.add_typer(cache.app, name="cache")
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _WAITING = 128  # files taken and not yet in place, each with an open descriptor; macOS allows a process 256
 _MADE = 16  # the same of files that were made, which are in memory
 _TOO_MANY = "More objects failed than --max-failures allows"
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _EARLY = 100  # from so many outcomes on a share of failures means something
 
 
@@ -240,7 +240,7 @@ class Download:
             try:
                 results.append(Event(self._place(what), what.entry.from_cache))
             except (OSError, ValueError) as error:
-                if isinstance(error, OSError) and error.errno in _FULL:
+                if isinstance(error, OSError) and error.errno in FULL:
                     results.append(StorageFull(f"{self._directory.root}: {error.strerror}"))
                 else:
                     self._failures.write(Failure(what.thing.uri, what.entry.index, None, "cache", 0, error))
