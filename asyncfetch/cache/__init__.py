@@ -3,7 +3,9 @@
 from asyncfetch.cache.below import seal
 from asyncfetch.cache.buffers import BufferPool, BufferStatistics
 from asyncfetch.cache.digests import digest_file
-from asyncfetch.cache.parts import PART_MEMORY, PartedBody, PartSink
+from asyncfetch.cache.partmap import Begun, missing
+from asyncfetch.cache.parts import PartedBody, PartsLost
+from asyncfetch.cache.partsink import PART_MEMORY, PartSink
 from asyncfetch.cache.policy import Freshness, decide
 from asyncfetch.cache.records import CacheStatistics, CacheStats, Elsewhere, Found, Published, Ref, RefKey
 from asyncfetch.cache.sinks import BODY_MEMORY, SMALL, Body, BodySink, MemorySink
@@ -13,6 +15,7 @@ __all__ = [
     "BODY_MEMORY",
     "PART_MEMORY",
     "SMALL",
+    "Begun",
     "Body",
     "BodySink",
     "BufferPool",
@@ -26,10 +29,12 @@ __all__ = [
     "MemorySink",
     "PartSink",
     "PartedBody",
+    "PartsLost",
     "Published",
     "Ref",
     "RefKey",
     "decide",
     "digest_file",
+    "missing",
     "seal",
 ]

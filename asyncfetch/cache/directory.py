@@ -23,6 +23,7 @@ class Layout:
 
     blobs: str
     tmp: str  # of owners
+    partial: str  # of large bodies that are not whole
     index: str
     volatile: bool = False  # on a file system in memory, that does not outlive the boot
 
@@ -38,7 +39,7 @@ def prepare(directory: Path) -> Layout:
     mount = refuse_network(top)
     _refuse_newer(top)
     layout = replace(layout_of(top), volatile=mount is not None and mount.is_memory)
-    for path in (f"{top}/v{VERSION}", layout.blobs, layout.tmp, layout.index):
+    for path in (f"{top}/v{VERSION}", layout.blobs, layout.tmp, layout.partial, layout.index):
         try:
             files.make_directory(path)
         except OSError as error:
@@ -49,8 +50,8 @@ def prepare(directory: Path) -> Layout:
 def layout_of(top: str) -> Layout:
     """Where things lie below a cache's directory, whether they do or not."""
     root = f"{top}/v{VERSION}"
-    blobs, tmp, index = (f"{root}/{name}" for name in ("blobs", "tmp", "index"))
-    return Layout(blobs, tmp, index)
+    blobs, tmp, partial, index = (f"{root}/{name}" for name in ("blobs", "tmp", "partial", "index"))
+    return Layout(blobs, tmp, partial, index)
 
 
 def refuse_network(top: str) -> mounts.Mount | None:

@@ -9,6 +9,7 @@ this saves work: a path whose blob is gone is fetched again.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from asyncfetch.cache.blobs import Blobs
     from asyncfetch.cache.index import Index
     from asyncfetch.cache.owner import Owner
+    from asyncfetch.cache.partials import Partials
     from asyncfetch.cache.recovery import Intents
 
 _log = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ LOOK_BYTES = 64 << 20
 # get then they get when it is idle. So 100,000 victims take 17 to 20 s on a busy machine.
 SHARE = 0.18
 
+_OLDEST = "SELECT min(used) FROM blobs WHERE pinned = 0"
 _VICTIMS = "SELECT algorithm, digest, size FROM blobs WHERE pinned = 0 AND used < ? ORDER BY used LIMIT ?"
 
 # Uses that lie in the future were noted before the clock was set back, and would keep their blobs until it is there
@@ -81,8 +84,11 @@ class Room:
     and the next one makes up for it.
     """
 
-    def __init__(self, limits: Limits, index: Index, blobs: Blobs, owner: Owner, intents: Intents) -> None:
+    def __init__(
+        self, limits: Limits, index: Index, blobs: Blobs, partials: Partials, owner: Owner, intents: Intents
+    ) -> None:
         self._limits, self._index, self._blobs, self._owner, self._intents = limits, index, blobs, owner, intents
+        self._partials = partials
         self._free = 0
         self._looked_at = 0.0
         self._written = 0  # since that look
@@ -153,7 +159,7 @@ class Room:
         self._slice_at = ended + (ended - began) * (1 / SHARE - 1) if beside else ended
 
     def _level(self) -> Level:
-        held = self._index.totals().blob_bytes
+        held = self._index.totals().blob_bytes + self._partials.held()
         if self._limits.min_free is None:
             return Level(held)
         now = time.monotonic()
@@ -173,9 +179,16 @@ class Room:
         return time.monotonic() - self._exhausted_at < LOOK_SECONDS and self._exhausted_at >= 0
 
     def _slice(self, need: int, most: int = SLICE) -> int:
-        """Evicts blobs of `need` bytes, or as many as a slice has, the least recently used first. Returns how many."""
+        """Evicts blobs of `need` bytes, or as many as a slice has, the least recently used first. Returns how many.
+
+        What came of unfinished objects goes in its turn, as if used when the last of it came, and where no blob may go.
+        """
         if self._is_exhausted():
             return 0
+        parts = self._evict_parts(need)
+        need -= sum(parts)
+        if need <= 0:
+            return len(parts)
         gone: list[int] = []
 
         def work(connection: sqlite3.Connection) -> None:
@@ -186,13 +199,28 @@ class Room:
             self._intents.fulfil_victims()
         # Else their rows are still there and are met first by the next slice, or by whoever inherits the intents.
         if not gone:
-            self._exhausted_at = time.monotonic()
-            return 0
+            parts += self._evict_parts(need, last_resort=True)
+            if not parts:
+                self._exhausted_at = time.monotonic()
+            return len(parts)
+        self._count(gone)
+        self._refs_due = min(self._refs_due + REFS_EACH * len(gone), self._index.totals().objects)
+        return len(parts) + len(gone)
+
+    def _evict_parts(self, need: int, *, last_resort: bool = False) -> list[int]:
+        """Removes unfinished objects that are older than the least recently used blob, or, at last, any."""
+        if not self._partials.held():
+            return []
+        (row,) = [None] if last_resort else self._index.first_rows(_OLDEST, [()])
+        oldest = row[0] if row else None  # None too where there is no blob
+        parts = self._partials.evict(need, math.inf if oldest is None else oldest)
+        self._count(parts)
+        return parts
+
+    def _count(self, gone: Sequence[int]) -> None:
         self.evicted += len(gone)
         self.evicted_bytes += sum(gone)
-        self._refs_due = min(self._refs_due + REFS_EACH * len(gone), self._index.totals().objects)
         self._looked_at = 0.0
-        return len(gone)
 
     def _remove(self, connection: sqlite3.Connection, need: int, most: int, gone: list[int]) -> None:
         before = self._owner.oldest_job()

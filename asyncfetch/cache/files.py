@@ -48,6 +48,11 @@ def create(path: str, *, readable: bool = False) -> int:
     return os.open(path, (os.O_RDWR if readable else os.O_WRONLY) | os.O_CREAT | os.O_EXCL, 0o666)
 
 
+def open_to_update(path: str) -> int:
+    """Opens a file that is there for reading and writing. The descriptor is not inherited."""
+    return os.open(path, os.O_RDWR)
+
+
 def write(descriptor: int, data: memoryview) -> None:
     """Appends all of `data`. The system may take less at a time: 2 GiB, or what a signal or a full disk left."""
     while len(data):
@@ -142,6 +147,14 @@ def size_of(path: str) -> int | None:
     try:
         return os.stat(path).st_size  # noqa: PTH116
     except FileNotFoundError:
+        return None
+
+
+def allocated(path: str) -> int | None:
+    """The bytes that a file takes on the disk, without its holes; None when there is none."""
+    try:
+        return os.stat(path).st_blocks * 512  # noqa: PTH116 - of 512 bytes whatever the file system's are (inode(7))
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

@@ -17,6 +17,7 @@ from asyncfetch.cache.failures import explain
 from asyncfetch.cache.index import Index
 from asyncfetch.cache.layers import LayeredBlobs, LayeredIndex
 from asyncfetch.cache.owner import Owner
+from asyncfetch.cache.partials import Partials
 from asyncfetch.cache.proofs import Proofs
 from asyncfetch.cache.recovery import mend
 from asyncfetch.cache.scratch import make_scratch
@@ -39,6 +40,7 @@ class Parts:
     index: Index
     blobs: Blobs
     proofs: Proofs
+    partials: Partials
     read_only: bool  # what the policy names is; what is written goes elsewhere
     lasting: bool  # what is written outlives this cache, and the boot
     at_end: Callable[[], None]
@@ -88,11 +90,14 @@ def _open(
         owner = Owner(layout.tmp, job_started=job_started)
     except OSError as error:
         raise explain(error, layout.tmp) from error
+    boot = boot_id()
+    partials = Partials(layout.partial, owner, boot)
     try:
-        alone = owner.sweep()
+        alone = owner.sweep(partials.rescue)
+        partials.sweep()
         reopen(layout.index)
         ways = layout.index, policy.digest, owner.new_path
-        index = Index(*ways, boot=boot_id()) if below is None else LayeredIndex(below, *ways, boot=boot_id())
+        index = Index(*ways, boot=boot) if below is None else LayeredIndex(below, *ways, boot=boot)
     except BaseException as error:
         owner.close()
         if isinstance(error, OSError | sqlite3.Error | ValueError):
@@ -104,9 +109,9 @@ def _open(
     blobs = Blobs(layout.blobs, owner, proofs)
     if below is not None:
         blobs = LayeredBlobs(below, layout.blobs, owner, proofs)
-    mend(index, blobs, owner)
+    mend(index, blobs, partials, owner)
     lasting = lasting and not layout.volatile
-    return Parts(owner, index, blobs, proofs, below is not None, lasting, held.pop_all().close)
+    return Parts(owner, index, blobs, proofs, partials, below is not None, lasting, held.pop_all().close)
 
 
 def _no_index(error: Exception, path: str) -> AsyncfetchError:

@@ -13,8 +13,12 @@ import math
 import secrets
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from asyncfetch.cache import files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _LOCK = "lock"
 _INTENT = "intent"  # and, taken over from the dead, `intent-<their names>`
@@ -65,12 +69,31 @@ class Owner:
                 self._claimed.add(self._directory)
                 files.close(lock)
 
-    def sweep(self) -> bool:
-        """Removes the directories of dead owners, and takes over their intents. True when no other owner lives."""
+    def sweep(self, rescue: Callable[[str], object] = lambda directory: None) -> bool:
+        """Removes the directories of dead owners, and takes over their intents. True when no other owner lives.
+
+        Each is given to `rescue` first.
+        """
         alone = True
         for path in self._others():
-            alone = self._sweep_one(path) and alone
+            alone = self._sweep_one(path, rescue) and alone
         return alone
+
+    def visit_dead(self, visit: Callable[[str], bool]) -> bool:
+        """Lets `visit` look at the directory of each dead owner, which nobody else sweeps meanwhile.
+
+        True when it has said so of any.
+        """
+        found = False
+        for path in self._others():
+            with contextlib.suppress(OSError):
+                descriptor = files.lock(f"{path}/{_LOCK}")
+                if descriptor is not None:
+                    try:
+                        found = visit(path) or found
+                    finally:
+                        files.close(descriptor)
+        return found
 
     def inherited(self) -> list[bytes]:
         """The intents of the dead that were taken over and are not settled."""
@@ -125,7 +148,7 @@ class Owner:
     def _inheritance(self) -> list[str]:
         return [f"{self._directory}/{name}" for name in files.names(self._directory) if name.startswith(f"{_INTENT}-")]
 
-    def _sweep_one(self, directory: str) -> bool:
+    def _sweep_one(self, directory: str, rescue: Callable[[str], object]) -> bool:
         """Removes one owner's directory if that owner is dead. False when it lives."""
         try:
             # A directory without a lock was left by a sweeper that died, or is just being made: then its maker notices.
@@ -141,6 +164,8 @@ class Owner:
             return False
         try:
             self._inherit(directory)
+            with contextlib.suppress(OSError):
+                rescue(directory)
             _remove_all(directory)
         finally:
             files.close(descriptor)
@@ -190,7 +215,12 @@ def _remove_all(directory: str) -> None:
     """
     with contextlib.suppress(OSError):
         for name in files.names(directory):
-            if name != _LOCK and not (name.startswith(_INTENT) and files.size_of(f"{directory}/{name}")):
-                files.remove(f"{directory}/{name}")
+            path = f"{directory}/{name}"
+            if name == _LOCK or (name.startswith(_INTENT) and files.size_of(path)):
+                continue
+            try:
+                files.remove(path)
+            except OSError:  # a directory, of a body in parts
+                files.remove_tree(path)
         files.remove(f"{directory}/{_LOCK}")
         files.remove_directory(directory)

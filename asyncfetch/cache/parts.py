@@ -10,30 +10,34 @@ from typing import TYPE_CHECKING
 
 from asyncfetch.cache import digests, files
 from asyncfetch.cache.failures import explain, retry_on_full_disk
+from asyncfetch.cache.partsink import PartSink
 from asyncfetch.cache.sinks import PIECE, Body
-from asyncfetch.cache.spill import create_file
 from asyncfetch.errors import FetcherClosed, IntegrityError
 from asyncfetch.settings import MIB
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from asyncfetch.cache.buffers import BufferPool
-    from asyncfetch.cache.owner import Owner
+    from asyncfetch.cache.partfile import PartFile
+    from asyncfetch.cache.partmap import Stretch
     from asyncfetch.cache.writers import Writers
     from asyncfetch.origins.checksums import Check
     from asyncfetch.settings import Digest
 
-_AHEAD = 2  # pieces of a part on their way to the disk, beside the one being filled
-
-PART_MEMORY = (_AHEAD + 1) * PIECE  # what one part may hold of memory
-
 _WINDOW = MIB  # bytes read at a time for the digest; as large as where BLAKE3 is at its best
+
+
+class PartsLost(Exception):
+    """Raised when bytes of a body that were on the disk are not there to be read, or have been taken away."""
 
 
 class PartedBody:
     """A body of known size in a temporary file, filled through `part` sinks in any order and at the same time.
+
+    It may begin with what an earlier attempt has left: `opening` says when that is known, and then `present` what it
+    is. Its digest is of what is read back of it now, as of all that comes early.
 
     Any of the cache's writer threads writes any piece. One of them at a time hashes: a piece that comes in order while
     it is in memory, and what came early by reading it back, out of the page cache, once the digest gets there.
@@ -46,7 +50,7 @@ class PartedBody:
     def __init__(
         self,
         size: int,
-        owner: Owner,
+        file: PartFile,
         algorithm: Digest,
         writers: Writers,
         loop: asyncio.AbstractEventLoop,
@@ -58,25 +62,25 @@ class PartedBody:
         ended: Callable[[PartedBody], None],
         check: Check | None = None,
     ) -> None:
-        """`windows` keeps memory to read back into, for all bodies; `ended` is called once this is whole or aborted.
+        """`windows` keeps memory to read back into, for all bodies; `ended` is called when this is whole or aborted.
 
         `make_room` is called, on a thread, when the disk is full, as for `Spill`. The whole body is held against
         `check`.
         """
         self._check = check
         self.size = size
-        self._owner, self._algorithm, self._writers, self._loop = owner, algorithm, writers, loop
+        self._file, self._algorithm, self._writers, self._loop = file, algorithm, writers, loop
         self._pool, self._windows, self._discard, self._ended = pool, windows, discard, ended
         self._make_room = make_room
         self._lock = threading.Lock()
-        self._opening = threading.Lock()
         self._hasher = digests.new(algorithm)
-        self._path = ""
-        self._descriptor = -1
         self._hashed = 0
         self._hashing = self._aborted = False
+        self._over = self._of_use = False
         self._early: dict[int, int] = {}
         self._jobs = 0
+        self._present: Sequence[Stretch] | None = None
+        self._path = ""  # of the whole body
         self._digest: str | None = None
         self._mismatch: IntegrityError | None = None  # told at the end: no part can help it
         self._failure: Exception | None = None
@@ -84,6 +88,21 @@ class PartedBody:
         self._told = False  # the loop has been called, and has not looked yet
         self._taken = 0  # bytes handed in
         self._waiter: asyncio.Future[None] | None = None
+        if file.lasting:
+            self._jobs = 1
+            writers.submit(self._begin)
+        else:
+            self._present = ()
+
+    def opening(self) -> asyncio.Future[None] | None:
+        """None when it is known what is there already, else a future to await first. Raises `FetcherClosed`."""
+        self.check()
+        return self._wait() if self._present is None else None
+
+    @property
+    def present(self) -> Sequence[Stretch]:
+        """The bytes that are there already, which are not to come again."""
+        return self._present or ()
 
     def part(self, start: int, stop: int) -> PartSink:
         """A sink for bytes `start` to before `stop`. Each byte of the body is to come once, through one of them."""
@@ -94,7 +113,8 @@ class PartedBody:
     async def finish(self) -> Body:
         """Waits until all is written and hashed, and names the body. All parts must have been flushed.
 
-        Raises `StorageFull`, `CacheUnusable` or `IntegrityError`. After that, or cancelled, it is still to be aborted.
+        Raises `StorageFull`, `CacheUnusable`, `IntegrityError` or `PartsLost`. After that, or cancelled, it is still to
+        be aborted.
         """
         if self._taken != self.size and self._failure is None:
             raise ValueError(f"{self._taken} of {self.size} bytes came")
@@ -104,23 +124,30 @@ class PartedBody:
             if self._digest is not None:
                 self._landed()  # it may have been seen before the call that tells of the last pieces
                 digest, path, self._path = self._digest, self._path, ""
+                self._over = True
                 self._ended(self)
                 return Body(digest, self.size, path=path, release=functools.partial(self._discard, path))
             await self._wait()
         raise self._failure
 
-    def abort(self) -> None:
+    def abort(self, *, of_use: bool = False) -> None:
         """Drops what there is, at the latest after the writes under way. At any moment, also again or after `finish`.
 
-        A sink that is being filled keeps its buffer until it is closed.
+        What is `of_use` is left to another attempt instead, unless the disk was at fault. A sink that is being filled
+        keeps its buffer until it is closed.
         """
+        if self._over:
+            return
+        self._over = True
+        self._of_use = of_use and self._failure is None and self._mismatch is None
         if self._failure is None:  # for whoever waits here, or writes on, while somebody else aborts
             self._failure = FetcherClosed("A body was given up while its parts were written")
+        self._file.give_up()
         with self._lock:
             self._aborted = True
             idle = self._jobs == 0
-        if idle and self._path:
-            self._writers.submit(self._drop)
+        if idle:
+            self._writers.submit(self._end)
         self._wake()
         self._ended(self)
 
@@ -150,10 +177,10 @@ class PartedBody:
         if self._failure is not None:
             raise self._failure
 
-    async def _wait(self) -> None:
+    def _wait(self) -> asyncio.Future[None]:
         if self._waiter is None or self._waiter.done():
             self._waiter = self._loop.create_future()
-        await self._waiter
+        return self._waiter
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -170,34 +197,53 @@ class PartedBody:
 
     # What threads do.
 
+    def _begin(self) -> None:
+        """Goes on with what an earlier attempt has left, once that one has left it."""
+        if self._failure is None:
+            if not self._file.claim(self._begin):
+                return
+            present = self._file.take_up()
+            self._early.update(present)
+            self._taken = sum(stop - start for start, stop in present)
+            self._present = present
+        self._tell()
+        self._get_on()
+
     def _work(self, sink: PartSink, piece: memoryview, count: int, offset: int) -> None:
         try:
             if self._failure is None:
                 self._write(piece[:count], offset)
-        except OSError as error:
-            self._failure = explain(error, self._path)
+        except (OSError, PartsLost) as error:
+            self._fail(error)
         self._done.append((sink, piece))
         self._tell()
+        self._get_on()
+
+    def _get_on(self) -> None:
+        """Ends a job: hashes what there is for it, and ends the body if that was waited for."""
         try:
             while self._failure is None and (stretch := self._next_early()) is not None:
                 self._read_back(*stretch)
-        except OSError as error:
-            self._failure = explain(error, self._path)
+        except (OSError, PartsLost) as error:
+            self._fail(error)
         with self._lock:
             self._jobs -= 1
             last = self._aborted and self._jobs == 0
         if last:
-            self._drop()
+            self._end()
         self._tell()
+
+    def _fail(self, error: OSError | PartsLost) -> None:
+        self._failure = explain(error, self._file.path) if isinstance(error, OSError) else error
 
     def _write(self, data: memoryview, offset: int) -> None:
         with self._lock:
             in_order = offset == self._hashed  # then nobody hashes: each byte comes once
             self._hashing |= in_order
         try:
-            self._store(data, offset)
+            self._file.write(data, offset)
         except OSError as error:
-            again = functools.partial(self._store, data, offset)
+            again = functools.partial(self._file.write, data, offset)
             retry_on_full_disk(again, error, functools.partial(self._make_room, len(data)))
         if in_order:
             self._hash(data)
@@ -205,16 +251,6 @@ class PartedBody:
         else:
             with self._lock:
                 self._early[offset] = offset + len(data)
-
-    def _store(self, data: memoryview, offset: int) -> None:
-        files.write_at(self._open(), data, offset)
-
-    def _open(self) -> int:
-        with self._opening:
-            if self._descriptor < 0:
-                self._path = self._owner.new_path()
-                self._path, self._descriptor = create_file(self._owner, self._path, readable=True)
-            return self._descriptor
 
     def _next_early(self) -> tuple[int, int] | None:
         """Makes this thread the one that hashes, if there is something for it to do: what came early, joined up."""
@@ -236,9 +272,13 @@ class PartedBody:
             at = start
             while at < stop and self._failure is None:
                 room = window[: stop - at]
-                files.read_at(self._descriptor, room, at)
+                self._file.read(room, at)
                 self._hash(room)
                 at += len(room)
+        except OSError as error:
+            if self._present:  # what an earlier attempt has left, perhaps
+                raise PartsLost from error
+            raise
         finally:
             self._windows.append(window)
         if at == stop:
@@ -253,8 +293,10 @@ class PartedBody:
         with self._lock:
             self._hashed, self._hashing = stop, False
         if stop == self.size:
-            descriptor, self._descriptor = self._descriptor, -1
-            files.close(descriptor)
+            try:
+                self._path = self._file.finish()
+            except FileNotFoundError as error:  # whoever took us for dead goes on with it
+                raise PartsLost from error
             try:
                 if self._check is not None:
                     self._check.verify()
@@ -269,99 +311,13 @@ class PartedBody:
             with contextlib.suppress(RuntimeError):  # the loop was closed over it: nobody is left to be told
                 self._loop.call_soon_threadsafe(self._landed)
 
-    def _drop(self) -> None:
-        """Closes and removes the file, if there is one, without hiding why behind a second failure."""
-        with self._opening:
-            descriptor, self._descriptor = self._descriptor, -1
-            path, self._path = self._path, ""
-        with contextlib.suppress(OSError):
-            if descriptor >= 0:
-                files.close(descriptor)
+    def _end(self) -> None:
+        """Leaves what there is, or removes it, once nobody writes any more."""
+        if self._of_use:
+            self._file.leave()
+        else:
+            self._file.drop()
+        path, self._path = self._path, ""
         with contextlib.suppress(OSError):
             if path:
                 files.remove(path)
-
-
-class PartSink:
-    """Takes the bytes of one part, in order, in as many attempts as that takes. Belongs to the loop's thread.
-
-    `at` is where in the body the next byte belongs; `stop`, the end of the part, may be moved on. At most `PART_MEMORY`
-    is held, provided that `drain` is asked before each `get_buffer`.
-    """
-
-    __slots__ = ("_body", "_buffer", "_filled", "_on_way", "_waiter", "at", "stop")
-
-    def __init__(self, body: PartedBody, start: int, stop: int) -> None:
-        self.at = start
-        self.stop = stop
-        self._body = body
-        self._buffer: memoryview | None = None
-        self._filled = 0
-        self._on_way = 0  # pieces
-        self._waiter: asyncio.Future[None] | None = None
-
-    def get_buffer(self, hint: int) -> memoryview:
-        """Room for the next bytes, never empty, nor beyond the end of the part. Dead after the next call.
-
-        Raises `ValueError` when the part is whole.
-        """
-        left = self.stop - self.at
-        if left <= 0:
-            raise ValueError("this part is whole")
-        if self._buffer is None:
-            self._buffer = self._body.take()
-        return self._buffer[self._filled : self._filled + (min(left, hint) if hint > 0 else left)]
-
-    def advance(self, count: int) -> None:
-        """Takes the first `count` bytes of the room given last as written. Raises `ValueError` for more."""
-        buffer = self._buffer
-        if buffer is None or not 0 <= count <= min(len(buffer) - self._filled, self.stop - self.at):
-            raise ValueError(f"{count} bytes were not written into this part")
-        self._filled += count
-        self.at += count
-        if self._filled == len(buffer):
-            self._hand_on()
-
-    def drain(self) -> asyncio.Future[None] | None:
-        """None when there is room, else a future to await first. Raises `StorageFull` or `CacheUnusable`."""
-        self._body.check()
-        return None if self._buffer is not None or self._on_way < _AHEAD else self._wait()
-
-    async def flush(self) -> None:
-        """Hands on what there is and waits until it is written, so that the part holds no memory.
-
-        To be called when nothing is read into it any more; another attempt may then go on where this one ended. Raises
-        `StorageFull` or `CacheUnusable`.
-        """
-        if self._filled:
-            self._hand_on()
-        self.close()
-        while self._on_way:
-            await self._wait()
-        self._body.check()
-
-    def close(self) -> None:
-        """Drops the piece that is being filled, when nothing is read into it any more and its body is given up."""
-        buffer, self._buffer = self._buffer, None
-        if buffer is not None:
-            self.at -= self._filled
-            self._filled = 0
-            self._body.give(buffer)
-
-    def written(self) -> None:
-        """A piece of it has left memory."""
-        self._on_way -= 1
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def _wait(self) -> asyncio.Future[None]:
-        if self._waiter is None or self._waiter.done():
-            self._waiter = self._body.new_future()
-        return self._waiter
-
-    def _hand_on(self) -> None:
-        buffer, self._buffer = self._buffer, None
-        assert buffer is not None
-        count, self._filled = self._filled, 0
-        self._on_way += 1
-        self._body.put(self, buffer, count, self.at - count)

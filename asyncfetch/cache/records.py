@@ -76,12 +76,14 @@ class Published(NamedTuple):
 
 
 class CacheStats(NamedTuple):
-    """What lies in a cache, or what was removed from one."""
+    """What lies in a cache, or what was removed from one. An index knows nothing of what is unfinished."""
 
     objects: int  # names that the index knows
     object_bytes: int  # their sizes added up; more than blob_bytes where names share bytes
     blobs: int  # files
     blob_bytes: int  # their lengths added up
+    unfinished: int = 0  # large objects of which a part came, and that nobody is bringing now
+    unfinished_bytes: int = 0  # what came of them
 
 
 class CacheStatistics(NamedTuple):
@@ -97,7 +99,7 @@ class CacheStatistics(NamedTuple):
     private: int  # bodies kept outside the cache
     refused: int  # of these, those for which the cache had no room
     awaited: int  # objects that other processes brought
-    evicted: int  # blobs removed to make room
+    evicted: int  # blobs, and what came of unfinished objects, removed to make room
     evicted_bytes: int
     damaged: int  # blobs that were not what their names say, and were set aside
     failed: int  # bodies that could not be written

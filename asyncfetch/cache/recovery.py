@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from asyncfetch.cache.blobs import Blobs
     from asyncfetch.cache.index import Index
     from asyncfetch.cache.owner import Owner
+    from asyncfetch.cache.partials import Partials
     from asyncfetch.cache.records import CacheStats, Ref, RefKey
 
 _log = logging.getLogger(__name__)
@@ -100,13 +101,13 @@ class Lost(NamedTuple):
     ref: Ref
 
 
-def mend(index: Index, blobs: Blobs, owner: Owner) -> None:
+def mend(index: Index, blobs: Blobs, partials: Partials, owner: Owner) -> None:
     """Settles what an owner has taken over from the dead. What the index does not take now is left for later."""
     inherited = owner.inherited()
     digests = [digest for text in inherited for digest in parse_intents(text)]
     try:
         if any(text.startswith(f"{_CLEAR}\n".encode()) for text in inherited):
-            clear(index, blobs)
+            clear(index, blobs, partials)
             owner.settle()
         elif not digests or index.apply((), (reconcile(blobs, digests, time.time()),)):
             owner.settle()
@@ -114,17 +115,20 @@ def mend(index: Index, blobs: Blobs, owner: Owner) -> None:
         _log.debug("intents of a dead process could not be settled", exc_info=True)
 
 
-def clear(index: Index, blobs: Blobs) -> CacheStats:
-    """Removes all blobs, and begins an index without them. Returns what was removed.
+def clear(index: Index, blobs: Blobs, partials: Partials) -> CacheStats:
+    """Removes all blobs and all that is unfinished, and begins an index without them. Returns what was removed.
 
     Blobs go first: that makes room on a full disk for the new index. They go once more afterwards, for those that came
     meanwhile and that only the old index knows.
     """
     known = index.totals()
+    gone = partials.clear()
     number, size = blobs.clear()
     index.restart()
     more, more_size = blobs.clear()
-    return known._replace(blobs=number + more, blob_bytes=size + more_size)
+    return known._replace(
+        blobs=number + more, blob_bytes=size + more_size, unfinished=len(gone), unfinished_bytes=sum(gone)
+    )
 
 
 def parse_intents(text: bytes) -> list[str]:

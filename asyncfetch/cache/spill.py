@@ -180,9 +180,17 @@ class Spill:
 
     def _store(self, data: memoryview) -> None:
         if self._descriptor < 0:
-            self._path = self._owner.new_path()
-            self._path, self._descriptor = create_file(self._owner, self._path)
+            self._create()
         files.write_at(self._descriptor, data, self._offset)
+
+    def _create(self) -> None:
+        self._path = self._owner.new_path()
+        try:
+            self._descriptor = files.create(self._path)
+        except FileNotFoundError:  # the owner's directory is gone, swept by mistake or as old
+            self._owner.renew(self._path)
+            self._path = self._owner.new_path()
+            self._descriptor = files.create(self._path)
 
     def _end(self) -> None:
         if self._failure is None:
@@ -202,13 +210,3 @@ class Spill:
         with contextlib.suppress(OSError):
             if path:
                 files.remove(path)
-
-
-def create_file(owner: Owner, path: str, *, readable: bool = False) -> tuple[str, int]:
-    """Makes an owner's new file, under another path if its directory is gone. Returns path and descriptor."""
-    try:
-        return path, files.create(path, readable=readable)
-    except FileNotFoundError:
-        owner.renew(path)
-        path = owner.new_path()
-        return path, files.create(path, readable=readable)

@@ -14,6 +14,7 @@ from asyncfetch.cache.changes import confirm, forget, remember
 from asyncfetch.cache.checks import Check, Checks
 from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Read, Release, Write
 from asyncfetch.cache.opening import open_parts
+from asyncfetch.cache.partfile import PartFile
 from asyncfetch.cache.parts import PartedBody
 from asyncfetch.cache.records import CacheStatistics, Ref
 from asyncfetch.cache.recovery import Intents, clear, mend
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from asyncfetch.cache.commands import Command
     from asyncfetch.cache.opening import Parts
+    from asyncfetch.cache.partmap import Begun
     from asyncfetch.cache.records import CacheStats, Elsewhere, Found, Published, RefKey
     from asyncfetch.cache.sinks import Body, OnHead
     from asyncfetch.origins import checksums
@@ -66,6 +68,7 @@ class Cache:
     def __init__(self, policy: CachePolicy, parts: Parts, loop: asyncio.AbstractEventLoop) -> None:
         """Takes over what `open`, which is to be called instead, has opened."""
         self._owner, self._index, self._blobs, self._read_only = parts.owner, parts.index, parts.blobs, parts.read_only
+        self._partials = parts.partials
         self._loop = loop
         self._pool = BufferPool()
         self._writers = Writers()
@@ -83,6 +86,7 @@ class Cache:
             loop,
             blobs=self._blobs,
             index=self._index,
+            partials=self._partials,
             owner=self._owner,
             writers=self._writers,
             proofs=parts.proofs,
@@ -142,12 +146,16 @@ class Cache:
         self._refuse_closed()
         return BodySink(self._parts, on_length=on_length, on_head=on_head)
 
-    def parted(self, size: int, *, check: checksums.Check | None = None) -> PartedBody:
-        """Begins a body of known size, above 0, whose parts come at the same time, all held against `check`."""
+    def parted(self, size: int, *, check: checksums.Check | None = None, begun: Begun | None = None) -> PartedBody:
+        """Begins a body of known size, above 0, whose parts come at the same time, all held against `check`.
+
+        With `begun` it goes on with what came of just that object in an earlier attempt, whoever made it, and may be
+        left to a later one when it is aborted.
+        """
         self._refuse_closed()
         body = PartedBody(
             size,
-            self._owner,
+            PartFile(self._owner, self._partials, begun),
             self._parts.algorithm,
             self._writers,
             self._loop,
@@ -259,7 +267,10 @@ class Cache:
             self._hand_in()
             self._ended = self._loop.create_future()
             for spill in list(self._spills):
-                spill.abort()
+                if isinstance(spill, PartedBody):
+                    spill.abort(of_use=True)
+                else:
+                    spill.abort()
             self._checks.close()
             if self._syncer is not None:
                 self._syncer.close()
@@ -316,11 +327,11 @@ class Cache:
 
     def _clear(self) -> CacheStats:
         self._intents.declare_clear()
-        gone = clear(self._index, self._blobs)
+        gone = clear(self._index, self._blobs, self._partials)
         self._intents.fulfil()
         if self._owner.sweep():
             self._index.remove_others()
-        mend(self._index, self._blobs, self._owner)
+        mend(self._index, self._blobs, self._partials, self._owner)
         return gone
 
     def _begin_spill(self, check: checksums.Check | None) -> Spill:

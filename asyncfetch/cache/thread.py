@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from asyncfetch.cache.commands import Command
     from asyncfetch.cache.index import Index
     from asyncfetch.cache.owner import Owner
+    from asyncfetch.cache.partials import Partials
     from asyncfetch.cache.proofs import Proofs
     from asyncfetch.cache.records import Elsewhere, Found, Published
     from asyncfetch.cache.recovery import Intents
@@ -66,6 +67,7 @@ class CacheThread:
         *,
         blobs: Blobs,
         index: Index,
+        partials: Partials,
         owner: Owner,
         writers: Writers,
         proofs: Proofs,
@@ -79,7 +81,7 @@ class CacheThread:
         self.damage = Damage(blobs, index, proofs)
         self._loop, self._blobs, self._index, self._owner, self._writers = loop, blobs, index, owner, writers
         self._intents = intents
-        self.room = Room(limits, index, blobs, owner, self._intents)
+        self.room = Room(limits, index, blobs, partials, owner, self._intents)
         self.placing = Placing(blobs, self.room)
         self.finding = Finding(index, blobs, owner, proofs, self.damage, self.room)
         self.claims = Claims(index, owner, index.algorithm, self.finding.look)

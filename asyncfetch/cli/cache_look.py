@@ -24,7 +24,7 @@ def stats(
         raise UsageError(f"--by must be bucket or prefix, not {by!r}")
     groups: list[Group] = []
     with options.upkeep() as keeping:
-        found = keeping.index.totals()
+        found = keeping.totals()
         counters = keeping.catalog.counters()
         pins = len(keeping.catalog.pins())
         if by == "bucket":
@@ -47,6 +47,8 @@ def stats(
         f"{found.objects:,} objects, {human(found.object_bytes)}; {found.blobs:,} blobs, "
         f"{human(found.blob_bytes)} on disk; {human(saved)} saved by storing equal bytes once"
     )
+    if found.unfinished:
+        print(f"{found.unfinished:,} unfinished large objects, {human(found.unfinished_bytes)} on disk")
     if rate is not None:
         print(f"{rate:.1%} of {hits + misses:,} look-ups were hits; {pins:,} pins")
     for group in groups:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from asyncfetch.cache import CacheStats
-    from asyncfetch.cache.upkeep import Gone, Listed, Stuck
+    from asyncfetch.cache.upkeep import Gone, Listed, Stuck, Unfinished
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")]
 
@@ -93,13 +93,14 @@ def clear(
         options.out({"cache_dir": directory, **gone._asdict(), "dry_run": dry_run})
     else:
         did = "would remove" if dry_run else "removed"
-        options.say(f"{directory}: {did} {gone.blobs:,} blobs, {human(gone.blob_bytes)}")
+        rest = _unfinished(gone.unfinished, gone.unfinished_bytes)
+        options.say(f"{directory}: {did} {gone.blobs:,} blobs, {human(gone.blob_bytes)}{rest}")
     return 0
 
 
 def _held(options: Options) -> CacheStats:
     with options.upkeep() as keeping:
-        return keeping.index.totals()
+        return keeping.totals()
 
 
 def _clear(options: Options) -> CacheStats:
@@ -124,17 +125,24 @@ def _clear(options: Options) -> CacheStats:
 
 
 def _run(
-    options: Options, title: str, steps: Iterable[Listed | Gone | Stuck], *, dry_run: bool, uri: str | None = None
+    options: Options,
+    title: str,
+    steps: Iterable[Listed | Gone | Unfinished | Stuck],
+    *,
+    dry_run: bool,
+    uri: str | None = None,
 ) -> int:
     """Shows a removal, and ends with its exit code. `uri` is what must have been there."""
-    from asyncfetch.cache.upkeep import Gone, Stuck, uri_of
+    from asyncfetch.cache.upkeep import Gone, Stuck, Unfinished, uri_of
 
-    objects = stuck = 0
+    objects = stuck = unfinished = unfinished_bytes = 0
     told: list[str] = []
     with Progress(title, quiet=options.quiet or options.json) as progress:
         for step in steps:
             if isinstance(step, Gone):
                 progress.add(step.size)
+            elif isinstance(step, Unfinished):
+                unfinished, unfinished_bytes = unfinished + 1, unfinished_bytes + step.size
             elif isinstance(step, Stuck):
                 progress.add(None)
                 stuck += 1
@@ -147,12 +155,18 @@ def _run(
         options.say(line)
     directory = str(options.cache_policy().directory)
     if options.json:
-        counts = {"blobs": progress.objects, "blob_bytes": progress.bytes, "stuck": stuck, "dry_run": dry_run}
+        counts = {"blobs": progress.objects, "blob_bytes": progress.bytes, "unfinished": unfinished}
+        counts |= {"unfinished_bytes": unfinished_bytes, "stuck": stuck, "dry_run": dry_run}
         options.out({"cache_dir": directory, **({"objects": objects} if uri else {}), **counts})
-    elif uri and not objects:
+    elif uri and not objects and not unfinished:
         options.say(f"asyncfetch: the cache holds no {uri}")
     else:
         did = "would remove" if dry_run else "removed"
         what = f"{objects:,} objects, " if uri else ""
-        options.say(f"{directory}: {did} {what}{progress.objects:,} blobs, {human(progress.bytes)}")
-    return FAILED if stuck or (uri and not objects) else 0
+        rest = _unfinished(unfinished, unfinished_bytes)
+        options.say(f"{directory}: {did} {what}{progress.objects:,} blobs, {human(progress.bytes)}{rest}")
+    return FAILED if stuck or (uri and not objects and not unfinished) else 0
+
+
+def _unfinished(number: int, size: int) -> str:
+    return f", and what came of {number:,} unfinished large objects, {human(size)}" if number else ""

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from asyncfetch.cache import BODY_MEMORY, Elsewhere, Found, Freshness, RefKey, decide
+from asyncfetch.cache import BODY_MEMORY, Begun, Elsewhere, Found, Freshness, RefKey, decide
 from asyncfetch.engine.errand import Progress
 from asyncfetch.engine.flight import Flight
 from asyncfetch.engine.parts import STALE, Parts, Unranged, in_parts
@@ -224,6 +224,7 @@ class Flights:
             cache=self.cache,
             lanes=self._lanes,
             part_size=network.part_size,
+            begun=None if flight.private else Begun(flight.key, str(stat.etag), stat.size),
             urgent=flight.urgent,
             due=flight.due,
             ended=flight.parts_ended,

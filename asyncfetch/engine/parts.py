@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from asyncfetch.cache import PART_MEMORY
+from asyncfetch.cache import PART_MEMORY, PartsLost, missing
 from asyncfetch.engine.errand import Errand
 from asyncfetch.errors import (
     IntegrityError,
@@ -23,9 +23,9 @@ from asyncfetch.origins import ByteRange, check_of
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from asyncfetch.cache import Body, Cache, PartedBody, PartSink
+    from asyncfetch.cache import Begun, Body, Cache, PartedBody, PartSink
     from asyncfetch.engine.lanes import Lanes
     from asyncfetch.origins import Origin, Sink
     from asyncfetch.settings import NetworkPolicy
@@ -41,29 +41,31 @@ MOST_PARTS = 1024  # of an object; one of 50 GiB has parts of 50 MiB, or it woul
 class Plan:
     """The parts of an object that are still nobody's: whole ones, the lowest first, so that the digest keeps up."""
 
-    __slots__ = ("_next", "_step", "size")
+    __slots__ = ("_gaps", "_step")
 
-    def __init__(self, size: int, part_size: int) -> None:
-        self.size = size
+    def __init__(self, size: int, part_size: int, present: Iterable[tuple[int, int]] = ()) -> None:
+        """`present` are the bytes that are there already, in order: each the first, and the one behind the last."""
         self._step = max(part_size, -(-size // MOST_PARTS))
-        self._next = 0
+        self._gaps = missing(present, size)[::-1]
 
     @property
     def over(self) -> bool:
         """Whether every part is somebody's."""
-        return self._next >= self.size
+        return not self._gaps
 
     def claim(self) -> tuple[int, int] | None:
         """Takes the next part: its first byte and the one behind its last. None when every part is somebody's."""
-        start = self._next
-        if start >= self.size:
+        if not self._gaps:
             return None
-        self._next = min(start + self._step, self.size)
-        return start, self._next
+        start, end = self._gaps.pop()
+        stop = min(start + self._step, end)
+        if stop < end:
+            self._gaps.append((stop, end))
+        return start, stop
 
     def extend(self, stop: int) -> int | None:
         """Takes the part that begins at `stop` if it is the next; gives its end, None when it is somebody's."""
-        if stop != self._next:
+        if not self._gaps or stop != self._gaps[-1][0]:
             return None
         claimed = self.claim()
         return claimed and claimed[1]
@@ -81,8 +83,9 @@ class Unranged(Changed):
     """Raised by a sink when the origin begins somewhere else than it was asked to."""
 
 
-# How it shows that the parts are not of the object that was begun, or that its origin cannot do ranges.
-STALE = (Changed, PreconditionFailed, RangeNotSatisfiable, ObjectNotFound, IntegrityError)
+# How it shows that the parts are not of the object that was begun, that its origin cannot do ranges, or that what was
+# on the disk is not any more.
+STALE = (Changed, PreconditionFailed, RangeNotSatisfiable, ObjectNotFound, IntegrityError, PartsLost)
 
 
 class Outcome(NamedTuple):
@@ -106,6 +109,9 @@ class Parts:
     nobody holds credits while waiting for others. One stream is always there, if only in line; others join while lanes
     would idle and credits are to be had at once. What is left when no helper joins the first stream brings alone. The
     last to end names the body. `ended` is called once, unless `abort` came before.
+
+    With `begun` what came of that object in an earlier attempt is not brought again. The answer to the first read,
+    which has said that this is the object, waits until it is known what came, and is left if that is the beginning.
     """
 
     def __init__(
@@ -117,6 +123,7 @@ class Parts:
         cache: Cache,
         lanes: Lanes,
         part_size: int,
+        begun: Begun | None,
         urgent: bool,
         due: float | None,
         ended: Callable[[Outcome], None],
@@ -128,29 +135,55 @@ class Parts:
         self._urgent = urgent
         self._due = due
         self._ended = ended
-        self._plan = Plan(stat.size, part_size)
-        self._body: PartedBody = cache.parted(stat.size, check=check_of(stat))
-        self._first = self._part()
+        self._part_size = part_size
+        self._plan: Plan | None = None  # until it is known what is there already
+        self._body: PartedBody = cache.parted(stat.size, check=check_of(stat), begun=begun)
+        self._first: PartSink | None = None  # until then, or where nothing is missing
         self._first_flies = True
         self._helpers: set[_Helper] = set()
         self._over = False
 
     def first_sink(self) -> Sink:
-        """The sink for the answer that has shown the object to be large. Helpers join from now on."""
+        """The sink for the answer that has shown the object to be large. Helpers join when it is drained."""
+        return _Sequel(self)
+
+    def begin_first(self) -> asyncio.Future[None] | None:
+        """None when the first stream may go on, with `first`, else a future to await first."""
+        pause = self._body.opening()
+        if pause is None and self._plan is None:
+            self._plan = Plan(self.stat.size, self._part_size, self._body.present)
+            self._first = self._next_part()
+            self._recruit()
+        return pause
+
+    @property
+    def first(self) -> PartSink | None:
+        """The first stream's part; None where nothing is missing."""
+        return self._first
+
+    def extend(self, stop: int) -> int | None:
+        """Lets the first stream go on with the part that begins at `stop`. None where that is somebody else's."""
+        assert self._plan is not None
+        further = self._plan.extend(stop)
         self._recruit()
-        return _Sequel(self._first, self._extend)
+        return further
 
     async def flush_first(self) -> None:
         """Brings to the disk what the first read has left in memory, after it returned or raised."""
-        await self._first.flush()
+        if self._first is not None:
+            await self._first.flush()
 
     def close_first(self) -> None:
         """Drops what it left there, after it was cancelled."""
-        self._first.close()
+        if self._first is not None:
+            self._first.close()
 
     async def resume_first(self) -> None:
         """Goes on with the first stream's part where its last attempt has ended, if anything of it is missing."""
-        await self.bring(self._first)
+        while (pause := self.begin_first()) is not None:
+            await pause
+        if self._first is not None:
+            await self.bring(self._first)
 
     async def end_first(self) -> None:
         """Ends the first stream, which has brought its part: the rest is for helpers. Cancelled, nothing changes."""
@@ -163,18 +196,21 @@ class Parts:
         for helper in list(self._helpers):
             self._lanes.urge(helper)
 
-    def abort(self) -> None:
-        """Ends all helpers and drops what there is; the first stream is its owner's to end. May be called twice."""
+    def abort(self, *, of_use: bool = True) -> None:
+        """Ends all helpers; the first stream is its owner's to end. May be called twice.
+
+        What there is is left to the next attempt, in this process or another, if it may be `of_use`.
+        """
         self._over = True
         helpers, self._helpers = self._helpers, set()
         for helper in helpers:
             self._lanes.give_up(helper)
-        self._body.abort()
+        self._body.abort(of_use=of_use)
 
     def fail(self, error: Exception) -> None:
         """Takes the error that stands after the last attempt of a stream: none is left, and `ended` is called."""
         if not self._over:
-            self.abort()
+            self.abort(of_use=not isinstance(error, STALE))
             self._ended(Outcome(error=error))
 
     async def bring(self, sink: PartSink) -> None:
@@ -208,12 +244,12 @@ class Parts:
 
     async def _go_on(self) -> None:
         """A stream has ended, and its lane is about to."""
-        if not self._plan.over:
+        if self._plan is not None and not self._plan.over:
             self._recruit(leaving=1)
         elif not (self._first_flies or self._helpers or self._over):
             try:
                 body = await self._body.finish()
-            except IntegrityError as error:  # no part is known to be the wrong one
+            except (IntegrityError, PartsLost) as error:  # no part is known to be the wrong one
                 self.fail(error)
                 return
             self._over = True
@@ -221,28 +257,24 @@ class Parts:
 
     def _recruit(self, *, leaving: int = 0) -> None:
         """Has helpers join: where lanes would idle, and where nobody else would go on with this object."""
-        lanes = self._lanes
-        while not (self._plan.over or self._over):
+        lanes, plan = self._lanes, self._plan
+        while plan is not None and not (plan.over or self._over):
             alone = not (self._first_flies or self._helpers)
             if not alone and lanes.busy - leaving >= STREAMS:
                 return
             if not alone and not lanes.would_fly(PART_MEMORY, self._location, leaving=leaving):
                 return
-            helper = _Helper(self, self._location, self._part(), urgent=self._urgent)
+            sink = self._next_part()
+            assert sink is not None
+            helper = _Helper(self, self._location, sink, urgent=self._urgent)
             helper.due = self._due
             self._helpers.add(helper)
             lanes.add(helper)
             lanes.pump()
 
-    def _part(self) -> PartSink:
-        claimed = self._plan.claim()
-        assert claimed is not None
-        return self._body.part(*claimed)
-
-    def _extend(self, stop: int) -> int | None:
-        further = self._plan.extend(stop)
-        self._recruit()
-        return further
+    def _next_part(self) -> PartSink | None:
+        claimed = None if self._plan is None else self._plan.claim()
+        return None if claimed is None else self._body.part(*claimed)
 
 
 class _Helper(Errand):
@@ -290,20 +322,32 @@ class _Entry:
 class _Sequel:
     """The sink of the first read: goes on from part to part, and raises `Enough` where the next is somebody else's."""
 
-    __slots__ = ("_extend", "_sink", "advance")
+    __slots__ = ("_parts", "_sink")
 
-    def __init__(self, sink: PartSink, extend: Callable[[int], int | None]) -> None:
-        self._sink = sink
-        self._extend = extend
-        self.advance = sink.advance
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._sink: PartSink | None = None
 
     def get_buffer(self, hint: int) -> memoryview:
+        assert self._sink is not None, "an origin asks drain first"
         return self._sink.get_buffer(hint)
+
+    def advance(self, count: int) -> None:
+        assert self._sink is not None
+        self._sink.advance(count)
 
     def drain(self) -> asyncio.Future[None] | None:
         sink = self._sink
+        if sink is None:
+            pause = self._parts.begin_first()
+            if pause is not None:
+                return pause
+            sink = self._parts.first
+            if sink is None or sink.at != 0:
+                raise Enough
+            self._sink = sink
         if sink.at == sink.stop:
-            further = self._extend(sink.stop)
+            further = self._parts.extend(sink.stop)
             if further is None:
                 raise Enough
             sink.stop = further

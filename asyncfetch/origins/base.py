@@ -46,7 +46,10 @@ class PacedSink(Sink, Protocol):
     """A sink that can fall behind, as one that writes to a disk. Origins ask `drain` before each `get_buffer`."""
 
     def drain(self) -> asyncio.Future[None] | None:
-        """None when the sink can take more at once; else a future to await first. Raises what writing failed with."""
+        """None when the sink can take more at once; else a future to await, and then to ask again.
+
+        Raises what writing failed with.
+        """
         ...
 
 
@@ -129,7 +132,7 @@ async def deliver(chunk: bytes | memoryview, sink: Sink, left: int) -> None:
     """Copies a chunk into a sink. `left` is the bytes still to come with this chunk, or -1."""
     view, drain = memoryview(chunk), pacing(sink)
     while view:
-        if (pause := drain()) is not None:
+        while (pause := drain()) is not None:
             await pause
         room = sink.get_buffer(left)
         count = min(len(room), len(view))

@@ -67,7 +67,7 @@ def test_what_is_remembered_is_found_by_all_and_after_closing(open_index: Open) 
     assert first.apply([remember(key("a"), REF), remember(odd, bare)])
     for one in (first, second, open_index()):
         assert refs(one, [key("a"), key("b"), odd, odd._replace(version="")]) == [REF, None, bare, None]
-        assert one.totals() == (2, 5, 0, 0)
+        assert one.totals() == (2, 5, 0, 0, 0, 0)
 
 
 def test_changes_are_made_in_their_order(open_index: Open) -> None:
@@ -375,7 +375,7 @@ def test_where_no_new_index_can_be_begun_work_goes_on_without(
         one.follow()
         assert refs(one, [key("a")]) == [None]
         assert not one.apply([remember(key("a"), REF)])
-        assert one.totals() == (0, 0, 0, 0)
+        assert one.totals() == (0, 0, 0, 0, 0, 0)
         one.follow()
         assert len(warnings(caplog)) == 1
     one.follow()
@@ -414,11 +414,11 @@ def test_sums_follow_every_change(open_index: Open) -> None:
     digests = ["blake3:" + f"{number:064x}" for number in range(3)]
     one.apply([stored(digests[0], 10, 1.0), stored(digests[1], 20, 1.0), met(digests[2], 40, 1.0)])
     one.apply([remember(key("a"), REF), remember(key("b"), REF), remember(key("a"), REF._replace(size=100))])
-    assert one.totals() == other.totals() == (2, 105, 3, 70)
+    assert one.totals() == other.totals() == (2, 105, 3, 70, 0, 0)
     other.apply([met(digests[0], 10, 2.0), stored(digests[1], 21, 2.0), forget(key("b"))])
-    assert one.totals() == (1, 100, 3, 71)
+    assert one.totals() == (1, 100, 3, 71, 0, 0)
     one.restart()
-    assert one.totals() == (0, 0, 0, 0)
+    assert one.totals() == (0, 0, 0, 0, 0, 0)
 
 
 def test_blob_is_of_the_epoch_it_was_stored_in_and_as_young_as_its_last_use(open_index: Open) -> None:

@@ -140,7 +140,7 @@ class CacheModel(RuleBasedStateMachine):
         async def clear() -> None:
             here = blobs(self.directory)
             size = sum(path.stat().st_size for path in here.values())
-            assert (await self.caches[user].clear())[2:] == (len(here), size)
+            assert (await self.caches[user].clear())[2:] == (len(here), size, 0, 0)
             self.known = {}
             self.damaged.clear()
             self.doubted.clear()

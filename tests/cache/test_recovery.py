@@ -151,7 +151,7 @@ async def test_object_whose_blob_is_gone_is_forgotten_by_who_looked_it_up(tmp_pa
         published = await publish(cache, b"0", key("a"))
         Path(published.path).unlink()
         assert await look_up(cache, key("a")) == [None]
-        assert await settled(cache) == (0, 0, 0, 0)
+        assert await settled(cache) == (0, 0, 0, 0, 0, 0)
         assert totals(tmp_path) == (0, 0)
 
 

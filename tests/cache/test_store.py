@@ -64,7 +64,7 @@ async def test_identical_bytes_are_stored_once(tmp_path: Path, size: int) -> Non
         assert second == first._replace(stored=False)
         assert Path(first.path).stat().st_ino == inode
         stats = await settled(cache)
-        assert stats == (2, 2 * size, 1, size)
+        assert stats == (2, 2 * size, 1, size, 0, 0)
         assert not leftovers(tmp_path)
         assert all(await look_up(cache, key("a"), key("b")))
 
@@ -138,7 +138,7 @@ async def test_confirmed_object_is_as_young_as_its_confirmation(tmp_path: Path) 
 async def test_body_without_a_key_is_only_a_blob(tmp_path: Path) -> None:
     async with opened(tmp_path) as cache:
         assert (await publish(cache, b"bytes")).stored
-        assert await settled(cache) == (0, 0, 1, 5)
+        assert await settled(cache) == (0, 0, 1, 5, 0, 0)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -148,7 +148,7 @@ async def test_private_body_stays_out_of_the_cache_until_it_is_discarded(tmp_pat
         assert kept.path != other.path
         assert Path(kept.path).read_bytes() == NOISE[:size]
         assert kept.digest == "blake3:" + HASHES["blake3"](NOISE[:size])
-        assert await settled(cache) == (0, 0, 0, 0)
+        assert await settled(cache) == (0, 0, 0, 0, 0, 0)
         cache.discard(kept.path)
         await settled(cache)
         assert [str(path) for path in leftovers(tmp_path)] == [other.path]
@@ -267,17 +267,17 @@ async def test_clear_removes_all_and_hurts_nobody(tmp_path: Path) -> None:
         private = await keep_private(other, b"private")
         with Path(theirs.path).open("rb") as reader:
             gone = await one.clear()
-            assert gone == (7, 6 + len(NOISE), 6, 5 + len(NOISE))
+            assert gone == (7, 6 + len(NOISE), 6, 5 + len(NOISE), 0, 0)
             assert reader.read() == NOISE
         assert Path(private.path).exists()
         assert await look_up(other, key("theirs")) == [None]
         assert await look_up(one, key("1")) == [None]
-        assert await settled(one) == await settled(other) == (0, 0, 0, 0)
+        assert await settled(one) == await settled(other) == (0, 0, 0, 0, 0, 0)
         assert not Path(mine[0].path).exists()
         assert (await publish(other, NOISE, key("theirs"))).stored
         assert await look_up(other, key("theirs")) != [None]
     async with opened(tmp_path) as cache:
-        assert await cache.clear() == (1, len(NOISE), 1, len(NOISE))
+        assert await cache.clear() == (1, len(NOISE), 1, len(NOISE), 0, 0)
         assert len(list((tmp_path / "v1" / "index").glob("index-*.sqlite"))) == 1
 
 
@@ -359,7 +359,7 @@ async def test_cancelled_question_is_answered_to_nobody(tmp_path: Path) -> None:
         question.cancel()
         with pytest.raises(asyncio.CancelledError):
             await question
-        assert await settled(cache) == (0, 0, 0, 0)
+        assert await settled(cache) == (0, 0, 0, 0, 0, 0)
 
 
 def test_on_uvloop_too(tmp_path: Path) -> None:

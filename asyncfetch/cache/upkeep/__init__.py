@@ -1,5 +1,6 @@
 """Looking after a cache: what commands do to it beside the jobs that use it. Not loaded by `import asyncfetch`."""
 
+from asyncfetch.cache.partials import Unfinished
 from asyncfetch.cache.upkeep.catalog import BlobRow, Catalog, Group, Listed, Pin
 from asyncfetch.cache.upkeep.checking import Blob, Stale, Trouble, check
 from asyncfetch.cache.upkeep.copying import copy
@@ -27,6 +28,7 @@ __all__ = [
     "Stale",
     "Stuck",
     "Trouble",
+    "Unfinished",
     "Upkeep",
     "check",
     "clear_old",

@@ -1,14 +1,17 @@
 """Removing from a cache: what is old, unused or too much (prune), what is named (rm), all or all that is old (clear).
 
+What came of unfinished objects counts as used, and as written, when the last of it came.
+
 Rows and files go together, in slices, each in one transaction under the index's write lock, as in an eviction. What
 jobs have open they keep, and what they miss they fetch again.
 """
 
 from __future__ import annotations
 
+import math
 from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from asyncfetch.cache import files
 from asyncfetch.cache.changes import Change, split
@@ -19,10 +22,13 @@ from asyncfetch.cache.upkeep.reading import list_blobs
 from asyncfetch.cache.upkeep.selection import Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from asyncfetch.cache.partials import Unfinished
     from asyncfetch.cache.upkeep.catalog import BlobRow, Listed, OddRef
     from asyncfetch.cache.upkeep.session import Select, Upkeep
+
+_Sized = TypeVar("_Sized", "BlobRow", "Unfinished")
 
 _TOGETHER = 128  # blobs removed under the index's write lock: some 3 ms
 
@@ -57,7 +63,7 @@ def prune(
     unused_since: float | None = None,
     stored_before: float | None = None,
     dry_run: bool = False,
-) -> Iterator[Gone | Stuck]:
+) -> Iterator[Gone | Unfinished | Stuck]:
     """Removes blobs of which one of these holds, and tells each; times are seconds since 1970.
 
     - no job has used it since `unused_since`;
@@ -74,10 +80,13 @@ def prune(
     with closing(removing):
         if stored_before is not None:
             yield from _remove_old(keeping, removing, stored_before)
+            yield from removing.drop(_unfinished(keeping, min(stored_before, running)))
         if unused_since is not None:
-            yield from _remove_unused(keeping, removing, min(unused_since, running))
+            for page in keeping.catalog.by_use(min(unused_since, running)):
+                yield from removing.remove([row.digest for row in page])
+            yield from removing.drop(_unfinished(keeping, min(unused_since, running)))
         if max_bytes is not None:
-            yield from _remove_unused(keeping, removing, running, max_bytes=max_bytes)
+            yield from _remove_excess(keeping, removing, running, max_bytes)
         if not dry_run:
             forget_stale(keeping)
 
@@ -88,16 +97,19 @@ def _jobs_since(keeping: Upkeep) -> float:
     return since if exactly or since == keeping.owner.job_started else since - UNLIMITED_SECONDS
 
 
-def clear_old(keeping: Upkeep, stored_before: float, *, dry_run: bool = False) -> Iterator[Gone | Stuck]:
+def clear_old(keeping: Upkeep, stored_before: float, *, dry_run: bool = False) -> Iterator[Gone | Unfinished | Stuck]:
     """Removes what was written before a time, in seconds since 1970, pinned or used by a job or not."""
     removing = _Removing(keeping, spare_since=None, dry_run=dry_run)
     with closing(removing):
         yield from _remove_old(keeping, removing, stored_before)
+        yield from removing.drop(_unfinished(keeping, stored_before))
         if not dry_run:
             forget_stale(keeping)
 
 
-def remove(keeping: Upkeep, selection: Selection, *, dry_run: bool = False) -> Iterator[Listed | Gone | Stuck]:
+def remove(
+    keeping: Upkeep, selection: Selection, *, dry_run: bool = False
+) -> Iterator[Listed | Gone | Unfinished | Stuck]:
     """Forgets the objects that are meant, tells each, and removes the blobs that no other object shares.
 
     Pinned or used by a job or not. Needs some 100 bytes of memory for each object. Raises `CacheUnusable`.
@@ -115,6 +127,8 @@ def remove(keeping: Upkeep, selection: Selection, *, dry_run: bool = False) -> I
     removing = _Removing(keeping, spare_since=None, dry_run=dry_run)
     with closing(removing):
         yield from removing.remove(sorted(free))
+        meant = [one for one in _unfinished(keeping) if one.begun is not None and selection.covers(one.begun.key)]
+        yield from removing.drop(meant)
 
 
 def forget_stale(keeping: Upkeep) -> int:
@@ -134,7 +148,7 @@ class _Removing:
         """`spare_since`: what was used at this time or later stays, and what is pinned; None spares nothing."""
         self._keeping, self._spare_since, self._dry_run = keeping, spare_since, dry_run
         self._intents = Intents(keeping.owner)
-        self.foretold: dict[str, int] = {}  # sizes by digests of what a dry run has told, and not removed
+        self.foretold: dict[str, int] = {}  # sizes by digests, or names, of what a dry run has told, and not removed
 
     def remove(self, digests: Sequence[str]) -> Iterator[Gone | Stuck]:
         for start in range(0, len(digests), _TOGETHER):
@@ -143,6 +157,15 @@ class _Removing:
             self._keeping.change(look)
             self._intents.fulfil()
             yield from told
+
+    def drop(self, unfinished: Iterable[Unfinished]) -> Iterator[Unfinished]:
+        for one in unfinished:
+            if self._dry_run:
+                if one.name not in self.foretold:
+                    self.foretold[one.name] = one.size
+                    yield one
+            elif self._keeping.partials.remove(one):
+                yield one
 
     def close(self) -> None:
         self._intents.close()
@@ -182,26 +205,39 @@ def _remove_old(keeping: Upkeep, removing: _Removing, stored_before: float) -> I
         yield from removing.remove([one.digest for one in shard if one.modified < stored_before])
 
 
-def _remove_unused(
-    keeping: Upkeep, removing: _Removing, before: float, *, max_bytes: int | None = None
-) -> Iterator[Gone | Stuck]:
+def _unfinished(keeping: Upkeep, before: float = math.inf) -> list[Unfinished]:
+    """What is unfinished, and was written to before a time, the oldest first."""
+    found = (one for one in keeping.partials.unfinished() if one.modified < before)
+    return sorted(found, key=lambda one: one.modified)
+
+
+def _remove_excess(
+    keeping: Upkeep, removing: _Removing, before: float, max_bytes: int
+) -> Iterator[Gone | Unfinished | Stuck]:
     """Removes what was last used before a time, the longest unused first, until no more than `max_bytes` are left."""
+
+    def excess() -> int:
+        found = keeping.totals()
+        return found.blob_bytes + found.unfinished_bytes - max_bytes - sum(removing.foretold.values())
+
+    parts = _unfinished(keeping, before)
     for page in keeping.catalog.by_use(before):
-        digests = [row.digest for row in page]
-        if max_bytes is not None:
-            excess = keeping.index.totals().blob_bytes - max_bytes - sum(removing.foretold.values())
-            digests = _enough([row for row in page if row.digest not in removing.foretold], excess)
-        if not digests:
+        older = [one for one in parts if one.modified < page[0].used]
+        parts = parts[len(older) :]
+        yield from removing.drop(_enough(older, excess()))
+        rows = _enough([row for row in page if row.digest not in removing.foretold], excess())
+        yield from removing.remove([row.digest for row in rows])
+        if excess() <= 0:
             return
-        yield from removing.remove(digests)
+    yield from removing.drop(_enough(parts, excess()))
 
 
-def _enough(page: Sequence[BlobRow], size: int) -> list[str]:
-    """As many blobs, from the first, as make up a size."""
-    digests = []
-    for row in page:
+def _enough(candidates: Sequence[_Sized], size: int) -> list[_Sized]:
+    """As many, from the first, as make up a size."""
+    taken = []
+    for one in candidates:
         if size <= 0:
             break
-        digests.append(row.digest)
-        size -= row.size
-    return digests
+        taken.append(one)
+        size -= one.size
+    return taken

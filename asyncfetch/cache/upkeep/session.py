@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from asyncfetch.cache.changes import Change, Row
     from asyncfetch.cache.index import Index
     from asyncfetch.cache.owner import Owner
+    from asyncfetch.cache.partials import Partials
+    from asyncfetch.cache.records import CacheStats
     from asyncfetch.settings import CachePolicy
 
 
@@ -37,7 +39,13 @@ class Upkeep:
     owner: Owner
     blobs: Blobs
     index: Index
+    partials: Partials
     catalog: Catalog
+
+    def totals(self) -> CacheStats:
+        """What lies in the cache, as far as it is known without a walk over all blobs."""
+        unfinished, size = self.partials.totals()
+        return self.index.totals()._replace(unfinished=unfinished, unfinished_bytes=size)
 
     def change(self, look: Callable[[Select], Sequence[Change]]) -> int:
         """Lets `look` select what it needs while no other process can change it, and makes the changes that it returns.
@@ -75,7 +83,8 @@ def upkeep(policy: CachePolicy) -> Iterator[Upkeep]:
                 remedy="Run them where it can be written, or on a copy.",
             )
         root = parts.blobs.root
-        yield Upkeep(root.rpartition("/")[0], parts.owner, parts.blobs, parts.index, Catalog(parts.index))
+        top = root.rpartition("/")[0]
+        yield Upkeep(top, parts.owner, parts.blobs, parts.index, parts.partials, Catalog(parts.index))
     finally:
         parts.index.close()
         parts.owner.close()

@@ -83,7 +83,7 @@ async def test_what_was_exported_is_found_in_the_other_cache(cache_dir: Path, tm
         assert Path(one.path).read_bytes() == BODIES["one"]
         assert not (await publish(cache, BODIES["two"], key("two"))).stored
     with keeping(tmp_path / "other") as other:
-        assert other.index.totals() == (5, 15_000, 4, 12_000)
+        assert other.index.totals() == (5, 15_000, 4, 12_000, 0, 0)
 
 
 async def test_a_prefix_is_exported_alone(cache_dir: Path, tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ async def test_every_blob_of_a_lost_index_is_adopted_and_not_written_again(cache
         path.unlink()
     assert [trouble.kind for trouble in checked(cache_dir, repair=True)] == ["unknown"] * 3
     with upkeep(CachePolicy(cache_dir=cache_dir)) as keeping:
-        assert keeping.index.totals() == (0, 0, 3, 12_000)
+        assert keeping.index.totals() == (0, 0, 3, 12_000, 0, 0)
         assert {row.used for row in keeping.catalog.blobs("blake3", blob(cache_dir, "one").name[:2])} == {1e9}
     async with opened(cache_dir) as cache:
         assert not (await publish(cache, BODIES["one"], key("one"))).stored
@@ -192,7 +192,7 @@ async def test_objects_without_a_blob_are_no_trouble_and_forgotten_on_repair(cac
         assert list(check(keeping)) == [Stale(3, False)]
         assert list(check(keeping, repair=True)) == [Stale(3, True)]
         assert list(check(keeping)) == []
-        assert keeping.index.totals() == (0, 0, 0, 0)
+        assert keeping.index.totals() == (0, 0, 0, 0, 0, 0)
 
 
 async def test_a_blob_that_a_job_is_just_publishing_is_no_trouble(cache_dir: Path) -> None:
