@@ -56,6 +56,7 @@ def test_imports_go_only_downwards() -> None:
         "cli",
         "toolbox",
         "jobs",
+        "integrations",
         "blocking",
         "datastore",
         "testing",

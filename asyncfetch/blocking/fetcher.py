@@ -250,8 +250,10 @@ class Fetcher:
         await asyncio.wait([home[1]])
         if not _has_failed(home[1]):
             fetcher = home[1].result()
-            bridge().let_go(fetcher)
-            await fetcher.aclose()
+            try:
+                await fetcher.aclose()
+            finally:  # not before: a program that ends meanwhile waits for what is kept
+                bridge().let_go(fetcher)
 
 
 async def _open(settings: Settings, user: weakref.ref[Fetcher]) -> asyncfetch.fetcher.Fetcher:
@@ -261,8 +263,10 @@ async def _open(settings: Settings, user: weakref.ref[Fetcher]) -> asyncfetch.fe
     here.keep(fetcher, fetcher.aclose)
 
     async def close() -> None:
-        here.let_go(fetcher)
-        await fetcher.aclose()
+        try:
+            await fetcher.aclose()
+        finally:
+            here.let_go(fetcher)
 
     def drop() -> None:
         here.post(lambda: asyncio.ensure_future(close()))

@@ -88,7 +88,7 @@ class Batches(Steps["asyncfetch.streams.Batch[T]"]):
 class Stream(Steps[T]):
     """An iterator over items, made by a fetcher: `asyncfetch.Stream` for programs without an event loop.
 
-    `shuffle`, `shard`, `take`, `epochs`, `resume` and `batch` plan it as they do there, and raise what they raise
+    `shuffle`, `shard`, `deal`, `take`, `epochs`, `resume` and `batch` plan it as they do there, and raise what they do
     there. Sources with an index (a list, anything that has a length and is read by number) are read on the loop's
     thread; others by the thread that takes the items, and the checks of steps look at what was given.
     """
@@ -113,6 +113,10 @@ class Stream(Steps[T]):
     def shard(self, index: int, count: int, *, uneven: Uneven = "keep") -> Stream[T]:
         """Takes every `count`th item from the one at `index` on. See `asyncfetch.Stream.shard`."""
         return self._then(self._stream.shard(index, count, uneven=uneven))
+
+    def deal(self, index: int, count: int, n: int) -> Stream[T]:
+        """Takes every `count`th run of `n` items, from the run at `index` on. See `asyncfetch.Stream.deal`."""
+        return self._then(self._stream.deal(index, count, n))
 
     def take(self, n: int) -> Stream[T]:
         """Ends after `n` items; before `epochs`, of each epoch."""

@@ -7,7 +7,7 @@ from asyncfetch.streams.listing import Listing, PagesAhead
 from asyncfetch.streams.options import ImageKeywords, Order, StreamKeywords, run_options
 from asyncfetch.streams.order import check_step, describe, has_index
 from asyncfetch.streams.outcomes import FailureLimit, OnError, Substitute
-from asyncfetch.streams.plan import Epochs, Shuffle, Uneven
+from asyncfetch.streams.plan import Epochs, Shard, Shuffle, Uneven
 from asyncfetch.streams.run import EntryRun, Run
 from asyncfetch.streams.sources import read_name, split
 from asyncfetch.streams.stream import Stream
@@ -26,6 +26,7 @@ __all__ = [
     "Order",
     "PagesAhead",
     "Run",
+    "Shard",
     "Shuffle",
     "Stream",
     "StreamKeywords",

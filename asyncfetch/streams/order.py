@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeGuar
 
 from asyncfetch.errors import PlanMismatch, UsageError
 from asyncfetch.streams.permutation import Permutation
-from asyncfetch.streams.plan import Epochs, Shard, Shuffle, Take
+from asyncfetch.streams.plan import Deal, Epochs, Shard, Shuffle, Take
 from asyncfetch.streams.rest import Rest
 from asyncfetch.streams.sources import identity
 
@@ -101,7 +101,7 @@ class Arrangement(NamedTuple):
     at: Callable[[int], int] | None
 
 
-def arrange(steps: Sequence[Shuffle | Shard | Take], length: int, epoch: int) -> Arrangement:
+def arrange(steps: Sequence[Shuffle | Shard | Deal | Take], length: int, epoch: int) -> Arrangement:
     """Works out an epoch from the steps within it."""
     at: Callable[[int], int] | None = None
     for step in steps:
@@ -109,6 +109,9 @@ def arrange(steps: Sequence[Shuffle | Shard | Take], length: int, epoch: int) ->
             at = _after(at, Permutation(length, step.seed, step.epoch + epoch))
         elif isinstance(step, Shard):
             at = _after(at, _spread(step, length))
+            length = step.length(length)
+        elif isinstance(step, Deal):
+            at = _after(at, step.place)
             length = step.length(length)
         else:
             length = min(length, step.count)
@@ -270,9 +273,11 @@ class _Stage(Protocol):
     def end(self) -> Iterable[_Item]: ...
 
 
-def _stage(step: Shuffle | Shard | Take, epoch: int) -> _Stage:
+def _stage(step: Shuffle | Shard | Deal | Take, epoch: int) -> _Stage:
     if isinstance(step, Shuffle):
         return _Window(step, epoch)
+    if isinstance(step, Deal):
+        return _Hand(step)
     return _Share(step) if isinstance(step, Shard) else _Limit(step)
 
 
@@ -331,6 +336,23 @@ class _Share:
         over = self._count % self._shard.count
         if self._shard.uneven == "pad" and 0 < over <= self._shard.index:
             return [self._first[(self._shard.index - over) % len(self._first)]]
+        return []
+
+
+class _Hand:
+    """Gives the runs of items that are dealt to it."""
+
+    full = False
+
+    def __init__(self, deal: Deal) -> None:
+        self._deal = deal
+        self._count = 0
+
+    def push(self, item: _Item) -> _Item | None:
+        self._count += 1
+        return item if self._deal.has(self._count - 1) else None
+
+    def end(self) -> Iterable[_Item]:
         return []
 
 

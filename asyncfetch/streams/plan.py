@@ -59,6 +59,41 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True)
+class Deal:
+    """Keeps every `count`th run of `n` items, from the run at `index` on; the last run may have fewer."""
+
+    index: int
+    count: int
+    n: int
+
+    def __post_init__(self) -> None:
+        _check(self.count, "count", 1)
+        _check(self.index, "index", 0)
+        _check(self.n, "n", 1)
+        if self.index >= self.count:
+            raise UsageError(
+                f"There is no hand {self.index} of {self.count}", remedy=f"They are 0 to {self.count - 1}."
+            )
+
+    def length(self, whole: int) -> int:
+        """How many of `whole` items this hand has."""
+        runs, rest = divmod(whole, self.n)
+        return len(range(self.index, runs, self.count)) * self.n + (rest if runs % self.count == self.index else 0)
+
+    def place(self, place: int) -> int:
+        """Where among all items the one at a place of this hand is."""
+        run, at = divmod(place, self.n)
+        return (run * self.count + self.index) * self.n + at
+
+    def has(self, number: int) -> bool:
+        """Whether the item of this number, among all, is this hand's."""
+        return number // self.n % self.count == self.index
+
+    def __str__(self) -> str:
+        return f"deal({self.index}, {self.count}, {self.n})"
+
+
+@dataclass(frozen=True, slots=True)
 class Take:
     """Ends after so many: of each epoch, or of all when it comes after `epochs`."""
 
@@ -85,7 +120,7 @@ class Epochs:
         return f"epochs({'' if self.count is None else self.count})"
 
 
-Step: TypeAlias = Shuffle | Shard | Take | Epochs
+Step: TypeAlias = Shuffle | Shard | Deal | Take | Epochs
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +141,9 @@ class Plan:
         return Plan((*self.steps, step))
 
     @property
-    def each(self) -> tuple[Shuffle | Shard | Take, ...]:
+    def each(self) -> tuple[Shuffle | Shard | Deal | Take, ...]:
         """The steps within one epoch."""
-        steps: list[Shuffle | Shard | Take] = []
+        steps: list[Shuffle | Shard | Deal | Take] = []
         for step in self.steps:
             if isinstance(step, Epochs):
                 break

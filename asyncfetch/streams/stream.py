@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from asyncfetch.errors import FetcherClosed, UsageError
 from asyncfetch.streams.batch import Batches
 from asyncfetch.streams.order import check_sources, check_step, describe, digest_of, has_index, read
-from asyncfetch.streams.plan import Epochs, Plan, Shard, Shuffle, Take
+from asyncfetch.streams.plan import Deal, Epochs, Plan, Shard, Shuffle, Take
 from asyncfetch.streams.progress import Checkpoint, Progress
 from asyncfetch.streams.run import Tally
 from asyncfetch.streams.state import point_of, to_state
@@ -31,11 +31,11 @@ T = TypeVar("T")
 class Stream(Generic[T]):
     """An async iterator over items, made by a fetcher.
 
-    `shuffle`, `shard`, `take` and `epochs` say in which order its sources are taken; each gives a new stream, nothing
-    is read before the first item is asked for, and then only the new one should be used. Printed, a stream shows its
-    plan, one line a step. An item's `index` and payload are always those of its source. Sources with an index (a list,
-    anything that has a length and is read by number) are read by number and never copied; others are read as they
-    come.
+    `shuffle`, `shard`, `deal`, `take` and `epochs` say in which order its sources are taken; each gives a new stream,
+    nothing is read before the first item is asked for, and then only the new one should be used. Printed, a stream
+    shows its plan, one line a step. An item's `index` and payload are always those of its source. Sources with an index
+    (a list, anything that has a length and is read by number) are read by number and never copied; others are read as
+    they come.
 
     Prefetching begins with the first `async for` step, or with `async with`, and goes on while the consumer is busy,
     within the window and the byte budget and in the order of the plan, from one epoch into the next without a pause.
@@ -88,6 +88,15 @@ class Stream(Generic[T]):
         worker of a rank takes `shard(rank * workers + worker, ranks * workers)`.
         """
         return self._then(Shard(index, count, uneven))
+
+    def deal(self, index: int, count: int, n: int) -> Stream[T]:
+        """Takes every `count`th run of `n` items, from the run at `index` on: batches, dealt out to a rank's workers.
+
+        After `shard`, which gives ranks equal lengths; with `batch(n)` behind it the workers in turn give the batches
+        that one alone would have given, in their order. Its state belongs to this hand of these. Raises `UsageError`
+        for a hand that does not exist and for a second one.
+        """
+        return self._then(Deal(index, count, n))
 
     def take(self, n: int) -> Stream[T]:
         """Ends after `n` items; before `epochs`, of each epoch."""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncfetch.errors import UsageError
-from asyncfetch.streams.plan import Epochs, Plan, Shard, Shuffle, Step, Take, Uneven
+from asyncfetch.streams.plan import Deal, Epochs, Plan, Shard, Shuffle, Step, Take, Uneven
 from tests.streams.orders import Anew, ordered, placed, plan_of
 
 lengths = st.integers(0, 200)
@@ -158,3 +158,18 @@ def test_a_plan_prints_one_line_a_step() -> None:
     plan = Plan().then(Shuffle(7)).then(Shard(1, 4, "pad")).then(Take(9)).then(Epochs(None))
     assert str(plan).splitlines() == ["shuffle(7, epoch=0)", 'shard(1, 4, uneven="pad")', "take(9)", "epochs()"]
     assert str(Shuffle(-1, 2, 5)) == "shuffle(-1, epoch=2, window=5)"
+
+
+@pytest.mark.parametrize("kind", [list, Anew])
+@given(length=st.integers(0, 60), count=st.integers(1, 5), n=st.integers(1, 7))
+def test_hands_in_turn_give_the_runs_of_the_whole(kind: Any, length: int, count: int, n: int) -> None:
+    whole = ordered(kind(range(length)))
+    hands = [ordered(kind(range(length)), Deal(index, count, n)) for index in range(count)]
+    assert [Deal(index, count, n).length(length) for index in range(count)] == [len(hand) for hand in hands]
+    dealt = []
+    for turn in range(-(-length // n)):
+        hand = hands[turn % count]
+        dealt += hand[turn // count * n : (turn // count + 1) * n]
+    assert dealt == whole
+    with pytest.raises(UsageError, match="no hand"):
+        Deal(count, count, n)

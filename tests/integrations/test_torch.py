@@ -1,0 +1,332 @@
+"""PyTorch takes batches without a DataLoader and by one, forked and spawned, in ranks, and from states."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from asyncfetch import Batch, DecodePolicy, Failure, NetworkPolicy, Settings, Substitute, blocking
+from asyncfetch.errors import ObjectNotFound, PlanMismatch, UsageError
+from asyncfetch.integrations.share import Share, divided
+from asyncfetch.integrations.torch import ImageDataset, ImageLoader, Sample, TensorBatch, tensors
+from asyncfetch.settings import MIB
+from asyncfetch.testing import photographs
+from tests.blocking.scripts import program
+from tests.cli.terminal import environment
+from tests.streams.orders import Anew
+
+FORM: dict[str, Any] = {"size": (32, 24), "fit": "exact"}
+
+
+@pytest.fixture(scope="module")
+def fetcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[blocking.Fetcher]:
+    with blocking.Fetcher(cache_dir=tmp_path_factory.mktemp("cache"), workers=1) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, int]]:
+    directory = tmp_path_factory.mktemp("photographs")
+    made = []
+    for number, (name, body) in enumerate(photographs(10)):
+        (directory / name).write_bytes(body)
+        made.append((str(directory / name), number))
+    return made
+
+
+def labels(batches: Any) -> list[list[int]]:
+    return [batch.labels.tolist() for batch in batches]
+
+
+def test_batches_are_tensors_over_the_memory_that_was_decoded_into(
+    fetcher: blocking.Fetcher, rows: list[tuple[str, int]]
+) -> None:
+    pixels = {image.index: image.pixels.copy() for image in fetcher.images(rows, **FORM)}
+    loader = ImageLoader(ImageDataset(rows, batch_size=4, fetcher=fetcher, **FORM))
+    assert len(loader) == 3
+    seen = 0
+    for batch in loader:
+        assert isinstance(batch, TensorBatch)
+        assert isinstance(batch.pixels, torch.Tensor)
+        assert batch.pixels.dtype == torch.uint8
+        assert batch.labels.tolist() == batch.indices.tolist() == list(range(seen, seen + len(batch.uris)))
+        for index, found in zip(batch.indices.tolist(), batch.pixels, strict=True):
+            assert np.array_equal(found.numpy(), pixels[index])
+        seen += len(batch.uris)
+    assert seen == 10
+    array = np.zeros((1, 2, 2, 3), np.uint8)
+    made = tensors(Batch([], [], array))
+    assert isinstance(made.pixels, torch.Tensor)
+    array[:] = 7
+    assert int(made.pixels.max()) == 7, "nothing was copied"
+
+
+def test_epochs_have_orders_of_their_own_and_a_state_is_gone_on_from_exactly(
+    fetcher: blocking.Fetcher, rows: list[tuple[str, int]]
+) -> None:
+    def make(**options: Any) -> ImageLoader:
+        return ImageLoader(ImageDataset(rows, batch_size=3, shuffle=True, seed=5, fetcher=fetcher, **FORM, **options))
+
+    loader = make()
+    epochs = [labels(loader) for _ in range(3)]
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert all(sorted(label for batch in epoch for label in batch) == list(range(10)) for epoch in epochs)
+    loader.set_epoch(1)
+    iterator = iter(loader)
+    first = [next(iterator).labels.tolist() for _ in range(2)]
+    state = json.loads(json.dumps(loader.state_dict()))
+    del iterator
+    assert loader.state_dict() == state, "after a break too"
+    other = make()
+    other.load_state_dict(state)
+    assert other.state_dict() == state
+    assert first + labels(other) == epochs[1]
+    assert labels(other) == epochs[2], "and the next epoch follows"
+    assert other.state_dict() == {"epoch": 3, "stream": None}
+    with pytest.raises(PlanMismatch):
+        ImageLoader(ImageDataset(rows, batch_size=3, fetcher=fetcher, **FORM)).load_state_dict(state)
+    with pytest.raises(UsageError, match="not the state"):
+        other.load_state_dict({"low": 3})
+
+
+def test_what_fails_is_told_by_its_name(fetcher: blocking.Fetcher, rows: list[tuple[str, int]]) -> None:
+    broken: list[Any] = [*rows[:2], ("/no/such/photograph", 2), *rows[3:5]]
+
+    def batches(**options: Any) -> list[Any]:
+        return list(ImageDataset(broken, batch_size=5, fetcher=fetcher, **FORM, **options))
+
+    with pytest.raises(ObjectNotFound, match="/no/such/photograph"):
+        batches()
+    assert labels(batches(on_error="skip")) == [[0, 1, 3, 4]]
+    (batch,) = batches(on_error="yield")
+    assert [one is None for one in batch.pixels] == [False, False, True, False, False]
+    assert [failure.uri for failure in batch.failures] == ["/no/such/photograph"]
+    (batch,) = batches(on_error=Substitute(lambda failure: None))
+    assert batch.pixels.shape == (4, 24, 32, 3)
+    singles = list(ImageDataset(broken, fetcher=fetcher, on_error="yield", **FORM))
+    assert [type(one) for one in singles] == [Sample, Sample, Failure, Sample, Sample]
+    assert list(ImageDataset(rows, batch_size=5, fetcher=fetcher, collate=_count, **FORM)) == [5, 5]
+    with pytest.raises(UsageError, match="cannot be joined"):
+        list(ImageDataset([(rows[0][0], object())], batch_size=1, fetcher=fetcher, **FORM))
+
+
+def _count(batch: Any) -> int:
+    return len(batch)
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # of torchdata
+@pytest.mark.timeout(120)  # each spawned worker imports PyTorch
+@pytest.mark.parametrize("how", ["fork", "spawn"])
+def test_a_data_loader_gives_the_same_batches_in_the_same_order(
+    fetcher: blocking.Fetcher, rows: list[tuple[str, int]], how: str
+) -> None:
+    dataset = ImageDataset(rows, batch_size=4, shuffle=True, fetcher=fetcher, **FORM)
+    alone = ImageLoader(dataset)
+    expected = [labels(alone), labels(alone)]
+    dataset.set_epoch(0)
+    loader = StatefulDataLoader(
+        dataset, batch_size=None, num_workers=2, multiprocessing_context=how, persistent_workers=True
+    )
+    assert len(loader) == 3
+    assert labels(loader) == expected[0]
+    dataset.set_epoch(1)
+    iterator = iter(loader)
+    seen = [next(iterator).labels.tolist()]
+    state = loader.state_dict()
+    del iterator, loader
+    if how == "spawn":
+        return
+    again = StatefulDataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context=how)
+    again.load_state_dict(state)
+    dataset.set_epoch(0)
+    assert seen + labels(again) == expected[1], "the epoch is the state's"
+
+
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
+def test_errors_of_workers_reach_the_loop_with_their_name_and_no_worker_stays(
+    fetcher: blocking.Fetcher, rows: list[tuple[str, int]]
+) -> None:
+    broken: list[Any] = [*rows, ("/no/such/photograph", 10)]
+    dataset = ImageDataset(broken, batch_size=2, fetcher=fetcher, **FORM)
+    loader: Any = DataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context="fork", pin_memory=True)
+    with pytest.raises(RuntimeError, match="/no/such/photograph"):
+        list(loader)
+    for batch in loader:
+        assert batch.pixels.shape == (2, 24, 32, 3)
+        break
+    del loader
+    assert multiprocessing.active_children() == []
+
+
+def test_samples_are_batched_by_a_data_loader_too(fetcher: blocking.Fetcher, rows: list[tuple[str, int]]) -> None:
+    loader: Any = DataLoader(ImageDataset(rows, fetcher=fetcher, **FORM), batch_size=5)
+    assert [batch.pixels.shape for batch in loader] == [(5, 24, 32, 3)] * 2
+    assert len(loader) == 2
+
+
+RANK = """
+import json, os, sys
+import torch.distributed as dist
+from asyncfetch import blocking
+from asyncfetch.integrations.torch import ImageDataset, ImageLoader
+
+rows = json.loads(os.environ["ROWS"])
+if sys.argv[1:]:
+    rank = int(sys.argv[1])
+    dist.init_process_group("gloo", init_method=f"file://{os.environ['MEETING']}", rank=rank, world_size=2)
+with blocking.Fetcher(cache_dir="cache", workers=1) as fetcher:
+    dataset = ImageDataset(
+        [tuple(row) for row in rows], batch_size=2, shuffle=True, fetcher=fetcher, size=(32, 24), fit="exact"
+    )
+    loader = ImageLoader(dataset)
+    print(json.dumps([len(loader), [batch.labels.tolist() for batch in loader]]))
+if sys.argv[1:]:
+    dist.destroy_process_group()
+"""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("by", ["environment", "process group"])
+def test_ranks_have_equal_lengths_and_everything_between_them(
+    rows: list[tuple[str, int]], tmp_path: Path, by: str
+) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, *([] if by == "environment" else [str(rank)])],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            env=environment(
+                {"ROWS": json.dumps(rows[:9]), "MEETING": str(tmp_path / "meeting")}
+                | ({"RANK": str(rank), "WORLD_SIZE": "2"} if by == "environment" else {})
+            ),
+        )
+        for rank in range(2)
+    ]
+    said = [json.loads(process.communicate(timeout=100)[0]) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert [length for length, _ in said] == [3, 3]
+    assert [len(batches) for _, batches in said] == [3, 3]
+    seen = [label for _, batches in said for batch in batches for label in batch]
+    assert len(seen) == 10, "one of nine twice"
+    assert set(seen) == set(range(9))
+
+
+def test_lengths_are_those_of_the_rank(fetcher: blocking.Fetcher, rows: list[tuple[str, int]]) -> None:
+    def length(**options: Any) -> int:
+        return len(ImageDataset(rows, fetcher=fetcher, **options))
+
+    assert length() == 10
+    assert length(rank=3, world_size=4) == 3
+    assert length(rank=3, world_size=4, uneven="drop") == 2
+    assert length(rank=3, world_size=4, uneven="keep") == 2
+    assert length(batch_size=4) == 3
+    assert length(batch_size=4, drop_last=True) == 2
+    with pytest.raises(TypeError, match="Anew has no length"):
+        len(ImageDataset(Anew(rows), fetcher=fetcher))
+
+
+def test_the_states_of_all_ranks_are_divided_among_others(
+    fetcher: blocking.Fetcher, rows: list[tuple[str, int]]
+) -> None:
+    def rank(index: int, count: int) -> ImageLoader:
+        return ImageLoader(
+            ImageDataset(
+                rows, batch_size=2, shuffle=True, rank=index, world_size=count, uneven="keep", fetcher=fetcher, **FORM
+            )
+        )
+
+    two = [rank(index, 2) for index in range(2)]
+    seen = [label for loader in two for label in next(iter(loader)).labels.tolist()]
+    states = [loader.state_dict() for loader in two]
+    for index in range(3):
+        loader = rank(index, 3)
+        loader.load_state_dict(states)
+        seen += [label for batch in loader for label in batch.labels.tolist()]
+    assert sorted(seen) == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sources": "s3://b/k"}, "not one text"),
+        ({"sources": iter(["s3://b/k"])}, "read once"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"rank": 1}, "world_size"),
+        ({"rank": 2, "world_size": 2}, "no rank 2 of 2"),
+        ({"size": (0, 1)}, "size"),
+    ],
+)
+def test_wrong_use_is_refused_when_it_is_said(fetcher: blocking.Fetcher, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        ImageDataset(**{"sources": ["s3://b/k"], "fetcher": fetcher, **options})
+
+
+def test_half_a_rank_in_the_environment_is_refused(fetcher: blocking.Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(UsageError, match="RANK and WORLD_SIZE"):
+        len(ImageDataset(["s3://b/k"], fetcher=fetcher))
+
+
+def test_workers_divide_what_the_host_has_and_are_one_job(
+    fetcher: blocking.Fetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(network=NetworkPolicy(concurrency=64), decode=DecodePolicy(workers=8), memory_budget=512 * MIB)
+    part = divided(settings, 4)
+    assert (part.network.concurrency, part.decode.worker_count, part.memory_budget) == (16, 2, 128 * MIB)
+    part = divided(settings, 100)
+    assert (part.network.concurrency, part.decode.worker_count, part.memory_budget) == (1, 1, 32 * MIB)
+    assert Share(0, 1, 0, 3).parts == 3
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert Share(0, 8, 0, 3).parts == 12
+    dataset = ImageDataset(["s3://b/k"], fetcher=fetcher)
+    there = pickle.loads(pickle.dumps(dataset))
+    assert there._fetcher.settings == fetcher.settings
+    assert there._fetcher.settings.job is not None
+    assert there.epoch == 0
+
+
+# The interrupt comes while a batch is waited for.
+INTERRUPTED = """
+import os
+from asyncfetch import blocking
+from asyncfetch.integrations.torch import ImageDataset, ImageLoader
+
+def hang(pixels):
+    import os, signal, time
+    os.kill(os.getppid(), signal.SIGINT)
+    time.sleep(100)
+
+loader = ImageLoader(
+    ImageDataset([os.environ["PHOTO"]], batch_size=1, transform=hang, fetcher=blocking.Fetcher(cache_dir="cache"))
+)
+try:
+    for batch in loader:
+        print("there is none")
+except KeyboardInterrupt:
+    print(loader.state_dict()["stream"]["low"], flush=True)
+del loader
+from asyncfetch.blocking.bridge import bridge
+bridge().close()
+print(repr(open(f"/proc/self/task/{os.getpid()}/children").read().strip()))
+"""
+
+
+def test_an_interrupt_leaves_nothing(rows: list[tuple[str, int]], tmp_path: Path) -> None:
+    assert program(INTERRUPTED, tmp_path, PHOTO=rows[0][0]) == ["0", "''"]
+
+
+def test_importing_the_package_does_not_load_torch(tmp_path: Path) -> None:
+    code = "import sys, asyncfetch.blocking, asyncfetch.integrations; print('torch' in sys.modules)"
+    assert program(code, tmp_path) == ["False"]
