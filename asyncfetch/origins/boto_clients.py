@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from asyncfetch.origins.boto_errors import translated
@@ -12,6 +13,8 @@ from asyncfetch.origins.lent import LenderProvider
 
 if TYPE_CHECKING:
     from asyncfetch.settings import Access, NetworkPolicy
+
+_SMALL = 1 << 20  # bytes
 
 
 class BotoClients:
@@ -59,6 +62,7 @@ class BotoClients:
             self._open.push_async_exit(made.pop_all())
         # To learn a region botocore asks for the bucket, and where that is redirected too it would ask again for ever.
         client.meta.events.register("before-call.s3.HeadBucket", _redirect_no_more)
+        client.meta.events.register("request-created.s3", _send_small_bodies_at_once)
         return client
 
 
@@ -70,7 +74,7 @@ def _load(service: str, access: Access, network: NetworkPolicy, attempts: int) -
     from aiobotocore.session import AioSession
     from botocore import UNSIGNED
 
-    from asyncfetch.origins.boto_transport import StayingSession
+    from asyncfetch.origins.boto_transport import CountedSession, StayingSession
 
     core = AioSession(profile=access.profile)
     if access.credentials is not None:
@@ -85,7 +89,7 @@ def _load(service: str, access: Access, network: NetworkPolicy, attempts: int) -
         "connect_timeout": network.connect_timeout,
         "read_timeout": network.read_timeout,
         "max_pool_connections": network.connections,
-        "http_session_cls": StayingSession,
+        "http_session_cls": CountedSession if attempts > 1 else StayingSession,
         "retries": {"total_max_attempts": attempts, "mode": "standard"},
         # A checksum asked for cannot be checked on a range, and most servers do not know them.
         "request_checksum_calculation": "when_required",
@@ -106,3 +110,9 @@ def _load(service: str, access: Access, network: NetworkPolicy, attempts: int) -
 
 def _redirect_no_more(context: dict[str, Any], **rest: Any) -> None:
     context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _send_small_bodies_at_once(request: Any, **rest: Any) -> None:
+    # To wait for "100 Continue" costs a round trip, which pays for large bodies alone; botocore makes files of all.
+    if isinstance(request.data, BytesIO) and request.data.getbuffer().nbytes <= _SMALL:
+        del request.headers["Expect"]

@@ -25,9 +25,25 @@ class StayingSession(AIOHTTPSession):  # type: ignore[misc] # it has no types
         return _Staying(await super()._get_session(proxy_url))
 
 
+class CountedSession(StayingSession):
+    """The same, whose every request botocore counts: aiohttp does not repeat one by itself when a connection ends.
+
+    Whether a conditional write was sent twice tells whose the object is that it found.
+    """
+
+    async def _get_session(self, proxy_url: str | None) -> Any:
+        staying = await super()._get_session(proxy_url)
+        staying.never_repeat()
+        return staying
+
+
 class _Staying:
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
+
+    def never_repeat(self) -> None:
+        # aiohttp has no public way; its own test client does the same.
+        self._session._retry_connection = False
 
     async def request(self, method: str, **options: Any) -> aiohttp.ClientResponse:
         response = await self._session.request(method, allow_redirects=False, **options)

@@ -6,7 +6,6 @@ import asyncio
 import random
 from base64 import b64encode
 from contextlib import nullcontext
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 
 from asyncfetch.errors import IntegrityError, InvalidURI, OriginError, PreconditionFailed, RequestRefused, UsageError
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from asyncfetch.origins.requests import Requests
     from asyncfetch.settings import Settings
     from asyncfetch.uris import Location
-
-_RAW = 1 << 20  # bytes that aiohttp takes as they are; it warns of more, and takes a file of them
 
 
 class Puts:
@@ -71,7 +68,7 @@ class Puts:
             piece = await read_piece(body, 0, body.size)
             await body.check()
             checksum = checksum or f"crc32:{piece.crc:08x}"
-            request = self._common(location) | about | _named(checksum) | {"Body": _sendable(piece.data)}
+            request = self._common(location) | about | _named(checksum) | {"Body": piece.data}
             answer = await self._requests.ask(location, "put_object", request, action="s3:PutObject")
         return written(location, body.size, answer, checksum)
 
@@ -93,7 +90,7 @@ class Puts:
             async def send(number: int, piece: Piece) -> dict[str, Any]:
                 checksum = f"crc32:{piece.crc:08x}"
                 request = common | _named(checksum) | {"UploadId": upload, "PartNumber": number}
-                request["Body"] = _sendable(piece.data)
+                request["Body"] = piece.data
                 answer = await self._requests.ask(location, "upload_part", request, action="s3:PutObject")
                 return {"PartNumber": number, "ETag": answer["ETag"]} | told(checksum)
 
@@ -180,7 +177,3 @@ def told(checksum: str) -> dict[str, str]:
 def _named(checksum: str) -> dict[str, str]:
     """A checksum as a request with a body says it: its algorithm too."""
     return told(checksum) | {"ChecksumAlgorithm": checksum.partition(":")[0].upper()}
-
-
-def _sendable(data: bytes) -> bytes | BytesIO:
-    return data if len(data) <= _RAW else BytesIO(data)
