@@ -15,7 +15,7 @@ if sys.platform not in ("linux", "darwin"):
     )
 
 from asyncfetch.errors import AsyncfetchError
-from asyncfetch.objects import Entry, Failure, Image, ObjectStat, Report, Stats, Verdict
+from asyncfetch.objects import Body, Entry, Failure, Image, Mapped, ObjectStat, Report, Stats, Verdict
 from asyncfetch.settings import Access, CachePolicy, DecodePolicy, Job, NetworkPolicy, Settings
 from asyncfetch.uris import Location
 from asyncfetch.version import __version__
@@ -30,6 +30,7 @@ __all__ = [
     "AsyncfetchError",
     "Batch",
     "Batches",
+    "Body",
     "CachePolicy",
     "DecodePolicy",
     "Entry",
@@ -40,6 +41,7 @@ __all__ = [
     "Job",
     "Listing",
     "Location",
+    "Mapped",
     "NetworkPolicy",
     "ObjectStat",
     "Report",

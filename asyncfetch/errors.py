@@ -297,7 +297,7 @@ class WorkerDied(DecodeError):
 
 
 class TransformFailed(DecodeError):
-    """Raised when the `transform` of a stream raised for this image, or gave something else than an array."""
+    """Raised when a `transform` or mapped function raised for this item, or gave what it may not."""
 
 
 class DecodeTimeout(DecodeError, TimeoutError):

@@ -7,17 +7,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from asyncfetch.cache import digest_file
-from asyncfetch.decode import DecodeOptions
+from asyncfetch.decode import DecodeOptions, MapOptions
 from asyncfetch.engine import Pages, decode, land, read_blob, read_part, read_range, stat
 from asyncfetch.errors import ObjectNotFound, UsageError
 from asyncfetch.objects import Entry, Image
 from asyncfetch.origins import ByteRange
 from asyncfetch.settings import Settings, parse_size
 from asyncfetch.streams import (
+    BodyRun,
     Branches,
     EntryRun,
     ImageRun,
     Listing,
+    MapRun,
     PagesAhead,
     Stream,
     read_name,
@@ -28,13 +30,13 @@ from asyncfetch.supervisor import Supervisor
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Self, Unpack
 
-    from asyncfetch.decode import ImageOptions
+    from asyncfetch.decode import Call, ImageOptions, Takes
     from asyncfetch.engine import Engine
-    from asyncfetch.objects import Failure, Name, ObjectStat, Report, Source, Sources, Stats
+    from asyncfetch.objects import Body, Failure, Name, ObjectStat, Report, Source, Sources, Stats
     from asyncfetch.settings import Access, CachePolicy, DecodePolicy, NetworkPolicy, Revalidate
     from asyncfetch.streams import FailureLimit, ImageKeywords, OnError, Order, StreamKeywords, Substitute
 
@@ -272,7 +274,53 @@ class Fetcher:
         rest = run_options(
             self.settings, order=order, on_error=on_error, failures=failures, cache=cache, look_ahead=look_ahead
         )
-        return Stream(engine, sources, partial(EntryRun, engine, **rest))
+        return Stream(engine, sources, partial(EntryRun, engine, **rest), _mapped(engine, "path", rest))
+
+    @overload
+    def bytes(
+        self,
+        sources: Sources,
+        *,
+        on_error: Literal["raise", "skip"] | FailureLimit = ...,
+        **rest: Unpack[StreamKeywords],
+    ) -> Stream[Body]: ...
+    @overload
+    def bytes(
+        self,
+        sources: Sources,
+        *,
+        on_error: Literal["yield"],
+        **rest: Unpack[StreamKeywords],
+    ) -> Stream[Body | Failure]: ...
+    @overload
+    def bytes(
+        self,
+        sources: Sources,
+        *,
+        on_error: Substitute[S],
+        **rest: Unpack[StreamKeywords],
+    ) -> Stream[Body | S]: ...
+    def bytes(
+        self,
+        sources: Sources,
+        *,
+        order: Order = "input",
+        on_error: OnError = "raise",
+        failures: str | os.PathLike[str] | None = None,
+        cache: bool = True,
+        look_ahead: int | None = None,
+    ) -> Stream[Any]:
+        """Streams objects as their bytes, whole and in memory; everything `entries` says holds here too.
+
+        Each item is a `Body`, whose `data` is a bytearray that counts against the memory budget until the last view of
+        it is gone: a consumer that keeps bodies keeps their share, and reading ahead slows down to one body at a time.
+        An object larger than the budget is read alone, and exceeds it.
+        """
+        engine = self._engine()
+        rest = run_options(
+            self.settings, order=order, on_error=on_error, failures=failures, cache=cache, look_ahead=look_ahead
+        )
+        return Stream(engine, sources, partial(BodyRun, engine, **rest), _mapped(engine, "bytes", rest))
 
     @overload
     def images(
@@ -315,7 +363,7 @@ class Fetcher:
             self.settings, order=order, on_error=on_error, failures=failures, cache=cache, look_ahead=look_ahead
         )
         open_run = partial(ImageRun, engine, options=wanted, **rest)
-        return Stream(engine, sources, open_run)
+        return Stream(engine, sources, open_run, _mapped(engine, "pixels", rest, wanted))
 
     async def prefetch(self, sources: Sources, *, failures: str | os.PathLike[str] | None = None) -> Report:
         """Fills the cache with objects, whatever fails, and reports; `failures` is a ledger as in `entries`.
@@ -340,6 +388,13 @@ class Fetcher:
         uri, location, listed = read_name(name)
         landed = await land(engine, uri, location, listed, private=not cache and location.scheme != "file")
         return Entry(uri, landed.path, landed.size, landed.digest, landed.etag, landed.from_cache, 0, payload)
+
+
+def _mapped(
+    engine: Engine, takes: Takes, rest: Mapping[str, Any], decode: DecodeOptions | None = None
+) -> Callable[[tuple[Call, ...]], partial[MapRun]]:
+    """What opens the runs of streams whose objects go through functions of the user's."""
+    return lambda calls: partial(MapRun, engine, options=MapOptions(takes, calls, decode or DecodeOptions()), **rest)
 
 
 def _override(group: T, **keywords: Any) -> T:

@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from asyncfetch.uris import Location
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     import numpy.typing as npt
+
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,39 @@ class Image:
 
     uri: str
     pixels: npt.NDArray[Any]
+    entry: Entry
+    index: int = 0
+    payload: Any = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Body:
+    """All bytes of one object, in memory.
+
+    `data` may be written to, and counts against the memory budget until the last view of it is gone. Copies of it (a
+    slice, `bytes(body.data)`) are the user's own.
+    """
+
+    uri: str
+    data: bytearray
+    entry: Entry
+    index: int = 0
+    payload: Any = None
+
+    def __repr__(self) -> str:
+        return f"<Body of {len(self.data):,} bytes, {self.uri}>"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mapped(Generic[R]):
+    """What a function of the user's made of one object.
+
+    An array of numbers lies in shared memory, and so do large arrays inside of `value`: what `Image` says of its pixels
+    holds for them. All else is the user's own.
+    """
+
+    uri: str
+    value: R
     entry: Entry
     index: int = 0
     payload: Any = None

@@ -2,7 +2,7 @@
 
 from asyncfetch.decode.budget import Budget, Grant
 from asyncfetch.decode.encoding import Encoding
-from asyncfetch.decode.forms import ImageFile, Pixels
+from asyncfetch.decode.forms import Call, ImageFile, Pixels
 from asyncfetch.decode.jobs import (
     Color,
     DecodeJob,
@@ -11,13 +11,19 @@ from asyncfetch.decode.jobs import (
     Fitting,
     ImageOptions,
     Layout,
+    MapOptions,
+    Takes,
+    call_of,
 )
+from asyncfetch.decode.packing import Packed, UnpackError
 from asyncfetch.decode.pool import DecodePool, DecodeStatistics
 from asyncfetch.decode.quarantine import MemoryQuarantine, Quarantine
 from asyncfetch.decode.rows import Row, Slab
+from asyncfetch.decode.waiting import WaitingJobs
 
 __all__ = [
     "Budget",
+    "Call",
     "Color",
     "DecodeJob",
     "DecodeOptions",
@@ -30,9 +36,15 @@ __all__ = [
     "ImageFile",
     "ImageOptions",
     "Layout",
+    "MapOptions",
     "MemoryQuarantine",
+    "Packed",
     "Pixels",
     "Quarantine",
     "Row",
     "Slab",
+    "Takes",
+    "UnpackError",
+    "WaitingJobs",
+    "call_of",
 ]

@@ -36,12 +36,12 @@ _ERRORS: dict[str, type[ObjectError]] = {
 
 def failure(uri: str, word: str, detail: str) -> ObjectError:
     """What a worker said, see `wire`."""
-    return _ERRORS[word](uri, detail)
+    return _ERRORS.get(word, DecodeError)(uri, str(detail))
 
 
-def death(uri: str, fate: str, *, late: bool, transforms: bool) -> DecodeError:
-    """The end of a worker, for the image that it was at. `late` says that it was ended for the time it took."""
-    what = f"the decode worker that was at {'its transform' if transforms else 'it'} {fate}"
+def death(uri: str, fate: str, *, late: bool, at: str) -> DecodeError:
+    """The end of a worker that was `at` something of an object. `late` says that it was ended for the time it took."""
+    what = f"the decode worker that was at {at} {fate}"
     if late:
         return DecodeTimeout(uri, what)
     return WorkerDied(uri, what, remedy="The kernel does that when memory runs out." if "SIGKILL" in fate else "")

@@ -12,6 +12,13 @@ Pixels: TypeAlias = "npt.NDArray[Any]"  # the dtype of "unchanged" is the file's
 MOST_FORMS = 64  # that a worker and its pool remember by number; before the next one both forget all
 
 
+class Call(NamedTuple):
+    """A function of the user's, to be called in a worker."""
+
+    code: str  # pickled, in base64
+    seed: int
+
+
 class Form(NamedTuple):
     """What a worker is told of the pixels that are wanted. All of it is plain data, which JSON carries."""
 
@@ -27,6 +34,8 @@ class Form(NamedTuple):
     transform: str = ""  # pickled, in base64
     seed: int = 0
     with_file: bool = False
+    takes: str = "pixels"  # or "bytes" or "path": what the first of the calls is given
+    calls: tuple[Call, ...] = ()  # one after the other, behind the transform; the last may give anything
 
 
 class ImageFile(NamedTuple):

@@ -117,7 +117,7 @@ def needs(kind: str, header: Header, form: Form, size: int) -> Needs:
     if header.progressive:
         scratch = pixels * _COEFFICIENTS + pixels * (each - read) // fitted.scale**2
     result = fitted.width * fitted.height * given
-    if form.transform:  # which is given a copy of its own; what it makes of that is not known before
+    if form.transform or form.calls:  # which is given a copy of its own; what it makes of that is not known before
         return Needs(0, scratch + size + 2 * result)
     return Needs(result, scratch + size)
 

@@ -6,7 +6,7 @@ import base64
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, get_args
 
-from asyncfetch.decode.forms import Form
+from asyncfetch.decode.forms import Call, Form
 from asyncfetch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ Color: TypeAlias = Literal["rgb", "bgr", "gray", "unchanged"]
 Dtype: TypeAlias = Literal["uint8", "uint16", "float32", "unchanged"]
 Layout: TypeAlias = Literal["hwc", "chw"]
 Fitting: TypeAlias = Literal["fit", "fill", "exact"]
+Takes: TypeAlias = Literal["path", "bytes", "pixels"]
 
 _CHANNELS = {"rgb": 3, "bgr": 3, "gray": 1}
 _BYTES = {"uint8": 1, "uint16": 2, "float32": 4}
@@ -97,7 +98,7 @@ class DecodeOptions:
         if not _is_count(self.seed, 0):
             raise UsageError(f"seed must be a whole number, 0 or more, not {self.seed!r}")
         if self.transform is not None:
-            object.__setattr__(self, "_code", _carried(self.transform))
+            object.__setattr__(self, "_code", _carried(self.transform, "transform"))
 
     @property
     def form(self) -> Form:
@@ -129,6 +130,36 @@ class DecodeOptions:
         return width * height * channels * size
 
 
+@dataclass(frozen=True, slots=True)
+class MapOptions:
+    """What is made of an object by functions of the user's, in the worker.
+
+    The first of the `calls` is given the file's path, or all its bytes, or the pixels that `decode` says. What the last
+    one gives comes out: an array of numbers, or any `Packed` value.
+    """
+
+    takes: Takes
+    calls: tuple[Call, ...]
+    decode: DecodeOptions = field(default_factory=DecodeOptions)
+
+    @property
+    def form(self) -> Form:
+        """The same, for a worker."""
+        return self.decode.form._replace(takes=self.takes, calls=self.calls)
+
+    @property
+    def most_bytes(self) -> int | None:
+        """Nothing bounds what a function gives."""
+        return None
+
+
+def call_of(function: Callable[[Any], Any], seed: int) -> Call:
+    """Makes ready to be carried what `map` is given. Raises `UsageError` for what cannot be called, or not carried."""
+    if not _is_count(seed, 0):
+        raise UsageError(f"seed must be a whole number, 0 or more, not {seed!r}")
+    return Call(base64.b64encode(_carried(function, "the function of map")).decode(), seed)
+
+
 class ImageOptions(TypedDict, total=False):
     """The fields of `DecodeOptions` as keywords, which is how users say them."""
 
@@ -147,7 +178,7 @@ class ImageOptions(TypedDict, total=False):
 
 @dataclass(slots=True, eq=False)
 class DecodeJob:
-    """One image wanted from a pool, which may be submitted once.
+    """One image wanted from a pool, or what functions make of an object; it may be submitted once.
 
     `path` is the file, `uri` the name that errors give it, `digest` that of its bytes where it is known, `epoch` and
     `index` what its transform is seeded with. Waiting jobs start by `order` (any values that compare with one another),
@@ -159,7 +190,7 @@ class DecodeJob:
     path: str
     options: Wanted
     order: Any  # only ever compared
-    done: Callable[[Pixels | Exception], None]
+    done: Callable[[Any], None]  # Pixels, Packed where `options` are MapOptions, or an exception
     urgent: bool = False
     digest: str | None = None
     epoch: int = 0
@@ -172,6 +203,11 @@ class DecodeJob:
     need: int = field(default=0, init=False)
     scratch: int = field(default=0, init=False)
     state: Literal["new", "waiting", "sent", "over"] = field(default="new", init=False)
+
+    @property
+    def maps(self) -> bool:
+        """Whether functions of the user's say what comes out, and it may be anything."""
+        return isinstance(self.options, MapOptions)
 
 
 def _check_word(value: str, name: str, words: tuple[str, ...]) -> None:
@@ -192,13 +228,13 @@ def _are_counts(values: tuple[int, ...], least: tuple[int, ...]) -> bool:
     )
 
 
-def _carried(transform: Callable[..., Pixels]) -> bytes:
-    if not callable(transform):
-        raise UsageError(f"transform must be callable, not {transform!r}")
+def _carried(function: Callable[..., Any], name: str) -> bytes:
+    if not callable(function):
+        raise UsageError(f"{name} must be callable, not {function!r}")
     import cloudpickle
 
     try:
-        code: bytes = cloudpickle.dumps(transform)
+        code: bytes = cloudpickle.dumps(function)
     except Exception as error:  # whatever the objects it holds may raise
-        raise UsageError(f"transform {transform!r} cannot be sent to a worker: {error}") from error
+        raise UsageError(f"{name} {function!r} cannot be sent to a worker: {error}") from error
     return code

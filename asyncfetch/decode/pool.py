@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asyncfetch.decode.allowance import Allowance
 from asyncfetch.decode.failures import death, failure
+from asyncfetch.decode.jobs import DecodeJob
 from asyncfetch.decode.manners import Manners
+from asyncfetch.decode.packing import Packed
 from asyncfetch.decode.process import WorkerProcess
 from asyncfetch.decode.quarantine import MOST_STRIKES, MemoryQuarantine
 from asyncfetch.decode.seating import Seating
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from asyncfetch.decode.arena import Slot
     from asyncfetch.decode.budget import Budget
     from asyncfetch.decode.forms import Pixels
-    from asyncfetch.decode.jobs import DecodeJob
     from asyncfetch.decode.quarantine import Quarantine
     from asyncfetch.decode.rows import Row, Slab
     from asyncfetch.settings import DecodePolicy
@@ -70,7 +71,7 @@ class DecodePool:
         self._quarantine = quarantine or MemoryQuarantine()
         self._watching: asyncio.TimerHandle | None = None
         self._seating = Seating(budget, self._slots_came_back)
-        self._waiting = WaitingJobs()
+        self._waiting = WaitingJobs[DecodeJob]()
         self._workers: list[WorkerProcess] = []
         self._manners = Manners()
         self._numbers = itertools.count(1)
@@ -291,6 +292,11 @@ class DecodePool:
             else:  # it came with another dtype than the row was made for
                 job.row = None
                 self._waiting.add(job)
+        elif word == "value" and job.maps:
+            spans, scratch = detail
+            value = Packed(self._seating.lend(slot, [sum(spans[-1])], "|u1"), spans)
+            manner.learn(value.nbytes, scratch)
+            self._settle(job, value)
         else:
             self._seating.put_back(slot)
             if word == "needs":
@@ -317,7 +323,8 @@ class DecodePool:
                     fate = f"was killed after {self._policy.timeout:g} seconds"
                 if job.digest is not None and not worker.transforms:
                     self._quarantine.strike(job.digest, fate)
-                self._settle(job, death(job.uri, fate, late=worker.overdue > 0, transforms=worker.transforms))
+                at = "it" if not worker.transforms else "its mapped function" if job.maps else "its transform"
+                self._settle(job, death(job.uri, fate, late=worker.overdue > 0, at=at))
             else:  # also one that was begun in the instant between a look at the clock and the end
                 self._waiting.add(job)
         self._seating.lose(worker)
@@ -326,7 +333,7 @@ class DecodePool:
             self._last_fate = fate
         self._schedule()
 
-    def _settle(self, job: DecodeJob, outcome: Pixels | Exception) -> None:
+    def _settle(self, job: DecodeJob, outcome: Pixels | Packed | Exception) -> None:
         job.state = "over"
         if isinstance(outcome, Exception):
             self._failed += 1

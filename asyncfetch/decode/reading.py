@@ -9,6 +9,12 @@ _LEAST = 1 << 20
 _MOST_KEPT = 16 << 20  # a buffer larger than this is not kept for the next image
 
 
+def read_whole(path: str) -> bytes:
+    """Reads a file into memory of its own, without a second copy. Raises `OSError`."""
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a Path costs as much as the opening
+        return file.read()
+
+
 class Reader:
     """Reads one file at a time into a buffer that is reused: fresh memory costs more than reading. Raises `OSError`."""
 

@@ -1,4 +1,4 @@
-"""The user's own function on pixels, run in the worker: loaded once, seeded for each item, never trusted."""
+"""The user's own functions, run in the worker: loaded once, seeded for each item, never trusted."""
 
 from __future__ import annotations
 
@@ -16,33 +16,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from asyncfetch.decode.forms import ImageFile, Pixels
+    from asyncfetch.decode.forms import Pixels
 
 
 class TransformError(Exception):
-    """Raised for a transform that cannot be loaded, raises, or gives something else than an array."""
+    """Raised for a function that cannot be loaded, raises, or gives something that it may not."""
 
 
-class Transform:
-    """A transform as it came over the wire. Raises `TransformError`."""
+class Function:
+    """A function as it came over the wire, called `name` where it fails. Raises `TransformError`."""
 
-    def __init__(self, code: str) -> None:
+    def __init__(self, code: str, name: str) -> None:
         import cloudpickle
 
         _make_whole("asyncfetch.decode")
         _make_whole("asyncfetch")
+        self._name = name
         self._function: Callable[..., Any] | None = None
         self._failure = ""
         try:
             self._function = cloudpickle.loads(base64.b64decode(code))
         except BaseException as error:  # a module of the user's that calls sys.exit
-            self._failure = f"the transform could not be loaded in the worker: {_describe(error)}"
+            self._failure = f"{name} could not be loaded in the worker: {describe(error)}"
 
-    def __call__(self, pixels: Pixels, file: ImageFile | None, seed: int, epoch: int, index: int) -> Pixels:
-        """Applies it to one item's pixels, with the random numbers that this item has in every run.
-
-        It is given the file as well, where there is one.
-        """
+    def __call__(self, given: tuple[Any, ...], seed: int, epoch: int, index: int) -> Any:
+        """Calls it with what is given of one item, and with the random numbers that this item has in every run."""
         if self._function is None:
             raise TransformError(self._failure)
         state = np.random.SeedSequence((seed, epoch, index)).generate_state(4)
@@ -50,9 +48,20 @@ class Transform:
         random.seed(state.tobytes())
         cv2.setRNGSeed(int(state[0] >> 1))
         try:
-            result = self._function(pixels) if file is None else self._function(pixels, file)
+            return self._function(*given)
         except BaseException as error:  # SystemExit too: it would end the worker, and is a mistake here
-            raise TransformError(f"the transform raised {_describe(error)}") from None
+            raise TransformError(f"{self._name} raised {describe(error)}") from None
+
+
+class Transform(Function):
+    """A function on pixels, which gives pixels."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code, "the transform")
+
+    def __call__(self, given: tuple[Any, ...], seed: int, epoch: int, index: int) -> Pixels:
+        """Applies it to one item's pixels, and its `ImageFile` where that is given as well."""
+        result = super().__call__(given, seed, epoch, index)
         if isinstance(result, np.generic):
             result = np.asarray(result)
         if not isinstance(result, np.ndarray):
@@ -62,7 +71,8 @@ class Transform:
         return result
 
 
-def _describe(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
+    """An exception in a line, with the place where it was raised."""
     at, frame = error.__traceback__, ""
     while at is not None:
         frame = f" ({Path(at.tb_frame.f_code.co_filename).name}, line {at.tb_lineno})"

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-if TYPE_CHECKING:
-    from asyncfetch.decode.jobs import DecodeJob
-
-# Not urgent, order, number, job: the number keeps equal orders in the order of their submission, and jobs uncompared.
-_Place: TypeAlias = "tuple[bool, Any, int, DecodeJob]"
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 
-class WaitingJobs:
+class Waiting(Protocol):
+    """A job as the queue knows it. Any `order` that compares with others will do."""
+
+    urgent: bool
+    order: Any
+    number: int
+    state: Literal["new", "waiting", "sent", "over"]
+
+
+J = TypeVar("J", bound=Waiting)
+
+
+class WaitingJobs(Generic[J]):
     """A priority queue out of which jobs may be taken anywhere.
 
     A place in the heap counts only while its job waits with the same urgency; other places are passed over when they
@@ -20,19 +26,21 @@ class WaitingJobs:
     """
 
     def __init__(self) -> None:
-        self._places: list[_Place] = []
+        # Not urgent, order, number, job: the number keeps equal orders in the order of their submission, and jobs
+        # uncompared.
+        self._places: list[tuple[bool, Any, int, J]] = []
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def add(self, job: DecodeJob) -> None:
+    def add(self, job: J) -> None:
         """Puts a job in its place."""
         job.state = "waiting"
         self._count += 1
         heapq.heappush(self._places, (not job.urgent, job.order, job.number, job))
 
-    def first(self) -> DecodeJob | None:
+    def first(self) -> J | None:
         """The job whose turn it is; it stays."""
         while self._places:
             if _counts(self._places[0]):
@@ -40,7 +48,7 @@ class WaitingJobs:
             heapq.heappop(self._places)
         return None
 
-    def remove(self, job: DecodeJob) -> None:
+    def remove(self, job: J) -> None:
         """Takes out a job that waits; the caller says what becomes of it."""
         job.state = "over"
         self._count -= 1
@@ -50,13 +58,13 @@ class WaitingJobs:
             self._places = [place for place in self._places if _counts(place)]
             heapq.heapify(self._places)
 
-    def urge(self, job: DecodeJob) -> None:
+    def urge(self, job: J) -> None:
         """Moves a waiting job before all that are not urgent."""
         if not job.urgent:
             job.urgent = True
             heapq.heappush(self._places, (False, job.order, job.number, job))
 
-    def clear(self) -> list[DecodeJob]:
+    def clear(self) -> list[J]:
         """Takes out all jobs, in the order of their turns."""
         jobs = [place[3] for place in sorted(self._places, key=lambda place: place[:3]) if _counts(place)]
         for job in jobs:
@@ -66,5 +74,5 @@ class WaitingJobs:
         return jobs
 
 
-def _counts(place: _Place) -> bool:
+def _counts(place: tuple[bool, Any, int, Waiting]) -> bool:
     return place[3].state == "waiting" and place[0] != place[3].urgent

@@ -1,7 +1,8 @@
 """What the pool and a worker say to each other: JSON in frames that begin with their length.
 
 JSON and not pickle, because the worker is the process that reads strangers' bytes: what comes from it is data and can
-be nothing else. It costs about a microsecond an image.
+be nothing else. It costs about a microsecond an image. What the user's own functions give may be anything and is
+pickled, into the slot; the pool takes such a value only for a job that asked for one.
 
 Beside the socket they share a status page, which outlives a worker: the number of the job under way (0 between jobs),
 when it was begun, in nanoseconds of the monotonic clock, which is the same in all processes, and whether it has come
@@ -19,6 +20,8 @@ The pool sends orders, `[made, dropped, frugal, tasks]`:
 The worker sends lists of answers, `[job, seconds, word, detail]`; an empty list is its greeting. `seconds` is the
 time spent on the image. The word says what `detail` is:
 - `"pixels"`: `[shape, dtype, scratch]` of what now lies at the place's begin, with the memory that it took beside.
+- `"value"`: `[spans, scratch]` of what a mapped function gave, if it is no array of numbers: `[start, size]` of its
+  pickle and of the buffers left out of that (see `packing`).
 - `"needs"`: `[pixels, scratch]`, the bytes that the place and the allowance should have had.
 - `"empty"`, `"unsupported"`, `"oversized"`, `"corrupt"`, `"missing"`, `"denied"`, `"memory"`, `"transform"`,
   `"failed"`: a sentence, without the object's name.

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from asyncfetch.decode.forms import MOST_FORMS, Form, ImageFile, Limits
 from asyncfetch.decode.headers import read_header
-from asyncfetch.decode.reading import Reader
+from asyncfetch.decode.packing import pack as pack_value
+from asyncfetch.decode.reading import Reader, read_whole
 from asyncfetch.decode.shared import map_file
 from asyncfetch.decode.sniff import HEAD
 from asyncfetch.decode.wire import KEPT_HEAP, STATUS, Unpacker, pack
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
     import mmap
     from collections.abc import Iterator
 
-    from asyncfetch.decode.forms import Pixels
-    from asyncfetch.decode.transforms import Transform
+    from asyncfetch.decode.transforms import Function
 
     _Place: TypeAlias = int | list[int]  # as orders say it
     _Room: TypeAlias = mmap.mmap | memoryview
+    # Shape and dtype of an array, or the spans of a pickled value, or the bytes that would be needed.
+    _Placed: TypeAlias = tuple[tuple[int, ...], str] | list[tuple[int, int]] | int
 
 _FLUSH_SECONDS = 0.008  # answers go out when there is nothing else to do, and so often: 8 images of 640x480
 _LONG_BLOB = 1 << 20  # an image of so many bytes takes tens of milliseconds; answers are not kept waiting for it
@@ -64,7 +66,7 @@ class _Worker:
         self._pool = pool
         self._status = memoryview(status).cast("Q")
         self._slots: dict[int, mmap.mmap] = {}
-        self._forms: dict[int, tuple[Form, Transform | None]] = {}
+        self._forms: dict[int, tuple[Form, list[Function]]] = {}
         self._reader = Reader()
         self._answers: list[Any] = []
         self._flushed = 0.0
@@ -115,7 +117,7 @@ class _Worker:
         if told is not None:
             if len(self._forms) == MOST_FORMS:
                 self._forms.clear()
-            self._forms[form] = Form(*told), None
+            self._forms[form] = Form(*told), []
         word, detail = self._attempt(self._room(place), path, allowance, form, epoch, index)
         now = time.perf_counter()
         self._status[0] = 0
@@ -133,7 +135,10 @@ class _Worker:
     def _attempt(self, slot: _Room, path: str, allowance: int, number: int, epoch: int, index: int) -> tuple[str, Any]:
         codecs, reader = self._codecs, self._reader
         form, _ = self._forms[number]
+        placed: _Placed
         try:
+            if form.takes != "pixels":
+                return self._map(slot, path, allowance, number, epoch, index)
             kind = codecs.check(bytes(reader.open(path, HEAD)[:HEAD]))
             data, size = reader.look()
             if size > _LONG_BLOB:
@@ -143,9 +148,11 @@ class _Worker:
             if need.pixels > len(slot) or need.scratch > allowance:
                 return "needs", need
             image = codecs.decode(reader.read(), kind, header, form)
-            if form.transform:
-                file = ImageFile(kind, *header[:4], reader.read()) if form.with_file else None
-                placed = self._transform(codecs.arrange(image, form), file, number, epoch, index, slot)
+            if form.transform or form.calls:
+                given: tuple[Any, ...] = (codecs.arrange(image, form),)
+                if form.transform and form.with_file:
+                    given += (ImageFile(kind, *header[:4], reader.read()),)
+                placed = self._call(given, number, epoch, index, slot)
             else:
                 placed = codecs.place(image, form, slot)
         except codecs.UndecodableError as error:
@@ -162,20 +169,49 @@ class _Worker:
             return "failed", f"decoding failed with {type(error).__name__}: {error}"
         finally:
             reader.close()
-        return ("needs", (placed, need.scratch)) if isinstance(placed, int) else ("pixels", (*placed, need.scratch))
+        return _answer(placed, need.scratch)
 
-    def _transform(
-        self, pixels: Pixels, file: ImageFile | None, number: int, epoch: int, index: int, slot: _Room
-    ) -> tuple[tuple[int, ...], str] | int:
-        from asyncfetch.decode.transforms import Transform, TransformError
+    def _map(self, slot: _Room, path: str, allowance: int, number: int, epoch: int, index: int) -> tuple[str, Any]:
+        """Calls functions on a file, or on its bytes, without decoding anything."""
+        form, _ = self._forms[number]
+        size = os.stat(path).st_size  # noqa: PTH116 - as the rest of the reading
+        need = 2 * size  # with as much again for what is made of it, which nobody knows before
+        if need > self._limits.memory:
+            raise self._codecs.UndecodableError("memory", f"its {size >> 20} MiB may take twice as much in the worker")
+        if need > allowance:
+            return "needs", (0, need)
+        if size > _LONG_BLOB:
+            self._flush()
+        given = read_whole(path) if form.takes == "bytes" else Path(path)
+        return _answer(self._call((given,), number, epoch, index, slot), need)
 
-        form, transform = self._forms[number]
+    def _call(self, given: tuple[Any, ...], number: int, epoch: int, index: int, slot: _Room) -> _Placed:
+        """Calls the functions of a form, one with what the other gave, and writes what comes of it to the slot."""
+        import numpy as np
+
+        from asyncfetch.decode.transforms import Function, Transform, TransformError, describe
+
+        form, functions = self._forms[number]
+        seeds = [form.seed] * bool(form.transform) + [seed for _, seed in form.calls]
         self._status[2] = 1
         try:
-            if transform is None:
-                transform = Transform(form.transform)
-                self._forms[number] = form, transform
-            return self._codecs.put(transform(pixels, file, form.seed, epoch, index), slot)
+            if not functions:
+                functions += [Transform(form.transform)] if form.transform else []
+                functions += [Function(code, "the mapped function") for code, _ in form.calls]
+            for function, seed in zip(functions, seeds, strict=True):
+                given = (function(given, seed, epoch, index),)
+            [value] = given
+            if not form.calls or (type(value) is np.ndarray and value.dtype.kind in "?biufc"):
+                return self._codecs.put(value, slot)
+            try:
+                return pack_value(value, slot, self._limits.memory)
+            except MemoryError as error:
+                raise self._codecs.UndecodableError(
+                    "memory", f"what the mapped function gave is too large to be handed over: {error}"
+                ) from None
+            except Exception as error:  # whatever the objects in it may raise
+                what = f"{type(value).__name__}, which cannot be pickled: {describe(error)}"
+                raise TransformError(f"the mapped function gave a value of the type {what}") from None
         except TransformError as error:
             raise self._codecs.UndecodableError("transform", str(error)) from None
 
@@ -184,6 +220,12 @@ class _Worker:
             self._pool.sendall(pack(self._answers))
             self._answers.clear()
         self._flushed = time.perf_counter()
+
+
+def _answer(placed: _Placed, scratch: int) -> tuple[str, Any]:
+    if isinstance(placed, int):
+        return "needs", (placed, scratch)
+    return ("value", (placed, scratch)) if isinstance(placed, list) else ("pixels", (*placed, scratch))
 
 
 def _leave_with(channel: int) -> None:

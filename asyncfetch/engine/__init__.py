@@ -1,5 +1,6 @@
 """The engine room: single flight, byte credits, lanes to the origins, retries, and the clocks of it all."""
 
+from asyncfetch.engine.bodies import BodyJob
 from asyncfetch.engine.calls import PAGE, ListCall, PageCall, Pages
 from asyncfetch.engine.engine import Engine
 from asyncfetch.engine.flights import Crash, Landed, Ticket
@@ -8,6 +9,7 @@ from asyncfetch.engine.singles import decode, land, read_blob, read_part, read_r
 
 __all__ = [
     "PAGE",
+    "BodyJob",
     "Crash",
     "Engine",
     "Landed",

@@ -6,6 +6,7 @@ import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from asyncfetch.engine.bodies import Bodies
 from asyncfetch.engine.credits import Credits
 from asyncfetch.engine.descriptors import free_descriptors, most_at_once
 from asyncfetch.engine.files import Files
@@ -66,6 +67,8 @@ class Engine:
         self.pool = make_pool(self.credits)
         self.credits.reclaim_from(self.pool.reclaim)
         self.credits.subscribe(self.pool.pump)
+        self.bodies = Bodies(loop, self.credits)
+        self.credits.subscribe(self.bodies.pump)
         self.runs: weakref.WeakSet[Closable] = weakref.WeakSet()
         self.closed = False
         self._origins = origins
@@ -146,5 +149,6 @@ class Engine:
         self.closed = True
         for run in list(self.runs):
             run.close()
+        self.bodies.close()
         self.lanes.close()
         self.flights.close()

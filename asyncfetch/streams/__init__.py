@@ -1,9 +1,11 @@
 """Streams: sources in, items out, in the order of the plan or of completion."""
 
 from asyncfetch.streams.batch import Batch, Batches
+from asyncfetch.streams.bodies import BodyRun
 from asyncfetch.streams.branches import Branches
 from asyncfetch.streams.images import ImageRun
 from asyncfetch.streams.listing import Listing, PagesAhead
+from asyncfetch.streams.mapped import MapRun
 from asyncfetch.streams.options import ImageKeywords, Order, StreamKeywords, run_options
 from asyncfetch.streams.order import check_step, describe, has_index
 from asyncfetch.streams.outcomes import FailureLimit, OnError, Substitute
@@ -15,6 +17,7 @@ from asyncfetch.streams.stream import Stream
 __all__ = [
     "Batch",
     "Batches",
+    "BodyRun",
     "Branches",
     "EntryRun",
     "Epochs",
@@ -22,6 +25,7 @@ __all__ = [
     "ImageKeywords",
     "ImageRun",
     "Listing",
+    "MapRun",
     "OnError",
     "Order",
     "PagesAhead",

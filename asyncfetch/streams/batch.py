@@ -30,25 +30,35 @@ class Batch(Generic[T]):
     `items` are what the stream would have given one by one; `indices`, `uris` and `payloads` are those of their
     sources. `pixels`, of images, is one array (N, H, W, C) (or with the image's own axes) where all are of equal shape
     and dtype, else a list, with None for what has no pixels: a failure that was yielded. It is None in a batch without
-    images. Paths of entries are valid until the next batch is asked for.
+    images. `values` is the same of what a mapped function gave: an array where all gave arrays of numbers that are
+    alike. Paths of entries are valid until the next batch is asked for.
     """
 
-    __slots__ = ("indices", "items", "payloads", "pixels", "uris")
+    __slots__ = ("indices", "items", "payloads", "pixels", "uris", "values")
 
-    def __init__(self, items: Sequence[T], slots: Sequence[Slot[Any]], pixels: npt.NDArray[Any] | list[Any] | None):
+    def __init__(
+        self,
+        items: Sequence[T],
+        slots: Sequence[Slot[Any]],
+        pixels: npt.NDArray[Any] | list[Any] | None,
+        values: npt.NDArray[Any] | list[Any] | None = None,
+    ) -> None:
         self.items = tuple(items)
         self.indices = [slot.index for slot in slots]
         self.uris = [slot.uri for slot in slots]
         self.payloads = [slot.payload for slot in slots]
         self.pixels: Any = pixels
+        self.values: Any = values
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __repr__(self) -> str:
-        pixels = self.pixels
-        shape = "" if pixels is None else ", ragged" if isinstance(pixels, list) else f", pixels {pixels.shape}"
-        return f"<Batch of {len(self)}{shape}>"
+        for name in "pixels", "values":
+            if (found := getattr(self, name)) is not None:
+                shape = "ragged" if isinstance(found, list) else f"{name} {found.shape}"
+                return f"<Batch of {len(self)}, {shape}>"
+        return f"<Batch of {len(self)}>"
 
 
 class Batches(Generic[T]):
@@ -93,7 +103,7 @@ class Batches(Generic[T]):
             raise
         self._given = [slot for _, slot in joined.taken]
         stream._leave(run, self._given)
-        return Batch([item for item, _ in joined.taken], self._given, joined.pixels)
+        return Batch([item for item, _ in joined.taken], self._given, joined.pixels, joined.values)
 
     def _ripe(self) -> list[Taken[T]] | None:
         """The items of a batch that is whole."""

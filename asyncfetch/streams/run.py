@@ -84,10 +84,11 @@ Taken = tuple[T, Slot[T]]
 
 
 class Joined(NamedTuple, Generic[T]):
-    """Items of a batch, and the pixels of all of them: an array, or a list, or None where they are not images."""
+    """Items of a batch, and what is in all of them: an array, or a list, or None where that is not what they are."""
 
     taken: list[Taken[T]]
-    pixels: Any
+    pixels: Any = None
+    values: Any = None
 
 
 class Run(ABC, Generic[T]):
@@ -135,7 +136,7 @@ class Run(ABC, Generic[T]):
             assert result is not None
             self._outstanding -= 1
             self.held.append(slot)
-            self.taken(slot)
+            result = self.taken(slot, result)
             if not isinstance(result, Failure):
                 self._tally.entry(self.entry_of(result))
             else:
@@ -244,10 +245,11 @@ class Run(ABC, Generic[T]):
 
     def join(self, taken: list[Taken[T]]) -> Joined[T]:
         """Makes a batch of items."""
-        return Joined(taken, None)
+        return Joined(taken)
 
-    def taken(self, slot: Slot[T]) -> None:
-        """Hears of a slot that the consumer takes."""
+    def taken(self, slot: Slot[T], result: T | Failure) -> T | Failure:
+        """Hears of a slot that the consumer takes, and gives what is in it."""
+        return result
 
     def dropped(self, slot: Slot[T]) -> None:
         """Hears of a slot that nobody will take."""

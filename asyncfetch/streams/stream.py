@@ -5,8 +5,9 @@ from __future__ import annotations
 import weakref
 from functools import cached_property, partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
+from asyncfetch.decode import call_of
 from asyncfetch.errors import FetcherClosed, UsageError
 from asyncfetch.streams.batch import Batches
 from asyncfetch.streams.order import check_sources, check_step, describe, digest_of, has_index, read
@@ -17,14 +18,18 @@ from asyncfetch.streams.state import point_of, to_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
+    from asyncfetch.decode import Call, Pixels
     from asyncfetch.engine import Engine
-    from asyncfetch.objects import Report, Sources
+    from asyncfetch.objects import Body, Entry, Image, Mapped, Report, Sources
     from asyncfetch.streams.plan import Step, Uneven
     from asyncfetch.streams.run import Run, Slot
 
+Q = TypeVar("Q")
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -51,7 +56,9 @@ class Stream(Generic[T]):
         engine: Engine,
         sources: Sources,
         open_run: Callable[..., Run[T]],  # of a reading and a progress
+        open_mapped: Callable[[tuple[Call, ...]], Callable[..., Run[Mapped[Any]]]],  # the same behind functions
         *,
+        mapped: tuple[tuple[str, Call], ...] = (),
         plan: Plan | None = None,
         point: Checkpoint | None = None,
     ) -> None:
@@ -59,6 +66,8 @@ class Stream(Generic[T]):
         self._engine = engine
         self._sources = sources
         self._open_run = open_run
+        self._open_mapped = open_mapped
+        self._mapped = mapped  # functions by their names
         self._plan = plan or Plan()
         self._point = point
         self._progress = Progress(point or Checkpoint(), first_epoch=self._plan.first_epoch)
@@ -66,6 +75,38 @@ class Stream(Generic[T]):
         self._ended = False
         self._waiting = False
         self._given: float | None = None
+
+    # What is made of items
+
+    @overload
+    def map(self: Stream[Entry], fn: Callable[[Path], R], *, seed: int = 0) -> Stream[Mapped[R]]: ...
+    @overload
+    def map(self: Stream[Body], fn: Callable[[bytes], R], *, seed: int = 0) -> Stream[Mapped[R]]: ...
+    @overload
+    def map(self: Stream[Image], fn: Callable[[Pixels], R], *, seed: int = 0) -> Stream[Mapped[R]]: ...
+    @overload
+    def map(self: Stream[Mapped[Q]], fn: Callable[[Q], R], *, seed: int = 0) -> Stream[Mapped[R]]: ...
+    @overload
+    def map(self, fn: Callable[[Any], Any], *, seed: int = 0) -> Stream[Any]: ...
+    def map(self, fn: Callable[[Any], Any], *, seed: int = 0) -> Stream[Any]:
+        """Has a function called on each object in the decode workers; items are `Mapped`, with what it gave as `value`.
+
+        Of bodies it is given the `bytes`, of images the pixels, of entries the `Path` of the file, which it may read
+        while it runs; behind another function, what that one gave. It may be any callable that cloudpickle can carry,
+        and is seeded for each item as a `transform` is; where its result needs more room than was guessed it is called
+        again, in the same way. Arrays of numbers come through shared memory, and in batches as one array; all else is
+        pickled, its large arrays apart, and unpickled when its item is taken. Results count against the byte budget
+        like pixels, and no larger one than `DecodePolicy.worker_memory` is taken.
+
+        An item whose function raises, calls `sys.exit` or gives what cannot be pickled fails as `TransformFailed`, one
+        whose function takes longer than `DecodePolicy.timeout` as `DecodeTimeout`. None is a value like others. Raises
+        `UsageError` for what cannot be called or not carried.
+        """
+        self._check_not_begun()
+        name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
+        mapped = (*self._mapped, (name, call_of(fn, seed)))
+        open_run = self._open_mapped(tuple(call for _, call in mapped))
+        return Stream(self._engine, self._sources, open_run, self._open_mapped, mapped=mapped, plan=self._plan)
 
     # The plan
 
@@ -142,7 +183,8 @@ class Stream(Generic[T]):
         return self._plan.digest(digest_of(self._sources))
 
     def __repr__(self) -> str:
-        return "\n".join([f"Stream over a {describe(self._sources)}", *map(str, self._plan.steps)])
+        steps = [*map(str, self._plan.steps), *(f"map({name})" for name, _ in self._mapped)]
+        return "\n".join([f"Stream over a {describe(self._sources)}", *steps])
 
     # Iteration
 
@@ -235,7 +277,9 @@ class Stream(Generic[T]):
 
     def _derive(self, plan: Plan, point: Checkpoint | None, batch: int = 0) -> Stream[T]:
         open_run = partial(self._open_run, batch=batch) if batch else self._open_run
-        return Stream(self._engine, self._sources, open_run, plan=plan, point=point)
+        return Stream(
+            self._engine, self._sources, open_run, self._open_mapped, mapped=self._mapped, plan=plan, point=point
+        )
 
     def _check_not_begun(self, *, resumed: bool = False) -> None:
         if self._run is not None or self._ended:

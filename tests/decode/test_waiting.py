@@ -28,7 +28,7 @@ def turn(job: DecodeJob) -> tuple[bool, int, int]:
 
 @given(steps)
 def test_jobs_come_urgent_first_then_by_order_whatever_is_cancelled_urged_or_put_back(steps: list[Step]) -> None:
-    queue, model, taken = WaitingJobs(), list[DecodeJob](), list[DecodeJob]()
+    queue, model, taken = WaitingJobs[DecodeJob](), list[DecodeJob](), list[DecodeJob]()
     for number, (step, value) in enumerate(steps, start=1):
         chosen = model[value % len(model)] if model else None
         if step == "add":
@@ -55,7 +55,7 @@ def test_jobs_come_urgent_first_then_by_order_whatever_is_cancelled_urged_or_put
 
 
 def test_cancelled_jobs_leave_no_memory_behind_while_the_first_one_waits() -> None:
-    queue = WaitingJobs()
+    queue = WaitingJobs[DecodeJob]()
     queue.add(new_job(1, 0))
     for number in range(2, 5000):
         job = new_job(number, number)

@@ -1,0 +1,138 @@
+"""The run whose objects, once on disk, go on to a workshop that makes the items of them, as many as it can use."""
+
+from __future__ import annotations
+
+import heapq
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from asyncfetch.errors import ObjectNotFound
+from asyncfetch.streams.run import Run, Slot
+
+if TYPE_CHECKING:
+    from asyncfetch.engine import Engine, Landed
+    from asyncfetch.objects import Failure
+    from asyncfetch.streams.order import Reading
+    from asyncfetch.streams.progress import Progress
+
+T = TypeVar("T")
+
+
+class Workshop(Protocol):
+    """Who makes items: the decode pool, or the reader of bodies. Each takes jobs of its own kind."""
+
+    def submit(self, job: Any, /) -> None: ...
+
+    def cancel(self, job: Any, /) -> None: ...
+
+    def urge(self, job: Any, /) -> None: ...
+
+
+class WorkSlot(Slot[T]):
+    """A slot that knows its job."""
+
+    __slots__ = ("again", "job")
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.job: Any = None  # of the workshop's kind
+        self.again = False  # its blob was gone when it was to be read, and it is fetched once more
+
+
+class WorkRun(Run[T]):
+    """A run whose items are made by a workshop, in the order of the plan among what is on disk."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        reading: Reading,
+        progress: Progress,
+        *,
+        workshop: Workshop,
+        most_ahead: int,
+        stage: str,
+        **rest: Any,
+    ) -> None:
+        super().__init__(engine, reading, progress, **rest)
+        self._workshop = workshop
+        self._most_ahead = most_ahead
+        self._stage = stage
+        self._pending: list[tuple[int, WorkSlot[T]]] = []  # a heap by place: on disk, not yet sent
+        self._ahead = 0
+
+    @abstractmethod
+    def job(self, slot: WorkSlot[T], landed: Landed) -> Any:
+        """Makes the job of an object on disk."""
+
+    @abstractmethod
+    def item(self, slot: WorkSlot[T], landed: Landed, outcome: Any) -> T:
+        """Makes the item of what the workshop gave."""
+
+    def made(self, slot: WorkSlot[T], outcome: Any) -> None:
+        """Hears of what the workshop gave, before it is the slot's item."""
+
+    def may_send(self) -> bool:
+        """Whether more may be sent than what is under way."""
+        return True
+
+    def make(self, slot: Slot[T], landed: Landed) -> None:
+        assert isinstance(slot, WorkSlot)
+        heapq.heappush(self._pending, (slot.place, slot))
+        self.send_on()
+        if slot is self.awaited:
+            self.urged(slot)
+
+    def taken(self, slot: Slot[T], result: T | Failure) -> T | Failure:
+        assert isinstance(slot, WorkSlot)
+        if slot.job is not None:
+            slot.job = None
+            self._ahead -= 1
+            self.send_on()
+        return result
+
+    def dropped(self, slot: Slot[T]) -> None:
+        assert isinstance(slot, WorkSlot)
+        if slot.job is not None:
+            self._workshop.cancel(slot.job)
+            slot.job = None
+        self._pending.clear()
+
+    def urged(self, slot: Slot[T]) -> None:
+        assert isinstance(slot, WorkSlot)
+        if slot.job is None and slot.landed is not None:
+            self._pending.remove((slot.place, slot))
+            heapq.heapify(self._pending)
+            self._send(slot)
+        if slot.job is not None:
+            self._workshop.urge(slot.job)
+
+    def send_on(self) -> None:
+        """Sends what there is room for."""
+        while self._pending and self._ahead < self._most_ahead:
+            if self._ahead and not self.may_send():
+                return
+            self._send(heapq.heappop(self._pending)[1])
+
+    def done(self, slot: WorkSlot[T], outcome: Any) -> None:
+        """Takes what the workshop made of a slot's object, or its exception."""
+        assert slot.landed is not None
+        if isinstance(outcome, ObjectNotFound) and slot.location.scheme != "file" and not slot.again:
+            # Another process cleared the cache between the look-up and now.
+            slot.again, slot.job, slot.landed = True, None, None
+            self._ahead -= 1
+            self.engine.request([slot])
+            if slot is self.awaited:
+                self.engine.flights.urge(slot)
+            self.send_on()
+        elif isinstance(outcome, Exception):
+            self.engine.meter.failures[type(outcome).__name__] += 1
+            slot.fail(self._stage, outcome)
+        else:
+            self.made(slot, outcome)
+            self.settle(slot, self.item(slot, slot.landed, outcome))
+
+    def _send(self, slot: WorkSlot[T]) -> None:
+        assert slot.landed is not None
+        self._ahead += 1
+        slot.job = self.job(slot, slot.landed)
+        self._workshop.submit(slot.job)

@@ -1,0 +1,156 @@
+"""Streams of whole bodies: every byte, in order, within the budget, and whatever is wrong with single files named."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pytest
+
+from asyncfetch import Body, Failure, Fetcher
+from asyncfetch.errors import ObjectNotFound
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[tuple[str, int]]:
+    """Files of 0 to 9,900 bytes that tell their number."""
+    found = []
+    for number in range(100):
+        path = tmp_path / f"{number:03}.bin"
+        path.write_bytes(bytes([number]) * (number * 100))
+        found.append((str(path), number))
+    return found
+
+
+@pytest.mark.parametrize("order", ["input", "completion"])
+async def test_bodies_are_all_bytes_with_label_and_entry_beside_them(
+    files: list[tuple[str, int]], cache_dir: Path, order: Literal["input", "completion"]
+) -> None:
+    seen = []
+    async with Fetcher(cache_dir=cache_dir) as fetcher:
+        async for body in fetcher.bytes(files, order=order).shuffle(3).shard(0, 2):
+            assert body.data == bytes([body.payload]) * (body.payload * 100)
+            assert body.index == body.payload
+            assert (body.uri, body.entry.size) == (files[body.index][0], len(body.data))
+            seen.append(body.index)
+    assert len(set(seen)) == 50
+    if order == "input":
+        async with Fetcher(cache_dir=cache_dir) as fetcher:
+            assert seen == [entry.index async for entry in fetcher.entries(files).shuffle(3).shard(0, 2)]
+
+
+async def test_batches_state_and_resume_are_those_of_other_streams(
+    files: list[tuple[str, int]], cache_dir: Path
+) -> None:
+    async with Fetcher(cache_dir=cache_dir) as fetcher:
+        batches = fetcher.bytes(files).shuffle(5).batch(8)
+        first = await anext(batches)
+        state = json.loads(json.dumps(batches.state()))
+        await batches.aclose()
+        assert [len(body.data) for body in first.items] == [label * 100 for label in first.payloads]
+        rest = [body.index async for body in fetcher.bytes(files).shuffle(5).resume(state)]
+    assert sorted(first.indices + rest) == list(range(100))
+
+
+async def test_memory_stays_within_the_budget_and_comes_back_with_the_last_view(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    paths = []
+    for number in range(40):
+        paths.append(tmp_path / f"{number}")
+        paths[-1].write_bytes(bytes([number]) * MIB)
+    async with Fetcher(cache_dir=cache_dir, memory_budget=8 * MIB) as fetcher:
+        views: list[Any] = []
+        async for body in fetcher.bytes(paths):
+            views.append(np.frombuffer(body.data, np.uint8)[5:])
+            assert views[-1][0] == body.index
+            if len(views) == 4:
+                views.clear()
+            del body
+        assert fetcher.stats().memory_peak <= 8 * MIB
+        assert fetcher.stats().memory == 0
+        async for body in fetcher.bytes(paths[:1]):
+            views.append(memoryview(body.data))
+        del body
+        assert fetcher.stats().memory == MIB
+        views.clear()
+        assert fetcher.stats().memory == 0
+
+
+async def test_a_consumer_that_keeps_all_and_a_body_larger_than_the_budget_are_no_deadlock(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    paths = []
+    for number, size in enumerate([MIB, 9 * MIB, MIB, 20 * MIB, MIB, MIB]):
+        paths.append(tmp_path / f"{number}")
+        paths[-1].write_bytes(bytes(size))
+    async with Fetcher(cache_dir=cache_dir, memory_budget=4 * MIB) as fetcher:
+        kept = [body async for body in fetcher.bytes(paths)]
+        assert [len(body.data) for body in kept] == [path.stat().st_size for path in paths]
+        assert len((await anext(fetcher.bytes(paths))).data) == MIB
+        kept.clear()
+        assert fetcher.stats().memory == 0
+
+
+async def test_files_that_are_missing_or_change_between_look_and_reading_are_named_or_read_as_they_are(
+    tmp_path: Path, cache_dir: Path, files: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Fetcher(cache_dir=cache_dir) as fetcher:
+        engine = fetcher._engine()
+        submit = engine.bodies.submit
+
+        def change(job: Any) -> None:
+            if job.path == files[50][0]:
+                (tmp_path / "050.bin").write_bytes(b"grown" * 10_000)
+            elif job.path == files[51][0]:
+                (tmp_path / "051.bin").write_bytes(b"short")
+            elif job.path == files[52][0]:
+                (tmp_path / "052.bin").unlink()
+            submit(job)
+
+        monkeypatch.setattr(engine.bodies, "submit", change)
+        sources = [files[50], files[51], files[52], (str(tmp_path / "none"), 0), files[53]]
+        grown, short, gone, missing, last = [item async for item in fetcher.bytes(sources, on_error="yield")]
+        assert isinstance(grown, Body)
+        assert grown.data == b"grown" * 10_000
+        assert isinstance(short, Body)
+        assert short.data == b"short"
+        assert isinstance(gone, Failure)
+        assert isinstance(gone.exception, ObjectNotFound)
+        assert isinstance(missing, Failure)
+        assert (missing.index, missing.payload) == (3, 0)
+        assert isinstance(last, Body)
+        assert engine.credits.held == len(grown.data) + len(short.data) + len(last.data)
+        with pytest.raises(ObjectNotFound):
+            await anext(fetcher.bytes([tmp_path / "none"]))
+
+
+@pytest.mark.parametrize("how", ["break", "drop", "cancel", "close"])
+async def test_leaving_bodies_leaves_nothing_charged(files: list[tuple[str, int]], cache_dir: Path, how: str) -> None:
+    async with Fetcher(cache_dir=cache_dir) as fetcher:
+        engine = fetcher._engine()
+        stream = fetcher.bytes(files * 5)
+        for _ in range(10):
+            await anext(stream)
+        if how == "cancel":
+            step = asyncio.ensure_future(anext(stream))
+            await asyncio.sleep(0)
+            step.cancel()
+            await asyncio.wait([step])
+            del step  # which may have the item
+        if how == "drop":
+            del stream
+            gc.collect()
+        elif how != "close":
+            await stream.aclose()
+        if how != "close":
+            while engine.credits.held:
+                await asyncio.sleep(0.001)
