@@ -23,10 +23,11 @@ R = TypeVar("R")
 class ObjectStat:
     """What an origin says of one object without its bytes.
 
-    `etag` is without quotes (a weak one keeps its `W/`), None where the origin has none. `version` is None on a
-    bucket without versions. `last_modified` is aware, in UTC. `as_of`, in seconds since 1970, is set by a fetcher's
-    listing: the origin said this then or later, which spares a cached object its own check. `checksum`, such as
-    `"crc64nvme:<hex>"`, is set by the reading of a whole object where `NetworkPolicy` asks for it.
+    `etag` is without quotes (a weak one keeps its `W/`), None where the origin has none. `version` is None on a bucket
+    without versions. `last_modified` is aware, in UTC. `as_of`, in seconds since 1970, is set by a fetcher's listing:
+    the origin said this then or later, which spares a cached object its own check. `checksum`, such as
+    `"crc64nvme:<hex>"`, is set by the reading of a whole object where `NetworkPolicy` asks for it. `storage_class` is
+    set by listings of S3, in its words (`"STANDARD"`).
     """
 
     uri: str
@@ -36,6 +37,7 @@ class ObjectStat:
     last_modified: datetime | None = None
     as_of: float | None = field(default=None, compare=False, repr=False)
     checksum: str | None = field(default=None, compare=False, repr=False)
+    storage_class: str | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

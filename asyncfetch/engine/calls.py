@@ -160,7 +160,15 @@ class Pages:
                 # Where a common prefix was the last to come, its own keys bring it up once more.
                 if self._last is None or stat.uri != self._last.uri:
                     page.append(
-                        ObjectStat(stat.uri, stat.size, stat.etag, stat.version, stat.last_modified, self._began)
+                        ObjectStat(
+                            stat.uri,
+                            stat.size,
+                            stat.etag,
+                            stat.version,
+                            stat.last_modified,
+                            self._began,
+                            storage_class=stat.storage_class,
+                        )
                     )
                 if len(page) == self._most:
                     break

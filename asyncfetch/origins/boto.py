@@ -209,7 +209,9 @@ def _check_partial(uri: str, answer: Any, wanted: ByteRange) -> int:
     raise TransferInterrupted(uri, f"the origin answered with another range ({answer.get('ContentRange')})")
 
 
-def _stat(uri: str, answer: Any, size: int, checksum: str | None = None) -> ObjectStat:
+def _stat(
+    uri: str, answer: Any, size: int, checksum: str | None = None, storage_class: str | None = None
+) -> ObjectStat:
     modified = answer.get("LastModified")
     return ObjectStat(
         uri,
@@ -218,6 +220,7 @@ def _stat(uri: str, answer: Any, size: int, checksum: str | None = None) -> Obje
         version=answer.get("VersionId"),
         last_modified=modified and modified.astimezone(UTC),
         checksum=checksum,
+        storage_class=storage_class,
     )
 
 
@@ -233,4 +236,5 @@ def _listed(bucket: str, page: Any) -> Iterator[ObjectStat]:
 
 
 def _listed_object(bucket: str, item: Any) -> ObjectStat:
-    return _stat(str(Location("s3", bucket, item["Key"])), item, item["Size"])
+    uri = str(Location("s3", bucket, item["Key"]))
+    return _stat(uri, item, item["Size"], storage_class=item.get("StorageClass"))

@@ -75,8 +75,8 @@ def entry(
 def test_a_page_of_aws() -> None:
     assert parse_page(AWS) == Page(
         [
-            ListedObject("a b/café&.jpg", 5_368_709_121, "70ee1738b6b21e2c8a43f3a5ab0eee71", DATE),
-            ListedObject("a b/d+e.jpg", 0, "9c8af9a76df052144598c115ef33e511-2", DATE),
+            ListedObject("a b/café&.jpg", 5_368_709_121, "70ee1738b6b21e2c8a43f3a5ab0eee71", DATE, "STANDARD"),
+            ListedObject("a b/d+e.jpg", 0, "9c8af9a76df052144598c115ef33e511-2", DATE, "GLACIER"),
         ],
         ["a b/é/"],
         "1ueGcxLPRx1Tr/XYExHnhbYLgveDs2J/wm36Hy4vbOwM=",
@@ -87,8 +87,8 @@ def test_a_page_of_aws() -> None:
 def test_a_page_of_rclone_which_tells_its_encoding_after_the_keys() -> None:
     assert parse_page(RCLONE) == Page(
         [
-            ListedObject("a b+c.txt", 3, "764efa883dda1e11db47671c4a3bbd9e", DATE),
-            ListedObject("é.txt", 3, None, DATE),
+            ListedObject("a b+c.txt", 3, "764efa883dda1e11db47671c4a3bbd9e", DATE, "STANDARD"),
+            ListedObject("é.txt", 3, None, DATE, "STANDARD"),
         ],
         [],
         None,
@@ -140,7 +140,7 @@ def test_a_namespace_with_a_prefix() -> None:
     ],
 )
 def test_entries_of_any_shape(contents: str) -> None:
-    expected = ListedObject("key", 7, "e", DATE)
+    expected = ListedObject("key", 7, "e", DATE, "STANDARD" if "StorageClass" in contents else None)
     odd = f"<Contents>{contents}</Contents>"
     assert parse_page(document(odd)).objects == [expected]
     mixed = document(entry("a"), odd, "<CommonPrefixes><Prefix>p</Prefix></CommonPrefixes>", entry("z"))
@@ -266,6 +266,7 @@ class Written(NamedTuple):
     date: datetime
     quote: str
     layout: int
+    storage_class: str | None = "STANDARD"
 
 
 # What XML 1.0 can hold, but for what it changes: line ends. The odd ones are often there.
@@ -276,6 +277,7 @@ characters = st.one_of(
 dates = st.datetimes(datetime(1980, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)).map(
     lambda date: date.replace(microsecond=date.microsecond // 1000 * 1000)
 )
+classes = st.sampled_from(["STANDARD", "DEEP_ARCHIVE", None])
 written = st.builds(
     Written,
     st.text(characters, min_size=1, max_size=30),
@@ -284,6 +286,7 @@ written = st.builds(
     dates,
     st.sampled_from(["&quot;", '"', "&#34;", ""]),
     st.integers(0, 3),
+    classes,
 )
 plain = st.builds(
     Written,
@@ -293,6 +296,7 @@ plain = st.builds(
     dates,
     st.sampled_from(["&quot;", ""]),
     st.integers(0, 1),
+    classes,
 )
 
 
@@ -309,7 +313,7 @@ def page_of(objects: list[Written], prefixes: list[str], token: str, encoded: bo
             f"<LastModified>{one.date:%Y-%m-%dT%H:%M:%S}.{one.date.microsecond // 1000:03}Z</LastModified>",
             f"<ETag>{one.quote}{one.etag}{one.quote}</ETag>",
             f"<Size>{one.size}</Size>",
-            "<StorageClass>STANDARD</StorageClass>",
+            f"<StorageClass>{one.storage_class}</StorageClass>" if one.storage_class else "",
         ]
         if one.layout > 1:
             fields = [*fields[one.layout :], "<Owner><ID>1</ID></Owner>", *fields[: one.layout]]
@@ -333,10 +337,13 @@ def test_pages_come_back_as_they_were_written_and_as_botocore_reads_them(
 ) -> None:
     body = page_of(objects, prefixes, token, encoded, namespace)
     page = parse_page(body)
-    assert page == Page([ListedObject(o.key, o.size, o.etag, o.date) for o in objects], prefixes, token or None)
+    assert page == Page(
+        [ListedObject(o.key, o.size, o.etag, o.date, o.storage_class) for o in objects], prefixes, token or None
+    )
     theirs = read_by_botocore(body)
-    assert [(o.key, o.size, o.etag, o.last_modified) for o in page.objects] == [
-        (one["Key"], one["Size"], one["ETag"].strip('"'), one["LastModified"]) for one in theirs.get("Contents", [])
+    assert [(o.key, o.size, o.etag, o.last_modified, o.storage_class) for o in page.objects] == [
+        (one["Key"], one["Size"], one["ETag"].strip('"'), one["LastModified"], one.get("StorageClass"))
+        for one in theirs.get("Contents", [])
     ]
     assert page.prefixes == [one["Prefix"] for one in theirs.get("CommonPrefixes", [])]
     assert (page.next_token or None) == (theirs.get("NextContinuationToken") if theirs["IsTruncated"] else None)
