@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asyncfetch.cli import bench, cache, demo, download, get, ls, prefetch, thumbnails
+from asyncfetch.cli import bench, cache, cost, demo, doctor, download, get, ls, prefetch, presign, thumbnails
 from asyncfetch.cli.common import FAILED, INTERRUPTED, USAGE, Interrupted, ReaderGone
 from asyncfetch.errors import AsyncfetchError, UsageError
 
@@ -44,6 +44,9 @@ def _options(
 
 
 app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
+app.command("presign")(presign.presign)
+app.command("cost")(cost.cost)
 app.command("bench")(bench.bench)
 app.command("download")(download.download)
 app.command("get")(get.get)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from asyncfetch.cli.common import human
+from asyncfetch.toolbox.prices import DATED, prices_of
 
 if TYPE_CHECKING:
     from asyncfetch.cli.common import Options
@@ -12,15 +13,14 @@ if TYPE_CHECKING:
 
 # What is assumed of a network where people want to know how long it will take.
 _BYTES_A_SECOND, _SECONDS_A_REQUEST = 125e6, 0.03
-# Dollars for 1,000 requests to S3 Standard in us-east-1 (aws.amazon.com/s3/pricing); nothing for what leaves AWS.
-_GET_PRICE, _LIST_PRICE = 0.0004, 0.005
 _PAGE = 1000  # objects that a request for a listing tells of
 
 
 def show(options: Options, request: Request, counts: Counts, *, lanes: int, delete: bool = False) -> None:
     """Says what a plan found, how long that may take, and what its requests cost. `lanes`: objects read at once."""
     seconds = max(counts.bytes / _BYTES_A_SECOND, counts.todo * _SECONDS_A_REQUEST / lanes)
-    dollars = (counts.todo * _GET_PRICE + -(-counts.listed // _PAGE) * _LIST_PRICE) / 1000
+    prices = prices_of(options.region)
+    dollars = prices.requests(gets=counts.todo, lists=-(-counts.listed // _PAGE))
     if options.json:
         options.out(
             {"event": "plan", "rows": counts.rows, "duplicates": counts.duplicates, "done": counts.done}
@@ -46,7 +46,7 @@ def show(options: Options, request: Request, counts: Counts, *, lanes: int, dele
     say(f"to fetch      {counts.todo:>12,}  {human(counts.bytes)}{unsized}")
     say(
         f"expected: {_span(seconds)} at 1 Gbit/s and 30 ms a request; {counts.todo:,} requests, "
-        f"${dollars:.4f} at S3 Standard's prices, traffic not counted"
+        f"${dollars:.4f} at the prices of {prices.region} ({DATED}), traffic not counted"
     )
 
 

@@ -60,6 +60,13 @@ class Encryption(NamedTuple):
     key: str | None = None
 
 
+class Probe(NamedTuple):
+    """Whether a server honours a range, and If-None-Match."""
+
+    ranges: bool
+    conditions: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """What S3 says of an object without its bytes, beyond an `ObjectStat`. None is what it does not say."""
@@ -202,6 +209,33 @@ class Control:
             storage_class=found.get("StorageClass", "STANDARD"),
             encryption=algorithm and Encryption(algorithm, found.get("SSEKMSKeyId")),
         )
+
+    async def probe(self, location: Location) -> Probe:
+        """Tries what reads rely on, with two requests for an object of at least one byte."""
+        async with self._calls.one(str(location)):
+            request = self._requests.object(location) | self._requests.customer_key(location)
+            answer = await self._requests.ask(
+                location, "get_object", request | {"Range": "bytes=0-0"}, action="s3:GetObject"
+            )
+            answer["Body"].close()
+            told = answer["ResponseMetadata"]["HTTPStatusCode"] == 206 or answer.get("ContentRange") is not None
+            try:
+                again = await self._requests.ask(
+                    location, "get_object", request | {"IfNoneMatch": answer.get("ETag", "*")}, action="s3:GetObject"
+                )
+            except OriginError as error:
+                if error.status != 304:
+                    raise
+                return Probe(told, conditions=True)
+            again["Body"].close()
+            return Probe(told, conditions=False)
+
+    async def presign(
+        self, location: Location, method: str, expires: int, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> str:
+        """A URL signed by botocore, for the buckets that `Presigner` cannot sign for. The parameters are its own."""
+        async with self._calls.one(str(location)):
+            return await self._requests.presign(location, method, expires, query, headers)
 
     # What a bucket is, and who asks. `location` is any in the bucket.
 

@@ -89,6 +89,7 @@ class CredentialSource:
         self._credentials: Credentials | None = None
         self._expiry = -math.inf
         self._due = -math.inf
+        self._method: str | None = None
         # What an origin called expired though it should have been good, and why the chain gave nothing when last asked.
         self._rejected: Credentials | None = None
         self._failure: _Failure | None = None
@@ -120,6 +121,16 @@ class CredentialSource:
                 raise self._failure.error(uri)
             await asyncio.wait({self._task})
         return found
+
+    @property
+    def expiry(self) -> float:
+        """Until when what `get` gave is good, in POSIX seconds: infinite where it lasts or nobody says."""
+        return self._expiry
+
+    @property
+    def method(self) -> str | None:
+        """By which link of the chain they were found, in botocore's word for it: `"env"`, `"assume-role"`."""
+        return self._method
 
     async def region(self, uri: str) -> str | None:
         """The region that profile and environment (AWS_DEFAULT_REGION) name, or None.
@@ -200,11 +211,13 @@ class CredentialSource:
         if self._lender is not None:
             found = await LenderProvider(self._lender).load_credentials()
         elif self._profile is None and (given := _in_environment()) is not None:
+            self._method = "env"
             return given, math.inf
         else:
             found = await (await self._opened()).get_credentials()
         if found is None:
             raise _NothingFoundError
+        self._method = getattr(found, "method", None)
         refresh_needed: Callable[[int], bool] | None = getattr(found, "refresh_needed", None)
         try:
             frozen = await found.get_frozen_credentials()

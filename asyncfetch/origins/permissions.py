@@ -43,9 +43,18 @@ def bucket_arn(bucket: str, region: str | None) -> str:
     """The ARN of a bucket, or of the access point that is named in its place."""
     if bucket.startswith("arn:"):
         return bucket
-    partition = "aws-cn" if (region or "").startswith("cn-") else "aws"
-    partition = "aws-us-gov" if (region or "").startswith("us-gov-") else partition
-    return f"arn:{partition}:s3:::{bucket}"
+    return f"arn:{partition_of(region)}:s3:::{bucket}"
+
+
+def objects_arn(bucket: str, region: str | None) -> str:
+    """What the ARN of every object of a bucket begins with: the key follows."""
+    return f"{bucket_arn(bucket, region)}{'/object/' if bucket.startswith('arn:') else '/'}"
+
+
+def partition_of(region: str | None) -> str:
+    """The part of AWS that a region is in, as ARNs name it."""
+    region = region or ""
+    return "aws-cn" if region.startswith("cn-") else "aws-us-gov" if region.startswith("us-gov-") else "aws"
 
 
 def said_to_lack(message: str | None) -> Permission | None:
@@ -55,5 +64,4 @@ def said_to_lack(message: str | None) -> Permission | None:
 
 
 def _object_arn(location: Location, region: str | None) -> str:
-    joint = "/object/" if location.container.startswith("arn:") else "/"
-    return f"{bucket_arn(location.container, region)}{joint}{location.key}"
+    return f"{objects_arn(location.container, region)}{location.key}"

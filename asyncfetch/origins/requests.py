@@ -11,8 +11,18 @@ from asyncfetch.origins.boto_clients import BotoClients
 from asyncfetch.origins.boto_errors import translated
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from asyncfetch.settings import Settings
     from asyncfetch.uris import Location
+
+# The parameters that stand for what a presigned URL says.
+_PARAMETERS = {
+    "content-type": "ContentType",
+    "response-cache-control": "ResponseCacheControl",
+    "response-content-disposition": "ResponseContentDisposition",
+    "response-content-type": "ResponseContentType",
+}
 
 
 class Requests:
@@ -50,6 +60,22 @@ class Requests:
             with translated(uri):
                 answer: dict[str, Any] = await client.get_caller_identity()
         return answer
+
+    async def presign(
+        self, location: Location, method: str, expires: int, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> str:
+        """A URL for GET or PUT of an object, with what is to be in its query and in the headers of its holder."""
+        uri = str(location)
+        client = await self._clients.get(self._settings.access_for(location.container), uri)
+        request = self.object(location) | {
+            _PARAMETERS[name]: value for name, value in (*query.items(), *headers.items())
+        }
+        if location.version is not None:
+            request["VersionId"] = location.version
+        with translated(uri, region=client.meta.region_name):
+            operation = "get_object" if method == "GET" else "put_object"
+            url: str = await client.generate_presigned_url(operation, Params=request, ExpiresIn=expires)
+        return url
 
     def bucket(self, location: Location) -> dict[str, Any]:
         """What every request about a bucket says."""

@@ -151,7 +151,7 @@ class Signer:
         self._always = [("host", target.host)]
         if requester_pays:
             self._always.append(("x-amz-request-payer", "requester"))
-        self._agent = _checked([("user-agent", user_agent)]) if user_agent else []
+        self._agent = checked_headers([("user-agent", user_agent)]) if user_agent else []
         self._anonymous = _lines([*self._always, *self._agent])
         self._payload_hash = payload_hash
         # The credentials, the day and the second that the fields below were made for.
@@ -186,10 +186,10 @@ class Signer:
         """
         if method not in ("GET", "HEAD"):
             raise UsageError(f"only GET and HEAD are written here, not {method!r}")
-        path = self.target.path + (key if _is_plain(key) else _quoted(key, "/")) if key else self._root
-        arguments = _arguments(query) if query else ""
+        path = self.target.path + encoded_key(key) if key else self._root
+        arguments = encoded_query(query) if query else ""
         target = f"{path}?{arguments}" if arguments else path
-        extra = _checked(headers) if headers else []
+        extra = checked_headers(headers) if headers else []
         if credentials is None:
             return f"{method} {target} HTTP/1.1\r\n{self._anonymous}{_lines(extra)}\r\n".encode("ascii")
         if credentials is not self._credentials or int(now) != self._second:
@@ -205,10 +205,7 @@ class Signer:
         day, region, service = stamp[:8], self.target.region, self.target.service
         scope = f"{day}/{region}/{service}/aws4_request"
         if day != self._day or credentials != self._credentials:
-            key = f"AWS4{credentials.secret_key}".encode()
-            for part in scope.split("/"):
-                key = hmac.digest(key, part.encode("ascii"), "sha256")
-            self._key, self._day = key, day
+            self._key, self._day = signing_key(credentials, scope), day
         self._credentials, self._second, self._scope = credentials, second, scope
         # The string to sign but for its last line, which is the digest of the request.
         self._mac = hmac.new(self._key, f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n".encode("ascii"), "sha256")
@@ -231,20 +228,35 @@ class Signer:
         )
 
 
-def _arguments(query: Iterable[tuple[str, str]]) -> str:
+def signing_key(credentials: Credentials, scope: str) -> bytes:
+    """The key that signs what is of a scope, `"<day>/<region>/<service>/aws4_request"`."""
+    key = f"AWS4{credentials.secret_key}".encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode("ascii"), "sha256")
+    return key
+
+
+def encoded_key(key: str) -> str:
+    """A raw key as it stands in a path. Raises `UsageError` for one that is not Unicode."""
+    return key if _is_plain(key) else quoted(key, "/")
+
+
+def encoded_query(query: Iterable[tuple[str, str]]) -> str:
+    """A query as it is signed and sent: encoded and sorted. Raises `UsageError` for what is not Unicode."""
     # Sorted as pairs: as joined text, "a-b=" would come before "a=".
-    pairs = sorted([(_quoted(name, ""), _quoted(value, "")) for name, value in query])
+    pairs = sorted([(quoted(name, ""), quoted(value, "")) for name, value in query])
     return "&".join([f"{name}={value}" for name, value in pairs])
 
 
-def _quoted(text: str, safe: str) -> str:
+def quoted(text: str, safe: str) -> str:
+    """Text percent-encoded as UTF-8, but for what is `safe`. Raises `UsageError` where it is not Unicode."""
     try:
         return quote(text, safe)
     except UnicodeEncodeError:
         raise UsageError(f"{text!a} is not valid Unicode", remedy="Keys of S3 are UTF-8.") from None
 
 
-def _checked(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def checked_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """The headers with their names in lower case, once nothing in them can end a line or pass for another header."""
     checked = [(name.lower(), value) for name, value in headers]
     for name, value in checked:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from asyncfetch.errors import UsageError
 from asyncfetch.fetcher import Fetcher
 from asyncfetch.objects import Entry, Failure, Image, Percentiles, Verdict
+from asyncfetch.streams import read_name
+from asyncfetch.toolbox.prices import prices_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,10 +22,6 @@ if TYPE_CHECKING:
 # What a further step must bring to be called faster, rather than lucky.
 ENOUGH = 0.95
 MOMENT = 0.1  # seconds between two points of the curve
-
-# https://aws.amazon.com/s3/pricing/: S3 Standard, us-east-1, as of November 2026. Transfer out of AWS is not in it.
-DOLLARS_PER_GET = 0.0004 / 1000
-DOLLARS_PER_LIST = 0.005 / 1000
 
 
 class Moment(NamedTuple):
@@ -72,7 +70,7 @@ class Survey:
     steps: tuple[Step, ...]
     curve: tuple[Moment, ...]
     verdict: Verdict
-    dollars: float  # list price of all requests, the listing included
+    dollars: float  # list price of all requests, the listing included; transfer out of AWS is not in it
 
     @property
     def best(self) -> Step:
@@ -140,7 +138,8 @@ async def measure(
             )
         )
     requests = sum(step.requests for step in steps)
-    dollars = requests * DOLLARS_PER_GET + listed_pages * DOLLARS_PER_LIST
+    region = settings.access_for(read_name(sample[0]).location.container).region
+    dollars = prices_of(region).requests(gets=requests, lists=listed_pages)
     return Survey(tuple(steps), tuple(curve), _verdict(steps), dollars)
 
 
