@@ -37,11 +37,19 @@ COMMANDS = [
 
 
 @pytest.fixture(scope="module")
-def demo_bucket(moto: EmbeddedS3) -> dict[str, str]:
-    """The bucket that the examples read, and the environment in which they find it."""
+def photographs() -> list[tuple[str, bytes]]:
+    return list(demo_objects(12))
+
+
+@pytest.fixture
+def demo_bucket(moto: EmbeddedS3, photographs: list[tuple[str, bytes]]) -> dict[str, str]:
+    """The bucket that the examples read, and the environment in which they find it. What others wrote there is gone."""
     client = s3_client(moto)
     client.create_bucket(Bucket="asyncfetch-demo")
-    for key, body in demo_objects(12):
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket="asyncfetch-demo"):
+        for found in page.get("Contents", ()):
+            client.delete_object(Bucket="asyncfetch-demo", Key=found["Key"])
+    for key, body in photographs:
         client.put_object(Bucket="asyncfetch-demo", Key=key, Body=body)
     return {
         "AWS_ACCESS_KEY_ID": moto.credentials.access_key_id,
