@@ -110,7 +110,8 @@ def _translate(
             return _identity_refused(uri, error.operation_name, answer_of(error))
         case boto.ClientError():
             meaning = refusal(uri, answer_of(error), asked_region=region, listing=listing, action=action)
-            meaning.attempts = 1 + error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0)
+            if action is not None:  # botocore has tried it; reads are tried, and counted, by the engine
+                meaning.attempts = 1 + error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0)
             return meaning
         case boto.ReadTimeoutError() | boto.ConnectTimeoutError() | asyncio.TimeoutError():
             what = "connect" if isinstance(error, boto.ConnectTimeoutError) else "answer"
