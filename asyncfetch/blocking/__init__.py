@@ -10,7 +10,7 @@ from asyncfetch.blocking.lending import access_of
 from asyncfetch.blocking.loader import S3ImageLoader
 from asyncfetch.blocking.local import LocalResource, local_path
 from asyncfetch.blocking.manager import CacheManager
-from asyncfetch.blocking.shared import entries, fetch, image, images, list, prefetch, read_bytes, stat
+from asyncfetch.blocking.shared import bytes, entries, fetch, image, images, list, prefetch, read_bytes, stat
 from asyncfetch.blocking.stream import Batches, Stream
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "S3ImageLoader",
     "Stream",
     "access_of",
+    "bytes",
     "entries",
     "fetch",
     "get_json",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Self, Unpack
 
     from asyncfetch.decode import ImageOptions
-    from asyncfetch.objects import Entry, Failure, Image, Name, ObjectStat, Report, Source, Stats
+    from asyncfetch.objects import Body, Entry, Failure, Image, Name, ObjectStat, Report, Source, Stats
     from asyncfetch.settings import Access, CachePolicy, DecodePolicy, NetworkPolicy, Revalidate, Settings
     from asyncfetch.streams import FailureLimit, ImageKeywords, StreamKeywords, Substitute
     from asyncfetch.streams import Stream as AwaitedStream
@@ -175,6 +175,34 @@ class Fetcher:
     def entries(self, sources: Iterable[Source], **rest: Any) -> Stream[Any]:
         """Yields objects as entries on local disk, prefetching ahead. See `asyncfetch.Fetcher.entries`."""
         return self._items(sources, lambda fetcher, given: fetcher.entries(given, **rest))
+
+    @overload
+    def bytes(
+        self,
+        sources: Iterable[Source],
+        *,
+        on_error: Literal["raise", "skip"] | FailureLimit = ...,
+        **rest: Unpack[StreamKeywords],
+    ) -> Stream[Body]: ...
+    @overload
+    def bytes(
+        self,
+        sources: Iterable[Source],
+        *,
+        on_error: Literal["yield"],
+        **rest: Unpack[StreamKeywords],
+    ) -> Stream[Body | Failure]: ...
+    @overload
+    def bytes(
+        self,
+        sources: Iterable[Source],
+        *,
+        on_error: Substitute[S],
+        **rest: Unpack[StreamKeywords],
+    ) -> Stream[Body | S]: ...
+    def bytes(self, sources: Iterable[Source], **rest: Any) -> Stream[Any]:
+        """Yields objects as their bytes, prefetching ahead. See `asyncfetch.Fetcher.bytes`."""
+        return self._items(sources, lambda fetcher, given: fetcher.bytes(given, **rest))
 
     @overload
     def images(

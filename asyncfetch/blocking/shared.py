@@ -11,6 +11,7 @@ from asyncfetch.errors import UsageError
 from asyncfetch.settings import Access
 
 shared = Fetcher()
+bytes = shared.bytes
 entries = shared.entries
 fetch = shared.fetch
 image = shared.image

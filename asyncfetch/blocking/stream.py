@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from asyncfetch.blocking.iterating import items
 from asyncfetch.streams import Epochs, Shuffle, check_step, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
     import asyncfetch.streams
     from asyncfetch.blocking.bridge import Bridge
     from asyncfetch.blocking.supply import Supply
-    from asyncfetch.objects import Report, Source
+    from asyncfetch.decode import Pixels
+    from asyncfetch.objects import Body, Entry, Image, Mapped, Report, Source
     from asyncfetch.streams import Uneven
 
 T = TypeVar("T")
+R = TypeVar("R")
+Q = TypeVar("Q")
 
 
 class Steps(Generic[T]):
@@ -88,8 +92,8 @@ class Batches(Steps["asyncfetch.streams.Batch[T]"]):
 class Stream(Steps[T]):
     """An iterator over items, made by a fetcher: `asyncfetch.Stream` for programs without an event loop.
 
-    `shuffle`, `shard`, `deal`, `take`, `epochs`, `resume` and `batch` plan it as they do there, and raise what they do
-    there. Sources with an index (a list, anything that has a length and is read by number) are read on the loop's
+    `map`, `shuffle`, `shard`, `deal`, `take`, `epochs`, `resume` and `batch` do what they do there, and raise what they
+    do there. Sources with an index (a list, anything that has a length and is read by number) are read on the loop's
     thread; others by the thread that takes the items, and the checks of steps look at what was given.
     """
 
@@ -104,6 +108,20 @@ class Stream(Steps[T]):
         super().__init__(owner, bridge, stream, supply)
         self._stream: asyncfetch.streams.Stream[T] = stream
         self._sources = sources
+
+    @overload
+    def map(self: Stream[Entry], fn: Callable[[Path], R], *, seed: int = 0) -> Stream[Mapped[R]]: ...
+    @overload
+    def map(self: Stream[Body], fn: Callable[[bytes], R], *, seed: int = 0) -> Stream[Mapped[R]]: ...
+    @overload
+    def map(self: Stream[Image], fn: Callable[[Pixels], R], *, seed: int = 0) -> Stream[Mapped[R]]: ...
+    @overload
+    def map(self: Stream[Mapped[Q]], fn: Callable[[Q], R], *, seed: int = 0) -> Stream[Mapped[R]]: ...
+    @overload
+    def map(self, fn: Callable[[Any], Any], *, seed: int = 0) -> Stream[Any]: ...
+    def map(self, fn: Callable[[Any], Any], *, seed: int = 0) -> Stream[Any]:
+        """Has a function called on each object in the decode workers. See `asyncfetch.Stream.map`."""
+        return Stream(self._owner, self._bridge, self._stream.map(fn, seed=seed), self._sources, self._supply)
 
     def shuffle(self, seed: int, epoch: int = 0, *, window: int | None = None) -> Stream[T]:
         """Takes the sources in a random order. See `asyncfetch.Stream.shuffle`."""

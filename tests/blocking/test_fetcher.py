@@ -256,7 +256,7 @@ def test_the_options_are_those_of_the_asynchronous_fetcher() -> None:
     assert {*Options.__annotations__} == {*parameters(asyncfetch.Fetcher)} - {"settings"}
     for name in ("fetch", "image", "read_bytes", "stat", "digest", "stats", "list", "prefetch"):
         assert parameters(getattr(blocking.Fetcher, name)) == parameters(getattr(asyncfetch.Fetcher, name)), name
-    for name in ("entries", "images"):
+    for name in ("entries", "bytes", "images"):
         overloads = [
             [parameters(one) for one in get_overloads(getattr(kind, name))]
             for kind in (blocking.Fetcher, asyncfetch.Fetcher)

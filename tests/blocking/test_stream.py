@@ -183,6 +183,14 @@ def test_an_interrupt_ends_the_loop_and_says_what_was_handed_out(tmp_path: Path)
     assert program(INTERRUPTED, tmp_path, PHOTO=f"{tmp_path}/a.jpg") == ["True True []", "''"]
 
 
+def test_whole_bodies_and_what_a_function_makes_of_them(
+    fetcher: blocking.Fetcher, paths: list[tuple[Path, int]]
+) -> None:
+    assert [int(body.data) for body in fetcher.bytes(paths)] == [number for _, number in paths]
+    with fetcher.bytes(paths[:5]).map(lambda data: int(data) + 1) as mapped:
+        assert [(item.payload, item.value) for item in mapped] == [(number, number + 1) for number in range(5)]
+
+
 def test_all_steps_of_a_plan_are_there_with_the_same_parameters() -> None:
     for ours, theirs in ((blocking.Stream, asyncfetch.Stream), (blocking.Batches, asyncfetch.Batches)):
         public = {name for name in dir(theirs) if not name.startswith("_")} - {"aclose"}
