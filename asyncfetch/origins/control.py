@@ -69,7 +69,10 @@ class Probe(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What S3 says of an object without its bytes, beyond an `ObjectStat`. None is what it does not say."""
+    """What S3 says of an object without its bytes, beyond an `ObjectStat`. None is what it does not say.
+
+    Names of `metadata` are in lower case, as S3 keeps them; other servers give them back as headers are written.
+    """
 
     stat: ObjectStat
     content_type: str | None = None
@@ -205,7 +208,7 @@ class Control:
         return Head(
             stat,
             content_type=found.get("ContentType"),
-            metadata=found.get("Metadata", {}),
+            metadata={name.lower(): value for name, value in found.get("Metadata", {}).items()},
             storage_class=found.get("StorageClass", "STANDARD"),
             encryption=algorithm and Encryption(algorithm, found.get("SSEKMSKeyId")),
         )

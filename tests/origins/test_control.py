@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 @needs()
 async def test_bytes_are_written_whole(control: Callable[..., Control], server: Server, shelf: Shelf) -> None:
     plane = control(server.endpoint_url)
-    small = await plane.put(shelf.at("a/small.jpg"), b"small", metadata={"label": "cat"})
+    small = await plane.put(shelf.at("a/small.jpg"), b"small", metadata={"made-of": "cat"})
     assert shelf.body("a/small.jpg") == b"small"
     assert (small.uri, small.size) == (str(shelf.at("a/small.jpg")), 5)
     assert small.etag == shelf.client.head_object(Bucket=shelf.name, Key="a/small.jpg")["ETag"].strip('"')
     assert small.checksum == f"crc32:{zlib.crc32(b'small'):08x}"
     head = await plane.head(shelf.at("a/small.jpg"))
     assert head.content_type == "image/jpeg"
-    assert head.metadata["label"] == "cat"
+    assert head.metadata["made-of"] == "cat"
     assert (head.stat.size, head.stat.etag) == (5, small.etag)
 
 
