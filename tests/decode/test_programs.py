@@ -113,6 +113,7 @@ def test_a_worker_loads_nothing_of_the_engine(tmp_path: Path) -> None:
             "decode.fitting",
             "decode.forms",
             "decode.headers",
+            "decode.packing",
             "decode.reading",
             "decode.samples",
             "decode.shared",
