@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shlex
-import signal
 import sys
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from asyncfetch.cli.common import FAILED, Interrupted, Options, command, human, on_loop
+from asyncfetch.cli.bulk import Interrupts, asked, typed
+from asyncfetch.cli.common import FAILED, Options, command, human, on_loop
 from asyncfetch.cli.planned import show
 from asyncfetch.cli.progress import Progress
 from asyncfetch.cli.wanted import asking
@@ -34,8 +33,6 @@ from asyncfetch.ledger import Ledger
 from asyncfetch.presigned import redacted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from asyncfetch.fetcher import Fetcher
     from asyncfetch.jobs import Counts, Event, Tally, Way
 
@@ -123,7 +120,7 @@ class _Job:
         self._options, self._request, self._layout = options, request, layout
         self._directory, self._limit, self._convert = directory, limit, convert
         self._yes, self._dry_run, self._delete = yes, dry_run, delete
-        self._interrupted = False
+        self._interrupts = Interrupts(options)
 
     async def run(self, *, verify: bool, retry_failed: bool) -> int:
         options, root = self._options, self._directory.root
@@ -155,7 +152,7 @@ class _Job:
                 if self._dry_run or not self._asked(plan.counts):
                     return 0
                 failures = opened.enter_context(Ledger(root / "failures.jsonl"))
-                chronicle = opened.enter_context(Chronicle(root, redacted(_command())))
+                chronicle = opened.enter_context(Chronicle(root, redacted(typed())))
                 tally = await self._fetch(fetcher, plan, record, failures, chronicle)
                 try:
                     pictures = await thumbnails(fetcher, root, chronicle.pictures)
@@ -196,37 +193,11 @@ class _Job:
                 convert=self._convert,
                 told=told,
             )
-            with self._interruptible(job):
+            with self._interrupts.lead_to(job.stop):
                 tally = await job.run()
             if self._delete and tally.stopped is None:
                 await asyncio.to_thread(job.remove_gone)
         return tally
-
-    @contextlib.contextmanager
-    def _interruptible(self, job: Download) -> Iterator[None]:
-        """Lets the first Ctrl-C ask the job to end, and the second end it."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None
-
-        def interrupt() -> None:
-            if self._interrupted:
-                task.cancel()
-                return
-            self._interrupted = True
-            job.stop("Interrupted")
-            self._options.say("asyncfetch: finishing what is in flight; once more ends it now")
-
-        before = signal.getsignal(signal.SIGINT)
-        loop.add_signal_handler(signal.SIGINT, interrupt)
-        try:
-            yield
-        except asyncio.CancelledError:
-            if self._interrupted:
-                raise Interrupted from None
-            raise
-        finally:
-            loop.remove_signal_handler(signal.SIGINT)
-            signal.signal(signal.SIGINT, before)
 
     def _check(self, counts: Counts) -> None:
         if not counts.rows:
@@ -242,12 +213,7 @@ class _Job:
         """Whether to go on."""
         if self._yes or not (counts.todo or (self._delete and counts.gone)):
             return True
-        if not sys.stdin.isatty() or self._options.json or self._options.quiet:
-            raise UsageError("There is nobody to ask whether to go on", remedy="Say --yes, or --dry-run.")
-        if typer.confirm("Go on?", err=True):
-            return True
-        self._options.say("Nothing was fetched.")
-        return False
+        return asked(self._options, "Nothing was fetched.")
 
     def _sum_up(self, counts: Counts, tally: Tally) -> int:
         options = self._options
@@ -269,16 +235,11 @@ class _Job:
             options.say(f"what failed is in {self._directory.root / 'failures.jsonl'}")
         if tally.stopped is not None:
             print(f"asyncfetch: {tally.stopped.rstrip('.')}. {left:,} objects are left.", file=sys.stderr)
-            options.say(f"to go on: {_command()}")
-        if self._interrupted:
-            raise Interrupted
+            options.say(f"to go on: {typed()}")
+        self._interrupts.check()
         if tally.stopped is not None:
             return STOPPED
         return FAILED if tally.failed or lost else 0
-
-
-def _command() -> str:
-    return shlex.join(["asyncfetch", *sys.argv[1:]])
 
 
 def _said(event: Event) -> dict[str, Any]:

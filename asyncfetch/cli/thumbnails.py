@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shlex
-import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -13,19 +11,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asyncfetch.cli.common import FAILED, Interrupted, Options, command, describe, human, on_loop
+from asyncfetch.cli.bulk import Interrupts, asked, typed
+from asyncfetch.cli.common import FAILED, Options, command, describe, human, on_loop
 from asyncfetch.cli.download import STOPPED
 from asyncfetch.cli.progress import Progress
 from asyncfetch.errors import UsageError
 from asyncfetch.jobs import selection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from asyncfetch.fetcher import Fetcher
     from asyncfetch.jobs import Selection
     from asyncfetch.toolbox.targets import Target
-    from asyncfetch.toolbox.thumbnails import Made, Thumbnails, Told
+    from asyncfetch.toolbox.thumbnails import Made, Told
     from asyncfetch.toolbox.wishes import WorkCounts
 
 _WHERE, _HOW, _JOB, _DATA = "Where to", "How", "The job", "Metadata"
@@ -101,7 +100,7 @@ class _Job:
         assert isinstance(making, Making)
         self._options, self._prefix, self._suffix, self._to, self._output = options, prefix, suffix, to, output
         self._selection, self._making, self._metadata = chosen, making, metadata
-        self._interrupted = False
+        self._interrupts = Interrupts(options)
 
     async def run(self, *, again: bool, yes: bool, dry_run: bool) -> int:
         from asyncfetch.toolbox.metadata import MetadataFile
@@ -142,7 +141,7 @@ class _Job:
                             self._out(told)
 
                     job = Thumbnails(fetcher, wishes, target, self._making, metadata=metadata, told=told)
-                    with self._interruptible(job):
+                    with self._interrupts.lead_to(job.stop):
                         tally = await job.run()
                 if metadata is not None:
                     await asyncio.to_thread(metadata.settle)
@@ -168,32 +167,6 @@ class _Job:
         async with Control(fetcher.settings) as control:
             yield Beside(control, self._prefix, self._suffix, to=self._to, made_as=made_as, again=again)
 
-    @contextlib.contextmanager
-    def _interruptible(self, job: Thumbnails) -> Iterator[None]:
-        """Lets the first Ctrl-C ask the job to end, and the second end it."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None
-
-        def interrupt() -> None:
-            if self._interrupted:
-                task.cancel()
-                return
-            self._interrupted = True
-            job.stop("Interrupted")
-            self._options.say("asyncfetch: finishing what is in flight; once more ends it now")
-
-        before = signal.getsignal(signal.SIGINT)
-        loop.add_signal_handler(signal.SIGINT, interrupt)
-        try:
-            yield
-        except asyncio.CancelledError:
-            if self._interrupted:
-                raise Interrupted from None
-            raise
-        finally:
-            loop.remove_signal_handler(signal.SIGINT)
-            signal.signal(signal.SIGINT, before)
-
     def _show(self, counts: WorkCounts) -> None:
         options = self._options
         if options.json:
@@ -208,12 +181,7 @@ class _Job:
         """Whether to go on."""
         if yes or not counts.todo:
             return True
-        if not sys.stdin.isatty() or self._options.json or self._options.quiet:
-            raise UsageError("There is nobody to ask whether to go on", remedy="Say --yes, or --dry-run.")
-        if typer.confirm("Go on?", err=True):
-            return True
-        self._options.say("Nothing was made.")
-        return False
+        return asked(self._options, "Nothing was made.")
 
     def _out(self, told: Told) -> None:
         line = {"event": told.word, "uri": told.uri}
@@ -236,9 +204,8 @@ class _Job:
         )
         if tally.stopped is not None:
             print(f"asyncfetch: {tally.stopped.rstrip('.')}. {left:,} images are left.", file=sys.stderr)
-            options.say(f"to go on: {shlex.join(['asyncfetch', *sys.argv[1:]])}")
-        if self._interrupted:
-            raise Interrupted
+            options.say(f"to go on: {typed()}")
+        self._interrupts.check()
         if tally.stopped is not None:
             return STOPPED
         return FAILED if tally.failed else 0

@@ -1,0 +1,73 @@
+"""What commands of bulk jobs have in common: the question before, the two meanings of Ctrl-C, and how to go on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shlex
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from asyncfetch.cli.common import Interrupted
+from asyncfetch.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from asyncfetch.cli.common import Options
+
+
+def asked(options: Options, otherwise: str) -> bool:
+    """Asks whether to go on; where not, says `otherwise`. Raises `UsageError` where nobody can answer."""
+    if not sys.stdin.isatty() or options.json or options.quiet:
+        raise UsageError("There is nobody to ask whether to go on", remedy="Say --yes, or --dry-run.")
+    if typer.confirm("Go on?", err=True):
+        return True
+    options.say(otherwise)
+    return False
+
+
+def typed() -> str:
+    """The command as it can be typed again."""
+    return shlex.join(["asyncfetch", *sys.argv[1:]])
+
+
+class Interrupts:
+    """Ctrl-C while a job runs: the first asks it to end in good order, the second ends it."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._come = False
+
+    @contextlib.contextmanager
+    def lead_to(self, stop: Callable[[str], None]) -> Iterator[None]:
+        """Has the first call `stop`, and the second cancel this task, which then raises `Interrupted`."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def interrupt() -> None:
+            if self._come:
+                task.cancel()
+                return
+            self._come = True
+            stop("Interrupted")
+            self._options.say("asyncfetch: finishing what is in flight; once more ends it now")
+
+        before = signal.getsignal(signal.SIGINT)
+        loop.add_signal_handler(signal.SIGINT, interrupt)
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.check()
+            raise
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+            signal.signal(signal.SIGINT, before)
+
+    def check(self) -> None:
+        """Raises `Interrupted` if one has come."""
+        if self._come:
+            raise Interrupted from None
