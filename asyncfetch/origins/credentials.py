@@ -21,6 +21,7 @@ from asyncfetch.errors import (
     OriginTimeout,
     UsageError,
 )
+from asyncfetch.origins.boto_models import share_models
 from asyncfetch.origins.lent import LenderProvider
 
 if TYPE_CHECKING:
@@ -282,8 +283,11 @@ def _in_environment() -> Credentials | None:
 def _open(profile: str | None) -> Any:
     """A new session, its configuration read. Runs in a thread: the import alone takes 0.2 s."""
     import aioboto3
+    from aiobotocore.session import AioSession
 
-    session = aioboto3.Session(profile_name=profile)
+    core = AioSession(profile=profile)
+    share_models(core)
+    session = aioboto3.Session(botocore_session=core)
     _ = session.region_name
     return session
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from asyncfetch.errors import UsageError
 from asyncfetch.http import Endpoint
+from asyncfetch.origins.boto_models import share_models
 from asyncfetch.origins.proxies import configured_proxy
 from asyncfetch.origins.signing import Target
 
@@ -119,6 +120,7 @@ def _by_the_rules(bucket: str, access: Access, region: str | None) -> Target | N
 
     try:
         session = botocore.session.Session(profile=access.profile)
+        share_models(session)
         client = session.create_client(
             "s3",
             # Only a client in the partition of an access point (China, GovCloud) may go to it.
