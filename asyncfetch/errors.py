@@ -313,7 +313,7 @@ class OutOfMemory(DecodeError, MemoryError):
 
 
 class Quarantined(DecodeError):
-    """Raised for bytes that have killed three decode workers; they were not decoded again."""
+    """Raised for bytes that have killed three decode workers, in this run or before; they were not decoded again."""
 
 
 class NotJSON(ObjectError, ValueError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from asyncfetch.cache import Cache
-from asyncfetch.decode import DecodePool
+from asyncfetch.decode import DecodePool, Quarantine
 from asyncfetch.engine import Engine
 from asyncfetch.errors import FetcherClosed, ForeignUse, UsageError
 from asyncfetch.origins import open_origins
@@ -95,7 +95,7 @@ class Supervisor:
                     loop=loop,
                     cache=cache,
                     origins=origins,
-                    make_pool=partial(DecodePool, settings.decode),
+                    make_pool=partial(DecodePool, settings.decode, quarantine=Quarantine(cache)),
                     start=lambda run: _start(group, run),
                 )
                 self._engine, self.settings = engine, settings

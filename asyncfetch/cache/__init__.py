@@ -10,6 +10,7 @@ from asyncfetch.cache.policy import Freshness, decide
 from asyncfetch.cache.records import CacheStatistics, CacheStats, Elsewhere, Found, Published, Ref, RefKey
 from asyncfetch.cache.sinks import BODY_MEMORY, SMALL, Body, BodySink, MemorySink
 from asyncfetch.cache.store import Cache
+from asyncfetch.cache.strikes import Strikes
 
 __all__ = [
     "BODY_MEMORY",
@@ -33,6 +34,7 @@ __all__ = [
     "Published",
     "Ref",
     "RefKey",
+    "Strikes",
     "decide",
     "digest_file",
     "missing",

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from asyncfetch.cache import files
 from asyncfetch.settings import MIB
 
-SCHEMA = 2  # PRAGMA user_version
+SCHEMA = 3  # PRAGMA user_version
 BUSY_SECONDS = 2.0  # a batch holds the write lock for milliseconds: whoever waits longer meets a process that is stuck
 _CHECK_BYTES = 256 * MIB  # an index up to this size (1.5 million refs) is checked whole at open: 0.9 ms/MiB measured
 
@@ -70,6 +70,10 @@ CREATE TABLE claims (
     owner TEXT NOT NULL, since REAL NOT NULL,
     PRIMARY KEY (endpoint, container, key, version, algorithm)
 ) WITHOUT ROWID;
+CREATE TABLE strikes (
+    algorithm TEXT NOT NULL, digest BLOB NOT NULL, count INTEGER NOT NULL, why TEXT NOT NULL, last REAL NOT NULL,
+    PRIMARY KEY (algorithm, digest)
+) WITHOUT ROWID;
 """
 
 # Columns, so that a database whose tables are not these is noticed when it is opened and not amid a batch.
@@ -81,6 +85,7 @@ _TABLES = {
     "pins": "endpoint, container, prefix",
     "counters": "name, value",
     "claims": "endpoint, container, key, version, algorithm, owner, since",
+    "strikes": "algorithm, digest, count, why, last",
 }
 
 TOTALS = "SELECT refs, ref_bytes, blobs, blob_bytes FROM totals"

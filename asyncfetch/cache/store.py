@@ -20,6 +20,7 @@ from asyncfetch.cache.records import CacheStatistics, Ref
 from asyncfetch.cache.recovery import Intents, clear, mend
 from asyncfetch.cache.sinks import BodySink, SinkParts
 from asyncfetch.cache.spill import Spill
+from asyncfetch.cache.strikes import add, known
 from asyncfetch.cache.syncer import Syncer
 from asyncfetch.cache.thread import BATCH_BODIES, BATCH_BYTES, CacheThread
 from asyncfetch.cache.writers import Writers
@@ -69,6 +70,7 @@ class Cache:
         """Takes over what `open`, which is to be called instead, has opened."""
         self._owner, self._index, self._blobs, self._read_only = parts.owner, parts.index, parts.blobs, parts.read_only
         self._partials = parts.partials
+        self.strikes = known(self._index)  # by digest, as of now
         self._loop = loop
         self._pool = BufferPool()
         self._writers = Writers()
@@ -222,6 +224,10 @@ class Cache:
         if self._ended is None and key in self._thread.claims.mine:
             self._gather(Release(key))
 
+    def strike(self, digest: str, why: str) -> None:
+        """Counts that bytes have killed who used them; `strikes` then says, soon, what all processes have counted."""
+        self._request(functools.partial(add, self._index, digest, why, time.time()), self._struck)
+
     async def clear(self) -> CacheStats:
         """Removes all blobs and refs, of all processes, and returns what was removed.
 
@@ -324,6 +330,10 @@ class Cache:
         if self._syncer is not None:
             self._syncer.join()
         at_end()
+
+    def _struck(self, strikes: object) -> None:
+        if isinstance(strikes, dict):
+            self.strikes = strikes
 
     def _clear(self) -> CacheStats:
         self._intents.declare_clear()

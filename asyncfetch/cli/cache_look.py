@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asyncfetch.cli.cache_quarantine import ls_quarantined
 from asyncfetch.cli.common import Options, command, human, moment
 from asyncfetch.errors import UsageError
 
@@ -60,14 +61,22 @@ def stats(
 def ls(
     options: Options,
     prefix: Annotated[str | None, typer.Argument(help="Such as s3://bucket/photos/; else everything.")] = None,
+    quarantined: Annotated[
+        bool, typer.Option("--quarantined", help="What has killed three decode workers instead.")
+    ] = False,
 ) -> None:
     """List what the cache holds: when checked, when used, size, digest, ETag and URI, one object a line.
 
-    A pinned one has a star. --endpoint-url narrows to one endpoint.
+    A pinned one has a star. --endpoint-url narrows to one endpoint. With --quarantined: when it last killed a worker,
+    digest, URI, and how.
     """
     from asyncfetch.cache.upkeep import select
 
     selection = select(prefix, endpoint_url=options.endpoint_url)
+    if quarantined:
+        if not ls_quarantined(options, selection):
+            options.say(f"asyncfetch: nothing {f'under {prefix} ' if prefix else ''}is quarantined")
+        return
     count = 0
     with options.upkeep() as keeping:
         for page in keeping.catalog.refs(selection):

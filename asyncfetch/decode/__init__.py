@@ -17,11 +17,12 @@ from asyncfetch.decode.jobs import (
 )
 from asyncfetch.decode.packing import Packed, UnpackError
 from asyncfetch.decode.pool import DecodePool, DecodeStatistics
-from asyncfetch.decode.quarantine import MemoryQuarantine, Quarantine
+from asyncfetch.decode.quarantine import MOST_STRIKES, Quarantine
 from asyncfetch.decode.rows import Row, Slab
 from asyncfetch.decode.waiting import WaitingJobs
 
 __all__ = [
+    "MOST_STRIKES",
     "Budget",
     "Call",
     "Color",
@@ -37,7 +38,6 @@ __all__ = [
     "ImageOptions",
     "Layout",
     "MapOptions",
-    "MemoryQuarantine",
     "Packed",
     "Pixels",
     "Quarantine",

@@ -16,7 +16,7 @@ from asyncfetch.decode.jobs import DecodeJob
 from asyncfetch.decode.manners import Manners
 from asyncfetch.decode.packing import Packed
 from asyncfetch.decode.process import WorkerProcess
-from asyncfetch.decode.quarantine import MOST_STRIKES, MemoryQuarantine
+from asyncfetch.decode.quarantine import MOST_STRIKES, Quarantine
 from asyncfetch.decode.seating import Seating
 from asyncfetch.decode.waiting import WaitingJobs
 from asyncfetch.decode.wire import KEPT_HEAP
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from asyncfetch.decode.arena import Slot
     from asyncfetch.decode.budget import Budget
     from asyncfetch.decode.forms import Pixels
-    from asyncfetch.decode.quarantine import Quarantine
     from asyncfetch.decode.rows import Row, Slab
     from asyncfetch.settings import DecodePolicy
 
@@ -61,14 +60,14 @@ class DecodePool:
     A pool serves one event loop, that of its first `submit`, and its methods are called on that loop's thread. What
     goes wrong with an image is given to its job's `done`: an `ObjectError` that says what; `DecoderUnavailable` where
     no worker can be started; `FetcherClosed` when the pool closes first. Bytes that have killed three workers are
-    noted in `quarantine` and refused from then on; it ends with the pool unless one is given.
+    noted in `quarantine` and refused from then on; without a record they are forgotten with the pool.
     """
 
     def __init__(self, policy: DecodePolicy, budget: Budget, quarantine: Quarantine | None = None) -> None:
         self._policy = policy
         self._most_workers = policy.worker_count
         self._budget = budget
-        self._quarantine = quarantine or MemoryQuarantine()
+        self._quarantine = quarantine or Quarantine()
         self._watching: asyncio.TimerHandle | None = None
         self._seating = Seating(budget, self._slots_came_back)
         self._waiting = WaitingJobs[DecodeJob]()
@@ -225,9 +224,9 @@ class DecodePool:
         """Sends the first job to a worker, or settles it; None says that neither can be done now."""
         if job.digest is not None and (why := self._quarantine.why(job.digest)) is not None:
             self._waiting.remove(job)
-            self._settle(
-                job, Quarantined(job.uri, f"its bytes have killed {MOST_STRIKES} decode workers; the last {why}")
-            )
+            message = f"its bytes have killed {MOST_STRIKES} decode workers; the last {why}"
+            remedy = f"Where that was not their fault: asyncfetch cache release {job.digest}"
+            self._settle(job, Quarantined(job.uri, message, remedy=remedy))
             return open_to_more[0]
         idle = not any(each.sent for each in self._workers)
         try:

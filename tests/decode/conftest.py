@@ -1,7 +1,8 @@
-"""Pools that are closed whatever becomes of their test."""
+"""Pools that are closed whatever becomes of their test, and a file that holds a worker for ever."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.decode.parts import PlainBudget
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from tests.decode.parts import OpenPool
 
@@ -34,3 +36,10 @@ async def open_pool() -> AsyncIterator[OpenPool]:
 def pool(open_pool: OpenPool) -> DecodePool:
     """A pool of two workers and plenty of memory."""
     return open_pool(2)
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> Path:
+    """A file whose reading never ends: a FIFO that nobody writes."""
+    os.mkfifo(tmp_path / "endless.jpg")
+    return tmp_path / "endless.jpg"

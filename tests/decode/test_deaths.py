@@ -45,13 +45,6 @@ def pool(open_pool: OpenPool) -> DecodePool:
     return open_pool(1)
 
 
-@pytest.fixture
-def endless(tmp_path: Path) -> Path:
-    """A file whose reading never ends: a FIFO that nobody writes."""
-    os.mkfifo(tmp_path / "endless.jpg")
-    return tmp_path / "endless.jpg"
-
-
 def signal_worker(pool: DecodePool, number: signal.Signals) -> None:
     [pid] = pids(pool)
     os.kill(pid, number)

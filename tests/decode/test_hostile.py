@@ -11,9 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from asyncfetch import DecodePolicy, Fetcher
-from asyncfetch.decode import DecodePool, MemoryQuarantine
-from asyncfetch.errors import DecodeError, DecodeTimeout, OutOfMemory, Quarantined, UsageError, WorkerDied
+from asyncfetch import DecodePolicy
+from asyncfetch.errors import DecodeError, DecodeTimeout, OutOfMemory, UsageError
 from tests.decode.parts import Outcome, PlainBudget, decode, encode, expected, photograph, photographs, until
 from tests.decode.test_deaths import stuck_at
 from tests.decode.written import four_channel_jpeg, interlaced_png, palette_png, tiff_file
@@ -96,13 +95,6 @@ async def test_truncations_and_flipped_bits_end_as_pixels_or_as_a_named_failure(
 # Time
 
 
-@pytest.fixture
-def endless(tmp_path: Path) -> Path:
-    """A file whose reading never ends: a FIFO that nobody writes."""
-    os.mkfifo(tmp_path / "endless.jpg")
-    return tmp_path / "endless.jpg"
-
-
 async def test_an_image_that_takes_too_long_is_named_and_its_neighbours_are_decoded(
     open_pool: OpenPool, tmp_path: Path, endless: Path
 ) -> None:
@@ -178,46 +170,7 @@ async def test_a_job_that_waits_for_its_slot_holds_no_memory_of_its_worker(open_
     assert (await waiting.get()).shape == (2000, 2000, 3)
 
 
-# Quarantine
-
-
-async def test_bytes_that_killed_three_workers_are_not_decoded_again(
-    open_pool: OpenPool, tmp_path: Path, endless: Path
-) -> None:
-    pool = open_pool(1)
-    for _ in range(3):
-        culprit = Outcome(pool, endless, digest="blake3:bad")
-        os.kill(await stuck_at(pool, culprit), signal.SIGSEGV)
-        assert isinstance(await culprit.error(), WorkerDied)
-    error = await Outcome(pool, endless, digest="blake3:bad").error()
-    assert isinstance(error, Quarantined)
-    assert "endless.jpg: its bytes have killed 3 decode workers; the last was killed by SIGSEGV" in str(error)
-    [good] = photographs(tmp_path, 1)
-    assert (await Outcome(pool, good, digest="blake3:good").get()).shape == (240, 320, 3)
-    assert pool.statistics().died == 3
-
-
-async def test_a_quarantine_that_is_given_is_asked_and_told(tmp_path: Path, endless: Path) -> None:
-    notes = MemoryQuarantine()
-    notes.strike("blake3:bad", "was killed")
-    notes.strike("blake3:bad", "was killed")
-    pool = DecodePool(DecodePolicy(workers=1, timeout=0.2), PlainBudget(), notes)
-    assert isinstance(await Outcome(pool, endless, digest="blake3:bad").error(), DecodeTimeout)
-    assert notes.why("blake3:bad") == "was killed after 0.2 seconds"
-    assert notes.why("blake3:good") is None
-    await pool.aclose()
-
-
-async def test_an_image_of_the_cache_is_known_by_its_digest(cache_dir: Path, tmp_path: Path, empty_bucket: Any) -> None:
-    uri = empty_bucket.put("photo.jpg", encode(".jpg", photograph(size=(64, 48))))
-    async with Fetcher(cache_dir=cache_dir, workers=1) as fetcher:
-        digest = (await fetcher.fetch(uri)).digest
-        for _ in range(3):
-            fetcher._engine().pool._quarantine.strike(digest or "", "was killed")
-        with pytest.raises(Quarantined):
-            await fetcher.image(uri)
-        with pytest.raises(Quarantined):
-            await anext(fetcher.images([uri]))
+# Limits
 
 
 @pytest.mark.parametrize("policy", [{"timeout": 0}, {"worker_memory": 1}, {"max_pixels": 0}])

@@ -7,6 +7,7 @@ from asyncfetch.cache.upkeep.copying import copy
 from asyncfetch.cache.upkeep.exporting import Carried, Objects, Refused, export
 from asyncfetch.cache.upkeep.importing import import_
 from asyncfetch.cache.upkeep.pins import Marked, pin, pin_of, unpin
+from asyncfetch.cache.upkeep.quarantine import lift
 from asyncfetch.cache.upkeep.removal import Gone, Stuck, clear_old, prune, remove
 from asyncfetch.cache.upkeep.selection import Place, Selection, select, uri_of
 from asyncfetch.cache.upkeep.session import Upkeep, upkeep
@@ -35,6 +36,7 @@ __all__ = [
     "copy",
     "export",
     "import_",
+    "lift",
     "pin",
     "pin_of",
     "prune",

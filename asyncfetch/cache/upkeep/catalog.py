@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from asyncfetch.cache import strikes
 from asyncfetch.cache.records import CacheStats, Known, Ref, RefKey
 from asyncfetch.cache.upkeep.selection import Place, Selection
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from asyncfetch.cache.index import Index
+    from asyncfetch.cache.strikes import Strikes
 
 PAGE = 1000  # refs; 5 ms, as a look-up of each with its blob takes 4 us
 
@@ -176,6 +178,10 @@ class Catalog:
     def pins(self) -> list[Pin]:
         """All pins, in order."""
         return [Pin(*row) for row in self.rows("SELECT endpoint, container, prefix FROM pins ORDER BY 1, 2, 3")]
+
+    def strikes(self) -> dict[str, Strikes]:
+        """The bytes that have killed who used them, by digest, the longest ago first."""
+        return self._index.ask(strikes.read)
 
     def counters(self) -> dict[str, int]:
         """What all jobs together have counted since the index was begun."""
