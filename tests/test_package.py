@@ -34,6 +34,13 @@ def test_a_fetcher_loads_nothing_heavy_before_it_is_opened() -> None:
     assert not {"aiobotocore", "aioboto3", "aiohttp", "botocore", "cv2", "numpy", "rich", "typer"} & loaded
 
 
+def test_the_command_line_loads_the_command_it_is_asked_for() -> None:
+    run = "from asyncfetch.cli.app import app; app({}, standalone_mode=False)"
+    loaded = loaded_by(run.format(["--version"]))
+    assert not {"asyncfetch.cli.ls", "asyncfetch.jobs", "asyncfetch.fetcher", "sqlite3"} & loaded
+    assert "asyncfetch.cli.ls" in loaded_by(run.format(["ls", "--help"]))
+
+
 def test_what_is_loaded_late_is_there_when_it_is_named() -> None:
     for name in [*asyncfetch.__all__, "blocking"]:
         assert name in dir(asyncfetch)

@@ -5,19 +5,37 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from asyncfetch.cli import bench, cache, cost, demo, doctor, download, get, ls, prefetch, presign, thumbnails
 from asyncfetch.cli.common import FAILED, INTERRUPTED, USAGE, Interrupted, ReaderGone
+from asyncfetch.cli.later import Later
 from asyncfetch.errors import AsyncfetchError, UsageError
 
 if TYPE_CHECKING:
     from types import FrameType
 
+
+class _Commands(Later):
+    places: ClassVar[dict[str, str]] = {
+        "demo": "asyncfetch.cli.demo:demo",
+        "doctor": "asyncfetch.cli.doctor:doctor",
+        "presign": "asyncfetch.cli.presign:presign",
+        "cost": "asyncfetch.cli.cost:cost",
+        "bench": "asyncfetch.cli.bench:bench",
+        "download": "asyncfetch.cli.download:download",
+        "get": "asyncfetch.cli.get:get",
+        "ls": "asyncfetch.cli.ls:ls",
+        "prefetch": "asyncfetch.cli.prefetch:prefetch",
+        "thumbnails": "asyncfetch.cli.thumbnails:thumbnails",
+        "cache": "asyncfetch.cli.cache:app",
+    }
+
+
 app = typer.Typer(
     name="asyncfetch",
+    cls=_Commands,
     help="Fetch objects from S3 through a content-addressed disk cache.",
     no_args_is_help=True,
     add_completion=False,
@@ -41,19 +59,6 @@ def _options(
     ] = False,
 ) -> None:
     pass
-
-
-app.command("demo")(demo.demo)
-app.command("doctor")(doctor.doctor)
-app.command("presign")(presign.presign)
-app.command("cost")(cost.cost)
-app.command("bench")(bench.bench)
-app.command("download")(download.download)
-app.command("get")(get.get)
-app.command("ls")(ls.ls)
-app.command("prefetch")(prefetch.prefetch)
-app.command("thumbnails")(thumbnails.thumbnails)
-app.add_typer(cache.app, name="cache")
 
 
 def main() -> None:
