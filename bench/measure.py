@@ -100,7 +100,7 @@ def expected(scenario: Scenario, objects: data.DataSet | None) -> str | None:
     """The proof that a row must give. For decoded images it is None: nobody knows it before a row has decoded them."""
     if objects is None:
         return fold((key, str(size)) for key, size in pages.keys(scenario.objects))
-    if scenario.workload.name.startswith("images"):
+    if scenario.workload.decodes:
         return None
     if scenario.workload.name == "warm-bytes":
         return fold((item.key, ends(objects.path(item).read_bytes()).hex()) for item in objects.items)

@@ -145,5 +145,11 @@ TARGETS: tuple[Target, ...] = (
     Target(
         "images, cold: the same, the server's CPU taken off the cores", ("images-cold",), 0.70, None, "x", _cold_images
     ),
+    faster(
+        "batches-warm", "dataloader", 1.15, "batches of 224x224, warm: against DataLoader over OpenCV on local files"
+    ),
+    faster("batches-warm", "spdl", 1.0, "batches of 224x224, warm: against SPDL's pipeline of processes"),
+    at_most("batches-warm", "own_cpu_us_per_object", 40, " us", "batches, warm: CPU of the parent process per image"),
+    faster("batches-cold", "dataloader", 2.2, "batches of 224x224, cold: against DataLoader over boto3"),
     cheaper("list", "aioboto3", 5, "listing 100,000 keys: CPU against aioboto3's paginator"),
 )

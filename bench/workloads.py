@@ -19,6 +19,7 @@ class Workload:
     quick_count: int
     over_tls: bool = False  # measured over TLS too, unless asked otherwise
     fetches: bool = True  # from the object server, within the clock
+    decodes: bool = False  # to pixels, of which nobody knows before what they are
 
 
 WORKLOADS = {
@@ -60,9 +61,32 @@ WORKLOADS = {
             count=4000,
             quick_count=1000,
             fetches=False,
+            decodes=True,
         ),
         Workload(
-            name="images-cold", title="photographs fetched and decoded", data="photos", count=4000, quick_count=1000
+            name="images-cold",
+            title="photographs fetched and decoded",
+            data="photos",
+            count=4000,
+            quick_count=1000,
+            decodes=True,
+        ),
+        Workload(
+            name="batches-warm",
+            title="photographs in batches of 64 at 224x224, from the warm cache or local files",
+            data="photos",
+            count=6400,
+            quick_count=1280,
+            fetches=False,
+            decodes=True,
+        ),
+        Workload(
+            name="batches-cold",
+            title="photographs fetched, in batches of 64 at 224x224",
+            data="photos",
+            count=3200,
+            quick_count=640,
+            decodes=True,
         ),
     )
 }

@@ -13,6 +13,7 @@ from bench.rows import (
     litdata_raw,
     obstore_loop,
     s5cmd,
+    spdl_pipeline,
     torchconnector,
     us,
 )
@@ -35,6 +36,7 @@ ROWS: dict[str, Row] = {
         litdata_raw.ROW,
         disk_cache.ROW,
         dataloader.ROW,
+        spdl_pipeline.ROW,
         decoding.ROW,
         floor.DISCARDING,
         floor.KEEPING,

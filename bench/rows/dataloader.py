@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.rows import training
 from bench.rows.row import Job, Row, Work, decoded
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ class Photographs:
     def __init__(self, job: Job) -> None:
         objects = job.objects
         items = [*objects.warm_up, *objects.items]
-        self._remote = job.workload == "images-cold"
+        self._remote = job.workload.endswith("-cold")
+        self._small = job.workload.startswith("batches")
         self._names = [item.key if self._remote else str(objects.path(item)) for item in items]
         self._bucket, self._endpoint = job.bucket, job.endpoint
         self._client: Any = None
@@ -33,9 +35,11 @@ class Photographs:
         import cv2
         import numpy as np
 
+        body = self._read(self._names[index])
+        if self._small:
+            return index, training.decode(body, self._names[index])
         cv2.setNumThreads(1)
-        body = np.frombuffer(self._read(self._names[index]), np.uint8)
-        image = cv2.imdecode(body, cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)
         if image is None:
             raise ValueError(f"{self._names[index]} is not an image")
         return index, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -57,13 +61,14 @@ class Photographs:
 def _open(job: Job) -> Iterator[Callable[[], Work]]:
     from torch.utils.data import DataLoader
 
+    small = job.workload.startswith("batches")
     photographs: Any = Photographs(job)  # torch takes what has a length and items, which its types do not say
     keys = job.keys
     first = len(photographs) - len(keys)
     order = list(range(first)) * 4 * job.workers  # to begin with, enough for each worker
     loader: DataLoader[Any] = DataLoader(
         photographs,
-        batch_size=_BATCH,
+        batch_size=training.BATCH if small else _BATCH,
         sampler=order,
         num_workers=job.workers,
         persistent_workers=True,
@@ -75,6 +80,10 @@ def _open(job: Job) -> Iterator[Callable[[], Work]]:
     def work() -> Work:
         lines, size = dict[str, bytes](), 0
         for indices, batch in loader:
+            if small:
+                lines |= training.lines([keys[index - first] for index in indices.tolist()], batch.numpy())
+                size += batch.nbytes
+                continue
             for index, pixels in zip(indices.tolist(), batch, strict=True):
                 lines[keys[index - first]] = pixels[pixels.shape[0] // 2].numpy().tobytes()
                 size += pixels.nbytes
@@ -87,6 +96,6 @@ ROW = Row(
     name="dataloader",
     label="PyTorch DataLoader",
     open=_open,
-    workloads=frozenset({"images-warm", "images-cold"}),
+    workloads=frozenset({"images-warm", "images-cold", "batches-warm", "batches-cold"}),
     packages=("torch",),
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bench.keep import Kept
 from bench.names import REGION
+from bench.rows import training
 from bench.rows.row import Job, Row, Work, decoded, ends, fetched, in_tasks, listed, on_loop, read
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ async def _open(
     job: Job, *, doing: Mapping[str, Doing], origin: Literal["native", "boto"] = "native"
 ) -> AsyncIterator[Callable[[], Awaitable[Work]]]:
     work = doing[job.workload]
-    warm = job.workload in ("warm-entries", "warm-bytes", "images-warm")
+    warm = job.workload in ("warm-entries", "warm-bytes", "images-warm", "batches-warm")
     if warm:
         async with _fetcher(job, origin) as fetcher:
             report = await fetcher.prefetch(_uris(job, job.keys))
@@ -32,7 +33,7 @@ async def _open(
     async with _fetcher(job, origin, revalidate="never") if warm else _fetcher(job, origin) as fetcher:
         if job.workload != "list":
             await fetcher.fetch(_uris(job, job.warm_up_keys[:1])[0])
-        if job.workload.startswith("images"):
+        if job.workload.startswith(("images", "batches")):
             # Enough of them that each worker has started and decoded.
             async for _ in fetcher.images(_uris(job, job.warm_up_keys) * 4 * job.workers):
                 pass
@@ -114,6 +115,16 @@ async def _images(fetcher: Fetcher, job: Job) -> Work:
     return decoded(lines, size, errors)
 
 
+async def _batches(fetcher: Fetcher, job: Job) -> Work:
+    lines, size = dict[str, bytes](), 0
+    keys = job.keys
+    # A failure raises: it would leave a hole in its batch.
+    async for batch in fetcher.images(_uris(job, keys), size=training.SIZE, fit="exact").batch(training.BATCH):
+        lines |= training.lines([keys[index] for index in batch.indices], batch.pixels)
+        size += batch.pixels.nbytes
+    return decoded(lines, size, [])
+
+
 async def _list(fetcher: Fetcher, job: Job) -> Work:
     prefix = f"s3://{job.bucket}/"
     return listed([(stat.uri[len(prefix) :], stat.size) async for stat in fetcher.list(prefix)])
@@ -127,6 +138,8 @@ _WORK = {
     "warm-bytes": _bytes,
     "images-warm": _images,
     "images-cold": _images,
+    "batches-warm": _batches,
+    "batches-cold": _batches,
     "list": _list,
 }
 ROW = Row(name="us", label="asyncfetch", open=on_loop(partial(_open, doing=_WORK)), workloads=frozenset(_WORK))

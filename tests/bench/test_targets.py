@@ -53,7 +53,10 @@ def test_of_what_did_not_run_nothing_is_said_and_of_a_row_that_is_missing_that_i
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.text)
 def test_every_target_is_of_a_scenario_that_is_run_and_of_rows_there(target: object) -> None:
-    every = {name: [done()] for name in ("us", "aioboto3", "obstore", "s3fs", "diskcache", "decoding", "floor_kept")}
+    every = {
+        name: [done()]
+        for name in ("us", "aioboto3", "obstore", "s3fs", "diskcache", "decoding", "dataloader", "spdl", "floor_kept")
+    }
     names = [name for workload in WORKLOADS.values() for name in (workload.name, f"{workload.name}-tls")]
     everything: list[Measured] = [measured(name, **every) for name in names]
     (found,) = [one for one in check(results(*everything)) if one.target == target]
