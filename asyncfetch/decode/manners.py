@@ -48,9 +48,13 @@ class Manners:
     def __init__(self) -> None:
         self._manners: dict[Wanted, Manner] = {}  # the one used last comes last
         self._made = 0
+        self._last: tuple[Wanted | None, Manner | None] = None, None  # streams want one thing all the time
 
     def of(self, wanted: Wanted) -> Manner:
         """The manner of what is wanted."""
+        last, manner = self._last
+        if wanted is last and manner is not None:
+            return manner
         manner = self._manners.pop(wanted, None)
         if manner is None:
             self._made += 1
@@ -58,4 +62,5 @@ class Manners:
         self._manners[wanted] = manner
         if len(self._manners) > _MOST_MANNERS:
             del self._manners[next(iter(self._manners))]
+        self._last = wanted, manner
         return manner

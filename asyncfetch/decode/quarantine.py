@@ -34,6 +34,8 @@ class Quarantine:
 
     def why(self, digest: str) -> str | None:
         """Why these bytes are not decoded any more: the last death, once there have been three; None where they are."""
+        if not self._own and (self._record is None or not self._record.strikes):
+            return None  # nearly always, and it is asked for each image
         count, why = self._count(digest)
         return why if count >= MOST_STRIKES else None
 

@@ -72,9 +72,7 @@ class Row:
         """What was written there."""
         import numpy as np
 
-        start = self.index * self.slab.size
-        size = np.dtype(dtype).itemsize * int(np.prod(shape))
-        pixels: Pixels = self.slab.ground[start : start + size].view(dtype).reshape(shape)
+        pixels: Pixels = np.ndarray(shape, dtype, self.slab.ground, self.index * self.slab.size)
         return pixels
 
 

@@ -58,7 +58,10 @@ class Seating:
 
         Raises `OSError` when there is no memory for the mapping, or there are too many open files.
         """
-        worker = min(open_to_more, key=lambda worker: len(worker.sent))
+        worker = open_to_more[0]
+        for other in open_to_more:
+            if len(other.sent) < len(worker.sent):
+                worker = other
         manner = job.manner
         assert manner is not None
         need = job.need or (manner.guess if job.row is None else job.row.capacity)
@@ -144,7 +147,7 @@ class Seating:
             # What it keeps idle for the next image may do as well elsewhere.
             worker = max(others, key=lambda other: other.allowance.amount)
         kept = worker.allowance.amount
-        if not self._allow(worker, scratch):
+        if scratch > kept and not self._allow(worker, scratch):
             return worker, None
         if job.row is not None:
             self._all_workers.tell(worker, job.row.slab.slot)

@@ -42,10 +42,12 @@ class WaitingJobs(Generic[J]):
 
     def first(self) -> J | None:
         """The job whose turn it is; it stays."""
-        while self._places:
-            if _counts(self._places[0]):
-                return self._places[0][3]
-            heapq.heappop(self._places)
+        places = self._places
+        while places:
+            place = places[0]
+            if _counts(place):
+                return place[3]
+            heapq.heappop(places)
         return None
 
     def remove(self, job: J) -> None:

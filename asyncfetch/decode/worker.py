@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     # Shape and dtype of an array, or the spans of a pickled value, or the bytes that would be needed.
     _Placed: TypeAlias = tuple[tuple[int, ...], str] | list[tuple[int, int]] | int
 
-_FLUSH_SECONDS = 0.008  # answers go out when there is nothing else to do, and so often: 8 images of 640x480
+# Answers go out when there is nothing else to do, and so many at a time or so often: what costs the loop is the frame.
+_FLUSH_ANSWERS = 8  # half of what the pool sends in one go, which sends more when it hears of them
+_FLUSH_SECONDS = 0.02
 _LONG_BLOB = 1 << 20  # an image of so many bytes takes tens of milliseconds; answers are not kept waiting for it
 _MOST_STDERR = 64 << 10
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
@@ -122,7 +124,7 @@ class _Worker:
         now = time.perf_counter()
         self._status[0] = 0
         self._answers.append([number, now - begun, word, detail])
-        if now - self._flushed > _FLUSH_SECONDS:
+        if len(self._answers) >= _FLUSH_ANSWERS or now - self._flushed > _FLUSH_SECONDS:
             self._flush()
 
     def _room(self, place: _Place) -> _Room:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from asyncfetch.objects import Report
-    from asyncfetch.streams.run import Slot, Taken
+    from asyncfetch.streams.run import Run, Slot, Taken
     from asyncfetch.streams.stream import Stream
 
 T = TypeVar("T")
@@ -87,14 +87,13 @@ class Batches(Generic[T]):
         run.let_go(self._given)
         self._given = []
         try:
-            while (ripe := self._ripe()) is None and (item := await stream._draw(run)) is not None:
-                slot = run.held[-1]
-                together = run.together(slot)
-                if together is None and self._gathered:
-                    together = max(self._gathered, key=lambda key: len(self._gathered[key]))
-                self._gathered.setdefault(together, []).append((item, slot))
-            if ripe is None:
-                ripe = self._pick()
+            ripe = self._ripe()
+            while ripe is None:
+                item = run.take()
+                if item is None and (item := await stream._draw(run)) is None:
+                    ripe = self._pick()
+                else:
+                    ripe = self._gather(item, run.held[-1], run)
             if not ripe or (self._drop_last and len(ripe) < self._size):
                 raise StopAsyncIteration
             joined = run.join(ripe)
@@ -104,6 +103,16 @@ class Batches(Generic[T]):
         self._given = [slot for _, slot in joined.taken]
         stream._leave(run, self._given)
         return Batch([item for item, _ in joined.taken], self._given, joined.pixels, joined.values)
+
+    def _gather(self, item: T, slot: Slot[T], run: Run[T]) -> list[Taken[T]] | None:
+        """Puts an item with those that it makes the best batch with; gives that if it is whole."""
+        together = run.together(slot)
+        if together is None and self._gathered:
+            together = max(self._gathered, key=lambda key: len(self._gathered[key]))
+        taken = self._gathered.setdefault(together, [])
+        taken.append((item, slot))
+        # While there is one of them, and it has room, nothing can have become ripe.
+        return None if len(self._gathered) == 1 and len(taken) < self._size else self._ripe()
 
     def _ripe(self) -> list[Taken[T]] | None:
         """The items of a batch that is whole."""

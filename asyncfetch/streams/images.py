@@ -10,6 +10,8 @@ from asyncfetch.streams.run import Joined
 from asyncfetch.streams.seated import SeatedRun
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from asyncfetch.decode import Pixels
     from asyncfetch.engine import Landed
     from asyncfetch.objects import Entry
@@ -33,11 +35,12 @@ class ImageRun(SeatedRun[Image]):
     def item(self, slot: WorkSlot[Image], landed: Landed, outcome: Pixels) -> Image:
         return Image(slot.uri, outcome, slot.entry(landed), slot.index, slot.payload)
 
-    def joined(self, taken: list[Taken[Image]], array: Pixels | None) -> Joined[Image]:
+    def joined(self, taken: list[Taken[Image]], array: Pixels | None, moved: Sequence[int]) -> Joined[Image]:
         if array is not None:
-            # With the dots also what has no axes, as a transform may give it, stays a view of the array.
-            return Joined(
-                [(replace(item, pixels=array[at, ...]), slot) for at, (item, slot) in enumerate(taken)], pixels=array
-            )
+            for at in moved:
+                item, slot = taken[at]
+                # With the dots also what has no axes, as a transform may give it, stays a view of the array.
+                taken[at] = replace(item, pixels=array[at, ...]), slot
+            return Joined(taken, pixels=array)
         pixels = [item.pixels if isinstance(item, Image) else None for item, _ in taken]
         return Joined(taken, pixels=pixels if any(isinstance(item, Image) for item, _ in taken) else None)

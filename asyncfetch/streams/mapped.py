@@ -12,6 +12,8 @@ from asyncfetch.streams.run import Joined, Slot
 from asyncfetch.streams.seated import SeatedRun
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from asyncfetch.decode import Pixels
     from asyncfetch.engine import Landed
     from asyncfetch.objects import Entry
@@ -45,10 +47,13 @@ class MapRun(SeatedRun[Mapped[Any]]):
     def item(self, slot: WorkSlot[Mapped[Any]], landed: Landed, outcome: Pixels | Packed) -> Mapped[Any]:
         return Mapped(slot.uri, outcome, slot.entry(landed), slot.index, slot.payload)
 
-    def joined(self, taken: list[Taken[Mapped[Any]]], array: Pixels | None) -> Joined[Mapped[Any]]:
+    def joined(
+        self, taken: list[Taken[Mapped[Any]]], array: Pixels | None, moved: Sequence[int]
+    ) -> Joined[Mapped[Any]]:
         if array is not None:
-            return Joined(
-                [(replace(item, value=array[at, ...]), slot) for at, (item, slot) in enumerate(taken)], values=array
-            )
+            for at in moved:
+                item, slot = taken[at]
+                taken[at] = replace(item, value=array[at, ...]), slot
+            return Joined(taken, values=array)
         values = [item.value if isinstance(item, Mapped) else None for item, _ in taken]
         return Joined(taken, values=values if any(isinstance(item, Mapped) for item, _ in taken) else None)

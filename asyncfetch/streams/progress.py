@@ -58,6 +58,9 @@ class Progress:
 
     def epoch_of(self, place: int) -> int:
         """The epoch of a place that was not handed out yet, counted as whoever shuffles counts them."""
+        epoch, start = self._starts[-1]
+        if start <= place:
+            return self._first_epoch + epoch
         return self._first_epoch + next(epoch for epoch, start in reversed(self._starts) if start <= place)
 
     def reread(self, place: int, mark: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from asyncfetch.decode import DecodeJob
 from asyncfetch.objects import Failure
@@ -13,6 +13,8 @@ from asyncfetch.streams.seats import Form, Seats
 from asyncfetch.streams.work import WorkRun, WorkSlot
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from asyncfetch.decode import DecodeOptions, MapOptions, Pixels, Row
     from asyncfetch.engine import Engine, Landed
     from asyncfetch.objects import ObjectStat
@@ -57,13 +59,16 @@ class SeatedRun(WorkRun[T]):
         """The array that an outcome of the pool is, or that is in an item; None where there is none."""
 
     @abstractmethod
-    def joined(self, taken: list[Taken[T]], array: Pixels | None) -> Joined[T]:
-        """Makes a batch: of items whose arrays are the rows of one, or of what there is."""
+    def joined(self, taken: list[Taken[T]], array: Pixels | None, moved: Sequence[int]) -> Joined[T]:
+        """Makes a batch: of items whose arrays are the rows of one, or of what there is.
+
+        Those at the places in `moved` have arrays of their own, and are to be given their rows.
+        """
 
     def slot(
         self, placed: Placed, payload: Any, uri: str, location: Location, listed: ObjectStat | None
     ) -> SeatedSlot[T]:
-        slot = SeatedSlot[T](self, placed, payload, uri, location, listed)
+        slot: SeatedSlot[T] = SeatedSlot(self, placed, payload, uri, location, listed)  # [T] would cost as much again
         if self._seats is not None and self.in_order:
             self._standing.append(slot)
         return slot
@@ -89,12 +94,17 @@ class SeatedRun(WorkRun[T]):
         return None if self.in_order or slot.row is None else slot.row.slab
 
     def join(self, taken: list[Taken[T]]) -> Joined[T]:
+        assert self._seats is not None
+        if not self.in_order:
+            taken.sort(key=_place_in_slab)
+        slots = [cast("SeatedSlot[T]", slot) for _, slot in taken]
         arrays = [array for item, _ in taken if (array := self.array_in(item)) is not None]
-        joined = self.joined(taken, self._array(taken) if len(arrays) == len(taken) else None)
-        for _, slot in taken:
-            assert isinstance(slot, SeatedSlot)
+        found = None
+        if len(arrays) == len(taken):
+            found = self._seats.array(arrays, [slot.row for slot in slots], [slot.in_row for slot in slots])
+        for slot in slots:
             slot.row = None
-        return joined
+        return self.joined(taken, *(found or (None, ())))
 
     def close(self) -> None:
         super().close()
@@ -132,14 +142,6 @@ class SeatedRun(WorkRun[T]):
             self._seat(slot)
             if first:
                 self.send_on()
-
-    def _array(self, taken: list[Taken[T]]) -> Pixels | None:
-        assert self._seats is not None
-        if not self.in_order:
-            taken.sort(key=_place_in_slab)
-        slots = [slot for _, slot in taken if isinstance(slot, SeatedSlot)]
-        arrays = [array for item, _ in taken if (array := self.array_in(item)) is not None]
-        return self._seats.array(arrays, [slot.row for slot in slots], [slot.in_row for slot in slots])
 
     def _seat(self, slot: SeatedSlot[T]) -> None:
         """Gives a slot its row, after all that come before it in the plan have theirs: so a batch lies in order."""

@@ -69,16 +69,20 @@ class Seats:
         if self.form is not None and row.capacity == self.form.size:
             heapq.heappush(self._free, row)
 
-    def array(self, images: Sequence[Pixels], rows: Sequence[Row | None], settled: Sequence[bool]) -> Pixels | None:
+    def array(
+        self, images: Sequence[Pixels], rows: Sequence[Row | None], settled: Sequence[bool]
+    ) -> tuple[Pixels, Sequence[int]] | None:
         """The images as one array, which is where they lie if that can be; None where they are not alike.
 
-        `rows` are theirs, `settled` whether each lies in its own. What does not lie in its place is copied there, and
-        the images are not to be used any more but as rows of the array.
+        `rows` are theirs, `settled` whether each lies in its own. What does not lie in its place is copied there; the
+        second that is given are the numbers of these, which are not to be used any more but as rows of the array.
         """
         form = Form.of(images[0])
-        if any(image.shape != form.shape or image.dtype != form.dtype for image in images):
-            self.expect(None)
-            return None
+        shape, dtype = form.shape, form.dtype
+        for image in images:
+            if image.shape != shape or image.dtype != dtype:
+                self.expect(None)
+                return None
         self.expect(form)
         slab = _common(rows)
         if slab is None or slab.size != form.size:
@@ -86,18 +90,18 @@ class Seats:
             if slab is None:
                 import numpy as np
 
-                return np.stack(images)
+                return np.stack(images), range(len(images))
         array = slab.array(len(images), form.shape, form.dtype)
-        in_place = [
-            lies and row is not None and row.index == at
+        astray = [
+            at
             for at, (row, lies) in enumerate(zip(rows, settled, strict=True))
+            if not lies or row is None or row.index != at
         ]
-        astray = [(at, images[at].copy()) for at, lies in enumerate(in_place) if not lies]
-        for at, image in astray:
+        for at, image in [(at, images[at].copy()) for at in astray]:
             array[at] = image
         self.moved += len(astray)
         slab.written()
-        return array
+        return array, astray
 
     def close(self) -> None:
         """Lets go of what no image came to lie in."""

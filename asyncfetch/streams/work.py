@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from asyncfetch.errors import ObjectNotFound
 from asyncfetch.streams.run import Run, Slot
@@ -76,14 +76,13 @@ class WorkRun(Run[T]):
         return True
 
     def make(self, slot: Slot[T], landed: Landed) -> None:
-        assert isinstance(slot, WorkSlot)
-        heapq.heappush(self._pending, (slot.place, slot))
+        heapq.heappush(self._pending, (slot.place, cast("WorkSlot[T]", slot)))
         self.send_on()
         if slot is self.awaited:
             self.urged(slot)
 
     def taken(self, slot: Slot[T], result: T | Failure) -> T | Failure:
-        assert isinstance(slot, WorkSlot)
+        slot = cast("WorkSlot[T]", slot)  # an assertion would ask ABCMeta, for each item
         if slot.job is not None:
             slot.job = None
             self._ahead -= 1
