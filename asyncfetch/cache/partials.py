@@ -104,7 +104,10 @@ class Partials:
                 return None
         found = _read(path, _MOST_MAP)
         if found is not None and (found.begun, found.boot) == (begun, self.boot) and found.stretches:
-            return path, found
+            _, end = found.stretches[-1]
+            # Of a body that somebody cut short, what is missing would read as zeros once more is written behind it.
+            if (files.size_of(f"{path}/{BODY}") or 0) >= end:
+                return path, found
         files.remove_tree(path)
         return None
 

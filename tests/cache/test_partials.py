@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import random
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from asyncfetch.cache.partials import Partials
 from asyncfetch.cache.sinks import PIECE
 from asyncfetch.errors import StorageFull
 
-from .helpers import HASHES, blobs, key, leftovers, look_up, opened, publish, taken
+from .helpers import HASHES, key, leftovers, look_up, opened, publish, taken
 from .test_owner import forsake
 
 if TYPE_CHECKING:
@@ -126,20 +127,15 @@ async def test_another_boot_voids_what_is_there(tmp_path: Path, monkeypatch: pyt
         assert not (await begin(cache)).present
 
 
-async def test_a_map_that_claims_what_is_not_there_loses_the_parts_and_lies_to_nobody(tmp_path: Path) -> None:
+async def test_a_map_that_claims_what_is_not_there_is_not_believed(tmp_path: Path) -> None:
     async with opened(tmp_path) as cache:
         await leave(cache, (0, 2 * PIECE))
         (left,) = unfinished(tmp_path)
-        os.truncate(left / "body", PIECE)
-        body = cache.parted(len(NOISE), begun=BEGUN)
-        with pytest.raises(PartsLost):  # at the latest when it is to be named
-            while (pause := body.opening()) is not None:
-                await pause
-            await bring(body, 2 * PIECE, len(NOISE))
-            await body.finish()
-        body.abort(of_use=True)
+        os.truncate(left / "body", 2 * PIECE - 1)
+        body = await begin(cache)
+        assert not body.present
+        body.abort()
     assert not unfinished(tmp_path)
-    assert not blobs(tmp_path)
 
 
 @pytest.mark.parametrize("junk", ["no map", "no body", "a file for a map", "empty"])
@@ -285,6 +281,8 @@ async def test_a_blob_that_is_older_goes_first_and_where_none_may_go_the_parts_d
         await publish(cache, b"o" * 1000, key("old"))
         await leave(cache, (0, PIECE))
     (left,) = unfinished(tmp_path)
+    soon = time.time() + 1  # a file's own time may lie a tick of the kernel behind the clock, and the blob's
+    os.utime(left / "map", (soon, soon))
     held = files.allocated(str(left / "body")) or 0
     async with opened(tmp_path, max_bytes=held + 1500, job_started=2e12) as cache:
         assert not (await publish(cache, b"n" * 1000, key("new"))).private

@@ -256,7 +256,7 @@ def test_ctrl_c_twice_ends_it_now(server: FaultServer, out: Path) -> None:
         terminal.type("\x03")
         terminal.see("finishing")
         terminal.type("\x03")
-        assert terminal.ended() == 130
+        assert terminal.ended() == 130, terminal.said
     assert files(out) == {}
 
 
