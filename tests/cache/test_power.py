@@ -180,7 +180,7 @@ async def test_closing_does_not_wait_for_the_pace(tmp_path: Path, monkeypatch: p
         loop.call_soon_threadsafe(begun.set)
 
     monkeypatch.setattr(files, "sync", seen)
-    monkeypatch.setattr(syncer, "_REST", 1e12)
+    monkeypatch.setattr(syncer, "_REST", 1e6)
     monkeypatch.setattr(syncer, "DELAY_SECONDS", 1e6)  # a cycle of its own could end before anything is stored
     async with opened(tmp_path) as cache:
         await publish(cache, b"x" * 1000, key("a"))
