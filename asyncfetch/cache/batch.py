@@ -28,6 +28,7 @@ class Batch:
     """One batch. Changes are kept apart by kind: rows for one statement cost less together than in turn."""
 
     handled: int = 0  # commands
+    beside: bool = False  # there were look-ups among them
     answers: deque[Answer] = field(default_factory=deque)
     changes: list[Change] = field(default_factory=list)  # of refs
     blobs: list[Change] = field(default_factory=list)

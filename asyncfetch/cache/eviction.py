@@ -113,6 +113,10 @@ class Room:
                 return
         self._room = room(self._limits, self._level())
 
+    def has(self, size: int) -> bool:
+        """Whether so many bytes can be added, by all that is known, and nothing has to go for them."""
+        return not self._limits.any or 0 <= size <= self._room
+
     def takes(self, size: int) -> bool:
         """Whether one more body of this size is admitted; it counts from then on."""
         if not self._limits.any:

@@ -43,6 +43,7 @@ class Parts:
     partials: Partials
     read_only: bool  # what the policy names is; what is written goes elsewhere
     lasting: bool  # what is written outlives this cache, and the boot
+    at_hand: bool  # all of it lies in memory: nothing here ever waits for a disk
     at_end: Callable[[], None]
 
 
@@ -111,7 +112,17 @@ def _open(
         blobs = LayeredBlobs(below, layout.blobs, owner, proofs)
     mend(index, blobs, partials, owner)
     lasting = lasting and not layout.volatile
-    return Parts(owner, index, blobs, proofs, partials, below is not None, lasting, held.pop_all().close)
+    return Parts(
+        owner,
+        index,
+        blobs,
+        proofs,
+        partials,
+        read_only=below is not None,
+        lasting=lasting,
+        at_hand=layout.volatile and below is None,
+        at_end=held.pop_all().close,
+    )
 
 
 def _no_index(error: Exception, path: str) -> AsyncfetchError:

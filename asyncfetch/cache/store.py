@@ -22,7 +22,8 @@ from asyncfetch.cache.sinks import BodySink, SinkParts
 from asyncfetch.cache.spill import Spill
 from asyncfetch.cache.strikes import add, known
 from asyncfetch.cache.syncer import Syncer
-from asyncfetch.cache.thread import BATCH_BODIES, BATCH_BYTES, CacheThread
+from asyncfetch.cache.thread import CacheThread
+from asyncfetch.cache.work import BATCH_BODIES, BATCH_BYTES, Work
 from asyncfetch.cache.writers import Writers
 from asyncfetch.errors import CacheUnusable, FetcherClosed
 
@@ -84,20 +85,27 @@ class Cache:
         self._timer: asyncio.Handle | None = None
         self._ended: asyncio.Future[None] | None = None
         self._intents = Intents(self._owner)
-        self._thread = CacheThread(
-            loop,
+        self._work = Work(
             blobs=self._blobs,
             index=self._index,
             partials=self._partials,
             owner=self._owner,
-            writers=self._writers,
             proofs=parts.proofs,
             limits=Limits(*policy.limits),
             intents=self._intents,
+        )
+        self._thread = CacheThread(
+            loop,
+            self._work,
+            index=self._index,
+            owner=self._owner,
+            writers=self._writers,
+            intents=self._intents,
+            at_hand=parts.at_hand,
             at_end=functools.partial(self._end, parts.at_end),
         )
         self._checks = Checks(
-            loop, self._writers, self._blobs, self._index, parts.proofs, self._thread.damage, self._request
+            loop, self._writers, self._blobs, self._index, parts.proofs, self._work.damage, self._request
         )
 
     def look_up(
@@ -221,7 +229,7 @@ class Cache:
 
     def release(self, key: RefKey) -> None:
         """Says that an object which was looked up to be fetched will not come. There is no answer."""
-        if self._ended is None and key in self._thread.claims.mine:
+        if self._ended is None and key in self._work.claims.mine:
             self._gather(Release(key))
 
     def strike(self, digest: str, why: str) -> None:
@@ -241,24 +249,24 @@ class Cache:
 
     def statistics(self) -> CacheStatistics:
         """What was done so far, and what waits."""
-        thread, placing, buffers = self._thread, self._thread.placing, self._pool.statistics()
+        work, placing, buffers = self._work, self._work.placing, self._pool.statistics()
         return CacheStatistics(
-            busy_seconds=thread.busy_seconds,
-            batches=thread.batches,
-            look_ups=thread.finding.look_ups,
-            hits=thread.finding.hits,
+            busy_seconds=work.busy_seconds,
+            batches=work.batches,
+            look_ups=work.finding.look_ups,
+            hits=work.finding.hits,
             published=placing.published,
             stored=placing.stored,
             stored_bytes=placing.stored_bytes,
             private=placing.private,
             refused=placing.refused,
-            awaited=thread.awaited,
-            evicted=thread.room.evicted,
-            evicted_bytes=thread.room.evicted_bytes,
-            damaged=thread.damage.count,
-            failed=thread.failed,
-            unremembered=thread.unremembered,
-            waiting=thread.waiting + len(self._gathered),
+            awaited=work.awaited,
+            evicted=work.room.evicted,
+            evicted_bytes=work.room.evicted_bytes,
+            damaged=work.damage.count,
+            failed=work.failed,
+            unremembered=work.unremembered,
+            waiting=self._thread.waiting + len(self._gathered),
             buffer_bytes=buffers.in_use_bytes,
             idle_buffer_bytes=buffers.idle_bytes,
         )

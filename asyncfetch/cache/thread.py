@@ -1,101 +1,65 @@
-"""The cache's one thread: takes all that has been handed in as one batch, and answers it all in one call on the loop.
+"""The cache's one thread: does all that has been handed in as one batch, and answers it all in one call on the loop.
 
-A batch finds what is looked up, then writes bodies and renames them into place, then changes the index in one
-transaction, then looks once more at files that another process might have removed until then. A hop between threads
-costs some 80 us, a transaction 30: neither can be paid for each object.
+A hop between threads costs some 80 us, which cannot be paid for each object.
+
+Where the cache lies in memory (tmpfs) and nobody else uses it there is nothing to wait for. Then the loop does a batch
+itself, which saves a fifth of the CPU of a small cold object: two threads that hand the interpreter to and fro at each
+system call, and the bytes from one processor to the other, cost more than the calls.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
-import time
-from collections import Counter, deque
+from collections import deque
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from asyncfetch.cache import files
-from asyncfetch.cache.batch import Answer, Batch
-from asyncfetch.cache.changes import blob_of, count, remember
-from asyncfetch.cache.claims import Claims
-from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Read, Release, Write
-from asyncfetch.cache.damage import Damage
-from asyncfetch.cache.eviction import Room
-from asyncfetch.cache.failures import explain
-from asyncfetch.cache.finding import Finding
+from asyncfetch.cache.batch import Answer
 from asyncfetch.cache.needs import Need, Needs
-from asyncfetch.cache.placing import Placing
-from asyncfetch.cache.recovery import drop_lost
-from asyncfetch.settings import MIB
 
 if TYPE_CHECKING:
     import asyncio
-    import sqlite3
     from collections.abc import Callable, Sequence
 
-    from asyncfetch.cache.admission import Limits
-    from asyncfetch.cache.blobs import Blobs
-    from asyncfetch.cache.changes import Change
     from asyncfetch.cache.commands import Command
     from asyncfetch.cache.index import Index
     from asyncfetch.cache.owner import Owner
-    from asyncfetch.cache.partials import Partials
-    from asyncfetch.cache.proofs import Proofs
-    from asyncfetch.cache.records import Elsewhere, Found, Published
     from asyncfetch.cache.recovery import Intents
-    from asyncfetch.cache.sinks import Body
+    from asyncfetch.cache.work import Work
     from asyncfetch.cache.writers import Writers
-
-_log = logging.getLogger(__name__)
-
-# What look-ups handed in meanwhile wait for at most: 64 bodies of 86 KB take 3 ms into memory, 16 MiB take 15 ms.
-BATCH_BODIES = 64
-BATCH_BYTES = 16 * MIB
-BATCH_CHANGES = 1024  # to the index alone, at 3 to 9 us each
-BATCH_LOOK_UPS = 256  # keys, at 10 us each
-MOST_OWED = 10_000  # changes kept for an index that takes none; the blobs of others are met again when they are wanted
 
 
 class CacheThread:
-    """The thread. `put` and `stop` are for the loop, counters may be read by anybody, the rest is the thread's own."""
+    """The thread. `put` and `stop` are for the loop, `waiting` may be read by anybody, the rest is the thread's own."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        work: Work,
         *,
-        blobs: Blobs,
         index: Index,
-        partials: Partials,
         owner: Owner,
         writers: Writers,
-        proofs: Proofs,
-        limits: Limits,
         intents: Intents,
+        at_hand: bool,
         at_end: Callable[[], None],
     ) -> None:
-        """Takes over what it is given, and closes it at its end; `at_end` is called last, on the thread."""
-        self._at_end = at_end
-        self._proofs = proofs
-        self.damage = Damage(blobs, index, proofs)
-        self._loop, self._blobs, self._index, self._owner, self._writers = loop, blobs, index, owner, writers
-        self._intents = intents
-        self.room = Room(limits, index, blobs, partials, owner, self._intents)
-        self.placing = Placing(blobs, self.room)
-        self.finding = Finding(index, blobs, owner, proofs, self.damage, self.room)
-        self.claims = Claims(index, owner, index.algorithm, self.finding.look)
+        """Takes over what it is given, and closes it at its end; `at_end` is called last, on the thread.
+
+        `at_hand` says that no file operation in this cache ever waits for a disk.
+        """
+        self._loop, self._work, self._at_hand, self._at_end = loop, work, at_hand, at_end
+        self._index, self._owner, self._writers, self._intents = index, owner, writers, intents
+        self._turn = threading.Lock()  # whoever does the work, the thread or the loop, has it
+        self._line: list[Command] = []  # what the loop may do itself, at the end of its turn
+        self._posted = 0  # commands that the thread has not answered
         self._mailbox: SimpleQueue[Sequence[Command] | Need | None] = SimpleQueue()
         self._needs = Needs(self._mailbox.put)
-        self._look_ups: deque[LookUp | Read] = deque()
-        self._writes: deque[Write | Note | Discard | Ask | Release] = deque()
-        self._owed: list[Change] = []  # of blobs that are in their places, and that the index could not take
-        self._counted: Counter[str] = Counter()  # for the index's counters, when it is written to anyway
-        self._warned = False  # of what `_try` met
         self._stopping = False
         self._stopped: Callable[[], None] | None = None
-        self.busy_seconds = 0.0
-        self.batches = self.awaited = self.failed = self.unremembered = self.waiting = 0
+        self.waiting = 0
         # A daemon: a program that never closes its cache can end, and the cache bears being ended anywhere.
         self._thread = threading.Thread(target=self._run, name="asyncfetch-cache", daemon=True)
         self._thread.start()
@@ -103,7 +67,12 @@ class CacheThread:
     def put(self, commands: Sequence[Command]) -> None:
         """Hands in commands, to be answered on the loop in any order."""
         self.waiting += len(commands)
-        self._mailbox.put(commands)
+        if not self._at_hand or self._loop.is_closed():
+            self._post(commands)
+            return
+        if not self._line:
+            self._loop.call_soon(self._serve_here)
+        self._line.extend(commands)
 
     def make_room(self, size: int) -> bool:
         """Evicts so many bytes for a body on its way to a full disk. For the threads that write, and blocks them.
@@ -115,15 +84,49 @@ class CacheThread:
     def stop(self, stopped: Callable[[], None]) -> None:
         """Ends the thread when all is answered that was handed in, closes what it has, calls `stopped` on the loop."""
         self._stopped = stopped
+        self._post_line()
         self._mailbox.put(None)
+
+    def _post(self, commands: Sequence[Command]) -> None:
+        self._posted += len(commands)
+        self._mailbox.put(commands)
+
+    def _post_line(self) -> None:
+        line, self._line = self._line, []
+        if line:
+            self._post(line)
+
+    def _serve_here(self) -> None:
+        """On the loop: does what is in line, or leaves it to the thread where that has something to do or to wait for.
+
+        An interruption (a KeyboardInterrupt) leaves all of it to the thread: whatever was done can be done twice.
+        """
+        if self._posted or not self._turn.acquire(blocking=False):
+            self._post_line()
+            return
+        handled, answers = 0, deque[Answer]()
+        try:
+            if self._work.is_quick(self._line):
+                self._work.take(self._line)
+                while self._work.waits:
+                    batch = self._work.do_batch()
+                    handled += batch.handled
+                    answers += batch.answers
+                self._line = []
+        finally:
+            if self._line:
+                self._work.drop()
+            self._turn.release()
+            self._post_line()
+        if handled:
+            self._deliver(handled, answers)
 
     def _run(self) -> None:
         try:
             self._serve()
         finally:
             self._needs.close()
-            self._try(self.claims.leave)
-            self._change_index(self._counts())
+            self._work.end()
             self._intents.close()
             self._index.close()
             self._writers.stop()
@@ -135,49 +138,29 @@ class CacheThread:
 
     def _serve(self) -> None:
         while self._receive():
-            began = time.perf_counter()
-            batch = Batch()
-            self._follow()
-            writes = self._next_writes()
-            self._make_room(writes)
-            self._answer_look_ups(batch)
-            beside = batch.handled > 0
-            self._do_writes(writes, batch)
-            self._commit(batch)
-            self._try(partial(self._poll, batch))
-            self.batches += 1
-            # Counted before it is told, so that whoever was answered sees it in the statistics.
-            self.busy_seconds += time.perf_counter() - began
-            if not self._tell(self._deliver, batch.handled, batch.answers):
-                break
-            # While the loop takes the answers there is mostly nothing to wait for it.
-            if not self._owed:
-                self._try(partial(self.room.shrink, beside=beside))
+            with self._turn:
+                batch = self._work.do_batch()
+                if not self._tell(self._returned, batch.handled, batch.answers):
+                    break
+                # While the loop takes the answers there is mostly nothing to wait for it.
+                self._work.shrink(beside=batch.beside)
 
     def _receive(self) -> bool:
         """Takes what is in the mailbox, waiting when there is nothing else to do. False at the end of all work."""
         while True:
-            idle = not self._look_ups and not self._writes
+            idle = not self._work.waits
             try:
-                mail = self._mailbox.get(idle and not self._stopping, self._pause())
+                mail = self._mailbox.get(idle and not self._stopping, self._work.pause())
             except Empty:
                 return not (idle and self._stopping)
             if mail is None:
                 self._stopping = True
                 continue
             if isinstance(mail, Need):
-                self._try(partial(self._needs.answer, mail, self.room.make_on_full_disk))
+                with self._turn:
+                    self._work.attempt(partial(self._needs.answer, mail, self._work.room.make_on_full_disk))
                 continue
-            for command in mail:
-                if isinstance(command, LookUp | Read):
-                    self._look_ups.append(command)
-                    continue
-                self._writes.append(command)
-                if isinstance(command, Note):
-                    self.finding.note(command)
-
-    def _pause(self) -> float | None:
-        return min((pause for pause in (self.room.pause(), self.claims.pause()) if pause is not None), default=None)
+            self._work.take(mail)
 
     def _tell(self, function: Callable[..., None], *args: object) -> bool:
         try:
@@ -185,6 +168,10 @@ class CacheThread:
         except RuntimeError:  # the loop was closed before the cache: nobody is left to hear an answer
             return False
         return True
+
+    def _returned(self, handled: int, answers: deque[Answer]) -> None:
+        self._posted -= handled
+        self._deliver(handled, answers)
 
     def _deliver(self, handled: int, answers: deque[Answer]) -> None:
         """On the loop: calls back for one batch."""
@@ -209,162 +196,3 @@ class CacheThread:
         self._thread.join()
         if self._stopped is not None:
             self._stopped()
-
-    def _follow(self) -> None:
-        try:
-            self._index.follow()
-        except OSError:  # the directory cannot even be looked at: reads and writes will say why
-            _log.debug("the index could not be looked at", exc_info=True)
-        except Exception:  # a fault of ours must not end the thread: everybody would wait for ever
-            _log.exception("the index could not be followed")
-
-    def _try(self, chore: Callable[[], object]) -> None:
-        """Does what nobody waits for, and nothing rests on. That the disk misbehaves is told once: it comes back."""
-        try:
-            chore()
-        except OSError as error:
-            if not self._warned:
-                self._warned = True
-                _log.warning("%s: the cache could not be looked after (%s)", self._blobs.root, error)
-        except Exception:  # as above
-            _log.exception("the cache could not be looked after")
-
-    def _change_index(
-        self, changes: Sequence[Change], also: Sequence[Callable[[sqlite3.Connection], object]] = ()
-    ) -> bool:
-        try:
-            return self._index.apply(changes, also)
-        except Exception:  # as above; and the blobs of these changes are in their places
-            _log.exception("the index could not be changed")
-            return False
-
-    def _next_writes(self) -> list[Write | Note | Discard | Ask | Release]:
-        """Takes the next batch out of the line: as much as the limits allow, and an `Ask` alone."""
-        taken: list[Write | Note | Discard | Ask | Release] = []
-        bodies = size = 0
-        while self._writes and bodies < BATCH_BODIES and size < BATCH_BYTES and len(taken) < BATCH_CHANGES:
-            command = self._writes[0]
-            if isinstance(command, Ask):
-                return taken or [self._writes.popleft()]
-            taken.append(self._writes.popleft())
-            if isinstance(command, Write):
-                bodies, size = bodies + 1, size + (0 if command.body.view is None else command.body.size)
-        return taken
-
-    def _make_room(self, writes: Sequence[Command]) -> None:
-        bodies = [command.body for command in writes if isinstance(command, Write) and not command.private]
-        if bodies:
-            self._try(partial(self.room.make, [body.size for body in bodies]))
-            self._intents.declare(dict.fromkeys([*map(blob_of, self._owed), *(body.digest for body in bodies)]))
-
-    def _answer_look_ups(self, batch: Batch) -> None:
-        find, keys = self.finding, 0
-        while self._look_ups and (not keys or keys + _weight(self._look_ups[0]) <= BATCH_LOOK_UPS):
-            command = self._look_ups.popleft()
-            batch.handled, keys = batch.handled + 1, keys + _weight(command)
-            result: list[Found | Elsewhere | None] | bytes | Exception | None
-            try:
-                result = find.find(command, batch) if isinstance(command, LookUp) else find.read(command, batch)
-            except OSError as error:
-                result = explain(error, self._blobs.root)
-            except Exception as error:  # whoever asked gets it; the thread serves others too
-                result = error
-            batch.answers.append(Answer(command.done, result))
-
-    def _poll(self, batch: Batch) -> None:
-        for key, found, laters in self.claims.poll():
-            self.awaited += found is not None
-            batch.answers.extend(Answer(partial(later, key), found) for later in laters)
-
-    def _do_writes(self, writes: Sequence[Command], batch: Batch) -> None:
-        for command in writes:
-            batch.handled += 1
-            if isinstance(command, Write):
-                self._write(command, batch)
-            elif isinstance(command, Note):
-                batch.changes.append(command.change)
-                batch.noted.append(command)
-            elif isinstance(command, Release):
-                batch.released += self.claims.release(command.key)
-            elif isinstance(command, Discard):
-                _discard(command.path)
-            elif isinstance(command, Ask):
-                batch.answers.append(Answer(command.done, self._ask(command.function)))
-
-    def _write(self, command: Write, batch: Batch) -> None:
-        body = command.body
-        if command.key is not None:
-            batch.released += self.claims.release(command.key)
-        result: Published | Exception
-        try:
-            result, change = self.placing.place(body, private=command.private)
-        except Exception as error:  # whoever handed this body in gets it; the thread serves others too
-            result = self._not_placed(body, error)
-        else:
-            if change is not None:
-                batch.blobs.append(change)
-                if command.key is not None and command.ref is not None:
-                    batch.changes.append(remember(command.key, command.ref))
-                if not result.stored:
-                    batch.checks.append(partial(self._confirm, batch, len(batch.answers), body, result))
-        batch.answers.append(Answer(command.done, result, command.release))
-
-    def _confirm(self, batch: Batch, place: int, body: Body, published: Published) -> None:
-        result: Published | Exception
-        try:
-            result = self.placing.confirm(body, published)
-        except Exception as error:
-            result = self._not_placed(body, error)
-        batch.answers[place] = batch.answers[place]._replace(result=result)
-
-    def _not_placed(self, body: Body, error: Exception) -> Exception:
-        self.failed += 1
-        if body.path:
-            _discard(body.path)
-        return explain(error, self._blobs.path(body.digest)) if isinstance(error, OSError) else error
-
-    def _commit(self, batch: Batch) -> None:
-        """Tells the index, and then looks again at what others might have removed before they could know."""
-        batch.blobs.extend(self._proofs.take())
-        if batch.changes or batch.blobs or batch.lost or batch.released:
-            also = [drop_lost(self._blobs, batch.lost)] if batch.lost else []
-            if self._change_index([*self._owed, *batch.blobs, *batch.changes, *batch.released, *self._counts()], also):
-                self._owed.clear()
-            else:
-                self.unremembered += len(batch.changes)
-                self._owed = (self._owed + batch.blobs)[-MOST_OWED:]
-        if not self._owed:
-            self._intents.fulfil()
-        for note in batch.noted:
-            self.finding.noted(note)
-        for check in batch.checks:
-            check()
-        if batch.misses:
-            self._try(partial(self.claims.claim, batch.misses))
-
-    def _counts(self) -> list[Change]:
-        """What the index's counters have not been told yet."""
-        hits, misses = self.finding.hits, self.finding.look_ups - self.finding.hits
-        now = Counter(hits=hits, misses=misses, stored=self.placing.stored)
-        told, self._counted = self._counted, now
-        return [count(name, number) for name, number in (now - told).items()]
-
-    def _ask(self, function: Callable[[], object]) -> object:
-        try:
-            return function()
-        except OSError as error:
-            return explain(error, self._blobs.root)
-        except Exception as error:  # whoever asked gets it
-            return error
-
-
-def _weight(command: LookUp | Read) -> int:
-    """How many look-ups a command is worth in a batch: reading 86 KB takes as long as three."""
-    return len(command.keys) if isinstance(command, LookUp) else 4
-
-
-def _discard(path: str) -> None:
-    try:
-        files.remove(path)
-    except OSError as error:
-        _log.warning("%s could not be removed now (%s); it goes with its directory", path, error)

@@ -1,0 +1,304 @@
+"""What a batch of commands does, on whichever thread has its turn: finds, publishes, and tells the index.
+
+It finds what is looked up, then writes bodies and renames them into place, then changes the index in one transaction,
+then looks once more at files that another process might have removed until then. A transaction costs 30 us, which
+cannot be paid for each object.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, deque
+from functools import partial
+from typing import TYPE_CHECKING
+
+from asyncfetch.cache import files
+from asyncfetch.cache.batch import Answer, Batch
+from asyncfetch.cache.changes import blob_of, count, remember
+from asyncfetch.cache.claims import Claims
+from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Read, Release, Write
+from asyncfetch.cache.damage import Damage
+from asyncfetch.cache.eviction import Room
+from asyncfetch.cache.failures import explain
+from asyncfetch.cache.finding import Finding
+from asyncfetch.cache.placing import Placing
+from asyncfetch.cache.recovery import drop_lost
+from asyncfetch.settings import MIB
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Sequence
+
+    from asyncfetch.cache.admission import Limits
+    from asyncfetch.cache.blobs import Blobs
+    from asyncfetch.cache.changes import Change
+    from asyncfetch.cache.commands import Command
+    from asyncfetch.cache.index import Index
+    from asyncfetch.cache.owner import Owner
+    from asyncfetch.cache.partials import Partials
+    from asyncfetch.cache.proofs import Proofs
+    from asyncfetch.cache.records import Elsewhere, Found, Published
+    from asyncfetch.cache.recovery import Intents
+    from asyncfetch.cache.sinks import Body
+
+_log = logging.getLogger(__name__)
+
+# What look-ups handed in meanwhile wait for at most: 64 bodies of 86 KB take 3 ms into memory, 16 MiB take 15 ms.
+BATCH_BODIES = 64
+BATCH_BYTES = 16 * MIB
+BATCH_CHANGES = 1024  # to the index alone, at 3 to 9 us each
+BATCH_LOOK_UPS = 256  # keys, at 10 us each
+MOST_OWED = 10_000  # changes kept for an index that takes none; the blobs of others are met again when they are wanted
+
+
+class Work:
+    """The commands in line, and what does them. For one thread at a time, but for counters, which anybody may read."""
+
+    def __init__(
+        self,
+        *,
+        blobs: Blobs,
+        index: Index,
+        partials: Partials,
+        owner: Owner,
+        proofs: Proofs,
+        limits: Limits,
+        intents: Intents,
+    ) -> None:
+        self._blobs, self._index, self._owner, self._proofs, self._intents = blobs, index, owner, proofs, intents
+        self.damage = Damage(blobs, index, proofs)
+        self.room = Room(limits, index, blobs, partials, owner, intents)
+        self.placing = Placing(blobs, self.room)
+        self.finding = Finding(index, blobs, owner, proofs, self.damage, self.room)
+        self.claims = Claims(index, owner, index.algorithm, self.finding.look)
+        self._look_ups: deque[LookUp | Read] = deque()
+        self._writes: deque[Write | Note | Discard | Ask | Release] = deque()
+        self._owed: list[Change] = []  # of blobs that are in their places, and that the index could not take
+        self._counted: Counter[str] = Counter()  # for the index's counters, when it is written to anyway
+        self._warned = False  # of what `attempt` met
+        self.busy_seconds = 0.0
+        self.batches = self.awaited = self.failed = self.unremembered = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether commands are in line."""
+        return bool(self._look_ups or self._writes)
+
+    def take(self, commands: Sequence[Command]) -> None:
+        """Puts commands in line."""
+        for command in commands:
+            if isinstance(command, LookUp | Read):
+                self._look_ups.append(command)
+                continue
+            self._writes.append(command)
+            if isinstance(command, Note):
+                self.finding.note(command)
+
+    def drop(self) -> None:
+        """Empties the line."""
+        self._look_ups.clear()
+        self._writes.clear()
+
+    def do_batch(self) -> Batch:
+        """Does as much of the line as the limits allow."""
+        began = time.perf_counter()
+        batch = Batch()
+        self._follow()
+        writes = self._next_writes()
+        self._make_room(writes)
+        self._answer_look_ups(batch)
+        batch.beside = batch.handled > 0
+        self._do_writes(writes, batch)
+        self._commit(batch)
+        self.attempt(partial(self._poll, batch))
+        self.batches += 1
+        # Counted before it is told, so that whoever was answered sees it in the statistics.
+        self.busy_seconds += time.perf_counter() - began
+        return batch
+
+    def shrink(self, *, beside: bool) -> None:
+        """Removes what is too much, if it is time to; `beside` look-ups with a pause behind it."""
+        if not self._owed:
+            self.attempt(partial(self.room.shrink, beside=beside))
+
+    def is_quick(self, commands: Sequence[Command]) -> bool:
+        """Whether commands can be done without waiting: for other processes, evictions, or what is asked for."""
+        size = 0
+        for command in commands:
+            if isinstance(command, Ask):
+                return False
+            if isinstance(command, Write):
+                size += command.body.size
+        try:
+            return self.room.has(size) and not self._owner.in_company()
+        except OSError:  # doing them will say why
+            return False
+
+    def pause(self) -> float | None:
+        """Seconds until something is due though no command comes; None where nothing is."""
+        return min((pause for pause in (self.room.pause(), self.claims.pause()) if pause is not None), default=None)
+
+    def end(self) -> None:
+        """Gives back what is claimed, and tells the index what it has not heard."""
+        self.attempt(self.claims.leave)
+        self._change_index(self._counts())
+
+    def attempt(self, chore: Callable[[], object]) -> None:
+        """Does what nobody waits for, and nothing rests on. That the disk misbehaves is told once: it comes back."""
+        try:
+            chore()
+        except OSError as error:
+            if not self._warned:
+                self._warned = True
+                _log.warning("%s: the cache could not be looked after (%s)", self._blobs.root, error)
+        except Exception:  # a fault of ours must not end the thread: everybody would wait for ever
+            _log.exception("the cache could not be looked after")
+
+    def _follow(self) -> None:
+        try:
+            self._index.follow()
+        except OSError:  # the directory cannot even be looked at: reads and writes will say why
+            _log.debug("the index could not be looked at", exc_info=True)
+        except Exception:  # as above
+            _log.exception("the index could not be followed")
+
+    def _change_index(
+        self, changes: Sequence[Change], also: Sequence[Callable[[sqlite3.Connection], object]] = ()
+    ) -> bool:
+        try:
+            return self._index.apply(changes, also)
+        except Exception:  # as above; and the blobs of these changes are in their places
+            _log.exception("the index could not be changed")
+            return False
+
+    def _next_writes(self) -> list[Write | Note | Discard | Ask | Release]:
+        """Takes the next batch out of the line: as much as the limits allow, and an `Ask` alone."""
+        taken: list[Write | Note | Discard | Ask | Release] = []
+        bodies = size = 0
+        while self._writes and bodies < BATCH_BODIES and size < BATCH_BYTES and len(taken) < BATCH_CHANGES:
+            command = self._writes[0]
+            if isinstance(command, Ask):
+                return taken or [self._writes.popleft()]
+            taken.append(self._writes.popleft())
+            if isinstance(command, Write):
+                bodies, size = bodies + 1, size + (0 if command.body.view is None else command.body.size)
+        return taken
+
+    def _make_room(self, writes: Sequence[Command]) -> None:
+        bodies = [command.body for command in writes if isinstance(command, Write) and not command.private]
+        if bodies:
+            self.attempt(partial(self.room.make, [body.size for body in bodies]))
+            self._intents.declare(dict.fromkeys([*map(blob_of, self._owed), *(body.digest for body in bodies)]))
+
+    def _answer_look_ups(self, batch: Batch) -> None:
+        find, keys = self.finding, 0
+        while self._look_ups and (not keys or keys + _weight(self._look_ups[0]) <= BATCH_LOOK_UPS):
+            command = self._look_ups.popleft()
+            batch.handled, keys = batch.handled + 1, keys + _weight(command)
+            result: list[Found | Elsewhere | None] | bytes | Exception | None
+            try:
+                result = find.find(command, batch) if isinstance(command, LookUp) else find.read(command, batch)
+            except OSError as error:
+                result = explain(error, self._blobs.root)
+            except Exception as error:  # whoever asked gets it; the thread serves others too
+                result = error
+            batch.answers.append(Answer(command.done, result))
+
+    def _poll(self, batch: Batch) -> None:
+        for key, found, laters in self.claims.poll():
+            self.awaited += found is not None
+            batch.answers.extend(Answer(partial(later, key), found) for later in laters)
+
+    def _do_writes(self, writes: Sequence[Command], batch: Batch) -> None:
+        for command in writes:
+            batch.handled += 1
+            if isinstance(command, Write):
+                self._write(command, batch)
+            elif isinstance(command, Note):
+                batch.changes.append(command.change)
+                batch.noted.append(command)
+            elif isinstance(command, Release):
+                batch.released += self.claims.release(command.key)
+            elif isinstance(command, Discard):
+                _discard(command.path)
+            elif isinstance(command, Ask):
+                batch.answers.append(Answer(command.done, self._ask(command.function)))
+
+    def _write(self, command: Write, batch: Batch) -> None:
+        body = command.body
+        if command.key is not None:
+            batch.released += self.claims.release(command.key)
+        result: Published | Exception
+        try:
+            result, change = self.placing.place(body, private=command.private)
+        except Exception as error:  # whoever handed this body in gets it; the thread serves others too
+            result = self._not_placed(body, error)
+        else:
+            if change is not None:
+                batch.blobs.append(change)
+                if command.key is not None and command.ref is not None:
+                    batch.changes.append(remember(command.key, command.ref))
+                if not result.stored:
+                    batch.checks.append(partial(self._confirm, batch, len(batch.answers), body, result))
+        batch.answers.append(Answer(command.done, result, command.release))
+
+    def _confirm(self, batch: Batch, place: int, body: Body, published: Published) -> None:
+        result: Published | Exception
+        try:
+            result = self.placing.confirm(body, published)
+        except Exception as error:
+            result = self._not_placed(body, error)
+        batch.answers[place] = batch.answers[place]._replace(result=result)
+
+    def _not_placed(self, body: Body, error: Exception) -> Exception:
+        self.failed += 1
+        if body.path:
+            _discard(body.path)
+        return explain(error, self._blobs.path(body.digest)) if isinstance(error, OSError) else error
+
+    def _commit(self, batch: Batch) -> None:
+        """Tells the index, and then looks again at what others might have removed before they could know."""
+        batch.blobs.extend(self._proofs.take())
+        if batch.changes or batch.blobs or batch.lost or batch.released:
+            also = [drop_lost(self._blobs, batch.lost)] if batch.lost else []
+            if self._change_index([*self._owed, *batch.blobs, *batch.changes, *batch.released, *self._counts()], also):
+                self._owed.clear()
+            else:
+                self.unremembered += len(batch.changes)
+                self._owed = (self._owed + batch.blobs)[-MOST_OWED:]
+        if not self._owed:
+            self._intents.fulfil()
+        for note in batch.noted:
+            self.finding.noted(note)
+        for check in batch.checks:
+            check()
+        if batch.misses:
+            self.attempt(partial(self.claims.claim, batch.misses))
+
+    def _counts(self) -> list[Change]:
+        """What the index's counters have not been told yet."""
+        hits, misses = self.finding.hits, self.finding.look_ups - self.finding.hits
+        now = Counter(hits=hits, misses=misses, stored=self.placing.stored)
+        told, self._counted = self._counted, now
+        return [count(name, number) for name, number in (now - told).items()]
+
+    def _ask(self, function: Callable[[], object]) -> object:
+        try:
+            return function()
+        except OSError as error:
+            return explain(error, self._blobs.root)
+        except Exception as error:  # whoever asked gets it
+            return error
+
+
+def _weight(command: LookUp | Read) -> int:
+    """How many look-ups a command is worth in a batch: reading 86 KB takes as long as three."""
+    return len(command.keys) if isinstance(command, LookUp) else 4
+
+
+def _discard(path: str) -> None:
+    try:
+        files.remove(path)
+    except OSError as error:
+        _log.warning("%s could not be removed now (%s); it goes with its directory", path, error)
