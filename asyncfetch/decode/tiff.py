@@ -38,7 +38,7 @@ def pages(data: memoryview) -> Iterator[Page]:
             begin = at + struct.calcsize(count)
             yield _page(data, order, big, range(begin, begin + entry * fields, entry))
             at = struct.unpack_from(order + link, data, begin + entry * fields)[0]
-    except struct.error:
+    except (struct.error, OverflowError):  # BigTIFF can point further than a computer can count
         return
 
 
