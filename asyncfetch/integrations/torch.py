@@ -10,19 +10,21 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from asyncfetch.blocking import Fetcher, Stream
 from asyncfetch.decode import DecodeOptions, ImageOptions
 from asyncfetch.errors import ExtraMissing, UsageError
 from asyncfetch.integrations.share import Share, check_rank, divided, rank_of_environment
-from asyncfetch.objects import Failure, Image
+from asyncfetch.objects import Image
 from asyncfetch.streams import Batch, Shard, has_index
 
 try:
     import torch
     import torch.distributed
-    from torch.utils.data import IterableDataset, default_collate, get_worker_info
+    from torch.utils.data import IterableDataset, get_worker_info
+
+    from asyncfetch.integrations.tensors import Sample, TensorBatch, pinned, tensors
 except ImportError as error:
     raise ExtraMissing(
         "asyncfetch.integrations.torch needs PyTorch", remedy="pip install 'asyncfetch[torch]'"
@@ -38,43 +40,6 @@ if TYPE_CHECKING:
     from asyncfetch.streams import ImageKeywords, OnError, Uneven
 
 __all__ = ["ImageDataset", "ImageLoader", "Sample", "TensorBatch", "tensors"]
-
-
-class Sample(NamedTuple):
-    """One image: `pixels` (H, W, C) or as the options say, `label` its source's payload, and which source it is."""
-
-    pixels: torch.Tensor
-    label: Any
-    source_index: int
-    uri: str
-
-
-class TensorBatch(NamedTuple):
-    """Some images. N is their number.
-
-    `pixels` is one tensor (N, H, W, C), of the dtype that the options say, where all are of equal shape; else a list of
-    tensors. `labels` are the payloads as `torch.utils.data.default_collate` joins them: numbers are a tensor (N,); None
-    where no source has one. `indices` is a tensor (N,) of int64. `failures` are those of `on_error="yield"`; `pixels`
-    then is a list with None in their places.
-    """
-
-    pixels: torch.Tensor | list[torch.Tensor | None]
-    labels: Any
-    indices: torch.Tensor
-    uris: list[str]
-    failures: list[Failure]
-
-
-def tensors(batch: Batch[Any]) -> TensorBatch:
-    """A batch as tensors, over the memory that it lies in. Raises `UsageError` for payloads that cannot be joined."""
-    pixels: Any = batch.pixels
-    if pixels is None or isinstance(pixels, list):
-        found = [None] * len(batch) if pixels is None else pixels
-        pixels = [None if one is None else torch.from_numpy(one) for one in found]
-    else:
-        pixels = torch.from_numpy(pixels)
-    failures = [item for item in batch.items if isinstance(item, Failure)]
-    return TensorBatch(pixels, _labels(batch.payloads), torch.tensor(batch.indices), batch.uris, failures)
 
 
 class ImageDataset(IterableDataset[Any]):
@@ -370,29 +335,10 @@ class ImageLoader:
     def _items(self, run: Pass) -> Iterator[Any]:
         with closing(run):
             for item in run:
-                yield _pinned(item) if self._pin else item
+                yield pinned(item) if self._pin else item
                 del item  # its memory is the user's to let go
         if self._pass is run:
             self._pass = None
-
-
-def _labels(payloads: list[Any]) -> Any:
-    if all(payload is None for payload in payloads):
-        return None
-    try:
-        return default_collate(payloads)
-    except (TypeError, RuntimeError, ValueError) as error:
-        raise UsageError(f"The payloads cannot be joined to labels: {error}", remedy="Say collate=.") from error
-
-
-def _pinned(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.pin_memory()
-    if isinstance(value, tuple) and hasattr(value, "_make"):
-        return value._make(map(_pinned, value))
-    if isinstance(value, tuple | list):
-        return type(value)(map(_pinned, value))
-    return {name: _pinned(one) for name, one in value.items()} if isinstance(value, dict) else value
 
 
 def _shared() -> Fetcher:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,13 @@ from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from asyncfetch import Batch, DecodePolicy, Failure, NetworkPolicy, Settings, Substitute, blocking
+from asyncfetch.blocking.bridge import bridge
 from asyncfetch.errors import ObjectNotFound, PlanMismatch, UsageError
 from asyncfetch.integrations.share import Share, divided
 from asyncfetch.integrations.torch import ImageDataset, ImageLoader, Sample, TensorBatch, tensors
 from asyncfetch.settings import MIB
 from asyncfetch.testing import photographs
 from tests.blocking.scripts import program
-from tests.cli.terminal import environment
 from tests.streams.orders import Anew
 
 FORM: dict[str, Any] = {"size": (32, 24), "fit": "exact"}
@@ -127,17 +127,17 @@ def _count(batch: Any) -> int:
 
 
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # of torchdata
-@pytest.mark.timeout(120)  # each spawned worker imports PyTorch
-@pytest.mark.parametrize("how", ["fork", "spawn"])
+@pytest.mark.timeout(120)  # a spawned worker imports PyTorch, and so there is one of them
+@pytest.mark.parametrize(("how", "workers"), [("fork", 2), ("spawn", 1)])
 def test_a_data_loader_gives_the_same_batches_in_the_same_order(
-    fetcher: blocking.Fetcher, rows: list[tuple[str, int]], how: str
+    fetcher: blocking.Fetcher, rows: list[tuple[str, int]], how: str, workers: int
 ) -> None:
     dataset = ImageDataset(rows, batch_size=4, shuffle=True, fetcher=fetcher, **FORM)
     alone = ImageLoader(dataset)
     expected = [labels(alone), labels(alone)]
     dataset.set_epoch(0)
     loader = StatefulDataLoader(
-        dataset, batch_size=None, num_workers=2, multiprocessing_context=how, persistent_workers=True
+        dataset, batch_size=None, num_workers=workers, multiprocessing_context=how, persistent_workers=True
     )
     assert len(loader) == 3
     assert labels(loader) == expected[0]
@@ -148,7 +148,7 @@ def test_a_data_loader_gives_the_same_batches_in_the_same_order(
     del iterator, loader
     if how == "spawn":
         return
-    again = StatefulDataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context=how)
+    again = StatefulDataLoader(dataset, batch_size=None, num_workers=workers, multiprocessing_context=how)
     again.load_state_dict(state)
     dataset.set_epoch(0)
     assert seen + labels(again) == expected[1], "the epoch is the state's"
@@ -170,52 +170,74 @@ def test_errors_of_workers_reach_the_loop_with_their_name_and_no_worker_stays(
     assert multiprocessing.active_children() == []
 
 
+def test_pinned_batches_are_page_locked_copies_of_all_that_is_in_them(
+    fetcher: blocking.Fetcher, rows: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = ImageDataset(rows[:4], batch_size=4, fetcher=fetcher, **FORM)
+    [plain] = ImageLoader(dataset)
+    with pytest.warns(UserWarning, match="no CUDA device"):
+        [batch] = ImageLoader(dataset, pin_memory=True)
+    assert torch.equal(batch.pixels, plain.pixels)
+    # Where there is no device, nothing can be page-locked: here it is only noted what is to be.
+    locked: list[torch.Tensor] = []
+
+    def pin(tensor: torch.Tensor) -> torch.Tensor:
+        locked.append(tensor.clone())
+        return locked[-1]
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    [batch] = ImageLoader(dataset, pin_memory=True)
+    assert [id(one) for one in (batch.pixels, batch.labels, batch.indices)] == [id(one) for one in locked]
+    assert all(map(torch.equal, locked, [plain.pixels, plain.labels, plain.indices]))
+    assert (type(batch), batch.uris, batch.failures) == (TensorBatch, plain.uris, [])
+    locked.clear()
+    nested = ImageDataset(rows[:1], batch_size=1, fetcher=fetcher, collate=_nested, **FORM)
+    [found] = ImageLoader(nested, pin_memory=True)
+    assert found["pair"][0] is locked[0]
+    assert found["pair"][1:] == ["label"]
+
+
+def _nested(batch: Any) -> dict[str, Any]:
+    return {"pair": [torch.from_numpy(batch.pixels), "label"]}
+
+
 def test_samples_are_batched_by_a_data_loader_too(fetcher: blocking.Fetcher, rows: list[tuple[str, int]]) -> None:
     loader: Any = DataLoader(ImageDataset(rows, fetcher=fetcher, **FORM), batch_size=5)
     assert [batch.pixels.shape for batch in loader] == [(5, 24, 32, 3)] * 2
     assert len(loader) == 2
 
 
-RANK = """
-import json, os, sys
-import torch.distributed as dist
-from asyncfetch import blocking
-from asyncfetch.integrations.torch import ImageDataset, ImageLoader
-
-rows = json.loads(os.environ["ROWS"])
-if sys.argv[1:]:
-    rank = int(sys.argv[1])
-    dist.init_process_group("gloo", init_method=f"file://{os.environ['MEETING']}", rank=rank, world_size=2)
-with blocking.Fetcher(cache_dir="cache", workers=1) as fetcher:
-    dataset = ImageDataset(
-        [tuple(row) for row in rows], batch_size=2, shuffle=True, fetcher=fetcher, size=(32, 24), fit="exact"
-    )
-    loader = ImageLoader(dataset)
-    print(json.dumps([len(loader), [batch.labels.tolist() for batch in loader]]))
-if sys.argv[1:]:
-    dist.destroy_process_group()
-"""
+def _rank(here: Connection, rank: int, rows: list[tuple[str, int]], directory: Path, *, group: bool) -> None:
+    """One of two ranks, told so by the environment or by a process group."""
+    if group:
+        meeting = f"file://{directory / 'meeting'}"
+        torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
+    else:
+        os.environ.update(RANK=str(rank), WORLD_SIZE="2")
+    with blocking.Fetcher(cache_dir=directory / "cache", workers=1) as fetcher:
+        loader = ImageLoader(ImageDataset(rows, batch_size=2, shuffle=True, fetcher=fetcher, **FORM))
+        here.send((len(loader), labels(loader)))
+    if group:
+        torch.distributed.destroy_process_group()
 
 
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize("by", ["environment", "process group"])
+@pytest.mark.parametrize("group", [False, True], ids=["environment", "process group"])
 def test_ranks_have_equal_lengths_and_everything_between_them(
-    rows: list[tuple[str, int]], tmp_path: Path, by: str
+    rows: list[tuple[str, int]], tmp_path: Path, group: bool
 ) -> None:
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANK, *([] if by == "environment" else [str(rank)])],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            env=environment(
-                {"ROWS": json.dumps(rows[:9]), "MEETING": str(tmp_path / "meeting")}
-                | ({"RANK": str(rank), "WORLD_SIZE": "2"} if by == "environment" else {})
-            ),
-        )
-        for rank in range(2)
+    fork = multiprocessing.get_context("fork")  # PyTorch is there already: importing it takes seconds
+    ends = [fork.Pipe(duplex=False) for _ in range(2)]
+    ranks = [
+        fork.Process(target=_rank, args=(there, rank, rows[:9], tmp_path), kwargs={"group": group})
+        for rank, (_, there) in enumerate(ends)
     ]
-    said = [json.loads(process.communicate(timeout=100)[0]) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
+    for process in ranks:
+        process.start()
+    said = [here.recv() for here, _ in ends]
+    for process in ranks:
+        process.join()
+    assert [process.exitcode for process in ranks] == [0, 0]
     assert [length for length, _ in said] == [3, 3]
     assert [len(batches) for _, batches in said] == [3, 3]
     seen = [label for _, batches in said for batch in batches for label in batch]
@@ -297,34 +319,36 @@ def test_workers_divide_what_the_host_has_and_are_one_job(
     assert there.epoch == 0
 
 
-# The interrupt comes while a batch is waited for.
-INTERRUPTED = """
-import os
-from asyncfetch import blocking
-from asyncfetch.integrations.torch import ImageDataset, ImageLoader
+def _interrupted(here: Connection, photograph: str, directory: Path) -> None:
+    """A program whose Ctrl-C comes while a batch is waited for."""
 
-def hang(pixels):
-    import os, signal, time
-    os.kill(os.getppid(), signal.SIGINT)
-    time.sleep(100)
+    def hang(pixels: Any) -> Any:
+        import os
+        import signal
+        import time
 
-loader = ImageLoader(
-    ImageDataset([os.environ["PHOTO"]], batch_size=1, transform=hang, fetcher=blocking.Fetcher(cache_dir="cache"))
-)
-try:
-    for batch in loader:
-        print("there is none")
-except KeyboardInterrupt:
-    print(loader.state_dict()["stream"]["low"], flush=True)
-del loader
-from asyncfetch.blocking.bridge import bridge
-bridge().close()
-print(repr(open(f"/proc/self/task/{os.getpid()}/children").read().strip()))
-"""
+        os.kill(os.getppid(), signal.SIGINT)
+        time.sleep(100)
+
+    own = blocking.Fetcher(cache_dir=directory / "cache")
+    loader = ImageLoader(ImageDataset([photograph], batch_size=1, transform=hang, fetcher=own))
+    try:
+        here.send(next(iter(loader)))
+    except KeyboardInterrupt:
+        here.send(loader.state_dict()["stream"]["low"])
+    del loader
+    bridge().close()
+    here.send(Path(f"/proc/self/task/{os.getpid()}/children").read_text())
 
 
 def test_an_interrupt_leaves_nothing(rows: list[tuple[str, int]], tmp_path: Path) -> None:
-    assert program(INTERRUPTED, tmp_path, PHOTO=rows[0][0]) == ["0", "''"]
+    fork = multiprocessing.get_context("fork")
+    here, there = fork.Pipe(duplex=False)
+    process = fork.Process(target=_interrupted, args=(there, rows[0][0], tmp_path))
+    process.start()
+    assert (here.recv(), here.recv()) == (0, "")
+    process.join()
+    assert process.exitcode == 0
 
 
 def test_importing_the_package_does_not_load_torch(tmp_path: Path) -> None:
