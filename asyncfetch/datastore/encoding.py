@@ -1,6 +1,6 @@
 """Objects as the bytes that are stored of them, and back.
 
-What an object is encoded to is a file in the scratch directory, a file of the user's, or bytes where they are few. A
+What an object is encoded to is a temporary file, a file of the user's, or bytes where they are few. A
 large array is hashed as it lies in memory, and written into a file only when its bytes turn out to be new.
 """
 
@@ -56,8 +56,11 @@ class Encoded:
             raise SourceChanged(f"{self.body}: it was written while it was stored")
 
 
-def encode(obj: object, scratch: Path) -> Encoded:
-    """Encodes anything but a directory. Blocks. Raises `NotStorable` for what would not come back as it is."""
+def encode(obj: object, spool: Path) -> Encoded:
+    """Encodes anything but a directory, a table into the file `spool`. Blocks.
+
+    Raises `NotStorable` for what would not come back as it is, and may leave the file then.
+    """
     if isinstance(obj, bytes | bytearray | memoryview):
         return held("bytes", bytes(obj))
     if isinstance(obj, os.PathLike):
@@ -67,9 +70,9 @@ def encode(obj: object, scratch: Path) -> Encoded:
     if _is_array(obj):
         return _encode_array(obj)
     if tables.is_frame(obj):
-        return _encode_table(tables.table_of(cast("Any", obj)), scratch, "dataframe")
+        return _encode_frame(cast("Any", obj), spool)
     if tables.is_table(obj):
-        return _encode_table(cast("Any", obj), scratch, "table")
+        return _encode_table(cast("Any", obj), spool)
     raise NotStorable(_refusal(obj), remedy=_remedy(obj))
 
 
@@ -155,13 +158,23 @@ def _write_array(array: Any, version: tuple[int, int], digest: str, path: Path) 
         raise SourceChanged("The array was changed while it was stored")
 
 
-def _encode_table(table: Any, scratch: Path, kind: Kind) -> Encoded:
-    path = scratch / f"{os.urandom(8).hex()}.parquet"
-    with path.open("xb") as file:
+def _encode_frame(frame: Any, spool: Path) -> Encoded:
+    written = _write_table(tables.table_of(frame), spool)
+    tables.check_frame(frame, spool)
+    return Encoded("dataframe", "parquet", written.digest, written.size, spool)
+
+
+def _encode_table(table: Any, spool: Path) -> Encoded:
+    written = _write_table(table, spool)
+    tables.check_table(table, spool)
+    return Encoded("table", "parquet", written.digest, written.size, spool)
+
+
+def _write_table(table: Any, spool: Path) -> HashingFile:
+    with spool.open("xb") as file:
         hashing = HashingFile(file)
         tables.write_table(table, hashing)
-    tables.check_written(path, table, frame=kind == "dataframe")
-    return Encoded(kind, "parquet", hashing.digest, hashing.size, path)
+    return hashing
 
 
 def _refusal(obj: object) -> str:

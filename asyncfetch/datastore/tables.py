@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from asyncfetch.datastore.digests import HashingFile
 
 _CATEGORIES = b"asyncfetch.categories"
+_RENAME = "Rename them."
 _ROWS = 1 << 20  # in a row group: the default of Parquet writers, said here because digests follow from it
 
 
 def table_of(frame: pd.DataFrame) -> pa.Table:
     """A DataFrame as a table of Arrow, from which `frame_of` makes an equal one.
 
-    Raises `NotStorable` for columns that would come back changed, which it names, and for columns of one name.
+    Raises `NotStorable` for what it can tell at once would not come back; `check_frame` finds the rest.
     """
     pa = _arrow()
     import pandas as pd
@@ -37,15 +38,24 @@ def table_of(frame: pd.DataFrame) -> pa.Table:
     if type(frame) is not pd.DataFrame:
         raise NotStorable(f"A {type(frame).__name__} would come back as a plain DataFrame")
     if not frame.columns.is_unique:
-        raise NotStorable("Columns of the same name cannot be told apart in Parquet", remedy="Rename them.")
-    if len({type(name) for name in frame.columns}) > 1:
-        raise NotStorable("Columns whose names are of several types would come back as text", remedy="Rename them.")
+        raise NotStorable("Columns of the same name cannot be told apart in Parquet", remedy=_RENAME)
+    if len({type(name) for name in frame.columns}) > 1 or any(name is None for name in frame.columns):
+        raise NotStorable("Columns whose names are of several types, or None, would come back as text", remedy=_RENAME)
+    if not all(isinstance(name, str | None) for name in frame.index.names):
+        raise NotStorable(f"The names {list(frame.index.names)} of the index would come back as text", remedy=_RENAME)
+    if not frame.flags.allows_duplicate_labels:
+        raise NotStorable("That a DataFrame allows no duplicate labels would be forgotten")
     try:
-        table = pa.Table.from_pandas(frame)
+        if json.loads(json.dumps(frame.attrs)) != frame.attrs:
+            raise TypeError("it has more than JSON has words for")
+    except (ValueError, TypeError) as error:
+        raise NotStorable(f"The attrs of the DataFrame would not come back from Parquet: {error}") from None
+    # A plain count of rows lies beside the columns: where there are none, it needs one of its own.
+    alone = len(frame) > 0 and not len(frame.columns)
+    try:
+        return _with_categories(pa.Table.from_pandas(frame, preserve_index=True if alone else None))
     except (pa.ArrowException, ValueError, TypeError) as error:
         raise NotStorable(f"The DataFrame cannot be kept as Parquet: {error}") from None
-    _check_same(frame, table)
-    return _with_categories(table)
 
 
 def frame_of(table: pa.Table) -> pd.DataFrame:
@@ -63,9 +73,14 @@ def frame_of(table: pa.Table) -> pd.DataFrame:
             frame.isetitem(place, pd.Series(table.column(place).to_pylist(), dtype=object, index=frame.index))
         elif was.get(field) == "datetime64[s]" and dtype.kind == "M":  # Parquet counts in ms, us and ns
             frame.isetitem(place, frame.iloc[:, place].dt.as_unit("s"))
-        elif field in categories and not isinstance(dtype, pd.CategoricalDtype):
-            values, ordered = categories[field]
-            frame.isetitem(place, frame.iloc[:, place].astype(pd.CategoricalDtype(values, ordered=ordered)))
+        elif field in categories:
+            frame.isetitem(place, frame.iloc[:, place].astype(categories[field]))
+    index = (table.schema.pandas_metadata or {}).get("index_columns", ())
+    if len(index) == 1 and isinstance(index[0], str):
+        if was.get(index[0]) == "datetime64[s]" and isinstance(frame.index, pd.DatetimeIndex):
+            frame.index = frame.index.as_unit("s")
+        elif index[0] in categories:
+            frame.index = frame.index.astype(categories[index[0]])
     return frame
 
 
@@ -74,6 +89,8 @@ def write_table(table: pa.Table, file: HashingFile) -> None:
     pa = _arrow()
     import pyarrow.parquet as pq
 
+    if len(set(table.column_names)) < table.num_columns:
+        raise NotStorable("Columns of the same name cannot be told apart in Parquet", remedy=_RENAME)
     plain = table.combine_chunks().unify_dictionaries()
     try:
         with pq.ParquetWriter(file, plain.schema, version="2.6", compression="zstd", store_schema=True) as writer:
@@ -82,29 +99,64 @@ def write_table(table: pa.Table, file: HashingFile) -> None:
         raise NotStorable(f"The table cannot be kept as Parquet: {error}") from None
 
 
-def check_written(path: Path, table: pa.Table, *, frame: bool) -> None:
-    """Holds what was written against the table: the types, and the values where categories may have got lost. Blocks.
+def check_frame(frame: pd.DataFrame, path: Path) -> None:
+    """Reads back what was written of a DataFrame, and holds one against the other. Blocks.
 
-    `frame`: it will be read by `frame_of`, which sets right what Parquet has no unit for.
+    Raises `NotStorable` for what is not equal, in value or dtype, and names the column.
+    """
+    try:
+        back = frame_of(read_table(path))
+    except (ValueError, TypeError) as error:
+        raise NotStorable(f"The DataFrame would not come back from Parquet: {error}") from None
+    if back.attrs != frame.attrs:
+        raise NotStorable("The attrs of the DataFrame would not come back equal from Parquet")
+    for axis, name in ((0, "index"), (1, "columns")):
+        ours, theirs = frame.axes[axis], back.axes[axis]
+        if not (ours.equals(theirs) and _dtypes(ours) == _dtypes(theirs) and list(ours.names) == list(theirs.names)):
+            raise NotStorable(
+                f"The {name} of the DataFrame would not come back equal from Parquet",
+                remedy="Use .reset_index()." if axis == 0 else _RENAME,
+            )
+    for place, column in enumerate(frame.columns):
+        ours, theirs = frame.iloc[:, place], back.iloc[:, place]
+        if ours.dtype != theirs.dtype:
+            raise NotStorable(
+                f"Column {column!r} of dtype {_said(ours.dtype)} would come back from Parquet as {_said(theirs.dtype)}",
+                remedy="Give it that dtype first.",
+            )
+        if str(ours.dtype) == "object":
+            if not all(map(_same, ours.array, theirs.array)):
+                raise NotStorable(
+                    f"Column {column!r} holds Python objects that would come back changed from Parquet",
+                    remedy="Give it a dtype of its own, such as str, or a list of JSON.",
+                )
+        elif not ours.equals(theirs):
+            raise NotStorable(f"Column {column!r} of dtype {_said(ours.dtype)} would come back changed from Parquet")
+
+
+def check_table(table: pa.Table, path: Path) -> None:
+    """Holds what was written of a table against it: its rows, types, and the values where categories may have got lost.
+
+    Blocks. Raises `NotStorable`, and names the column.
     """
     pa = _arrow()
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(path)
-    for field in table.schema:
-        name = field.name
-        there = file.schema_arrow.field(name) if name in file.schema_arrow.names else None
-        kept = "nothing" if there is None else there.type
-        if kept != field.type and not (frame and kept != "nothing" and _sets_right(table, field)):
+    if file.metadata.num_rows != table.num_rows:
+        raise NotStorable(f"A table of {table.num_rows:,} rows without columns would come back without rows")
+    for place, field in enumerate(table.schema):
+        kept = file.schema_arrow.field(place)
+        if kept.type != field.type or kept.nullable != field.nullable:
             raise NotStorable(
-                f"Column {name!r} of type {field.type} would come back from Parquet as {kept}",
+                f"Column {field.name!r} of type {field.type} would come back from Parquet as {kept.type}",
                 remedy="Give it that type first.",
             )
-        if pa.types.is_dictionary(field.type) and pa.types.is_dictionary(kept):
-            ours, theirs = _dictionary(table.column(name)), _dictionary(file.read([name]).column(name))
+        if pa.types.is_dictionary(field.type):
+            ours, theirs = _dictionary(table.column(place)), _dictionary(file.read([field.name]).column(0))
             if ours is not None and theirs is not None and not ours.cast(theirs.type).equals(theirs):
                 raise NotStorable(
-                    f"Column {name!r} has so many categories that Parquet would lose their order",
+                    f"Column {field.name!r} has categories that Parquet would lose, or their order",
                     remedy="Store the column as text.",
                 )
 
@@ -143,40 +195,9 @@ def _is_of(value: object, module: str, name: str) -> bool:
     return loaded is not None and isinstance(value, getattr(loaded, name))
 
 
-def _check_same(frame: pd.DataFrame, table: pa.Table) -> None:
-    """Holds a DataFrame against what will come back: its frame in full, its values where Arrow may reinterpret them."""
-    import pandas as pd
-
-    try:
-        back = frame_of(table)
-    except (ValueError, TypeError) as error:
-        raise NotStorable(f"The DataFrame would not come back from Parquet: {error}") from None
-    for axis, name in ((0, "index"), (1, "columns")):
-        ours, theirs = frame.axes[axis], back.axes[axis]
-        if not (ours.equals(theirs) and _dtypes(ours) == _dtypes(theirs) and list(ours.names) == list(theirs.names)):
-            raise NotStorable(f"The {name} of the DataFrame would not come back equal from Parquet")
-    for place, column in enumerate(frame.columns):
-        ours, theirs = frame.iloc[:, place], back.iloc[:, place]
-        if ours.dtype != theirs.dtype:
-            raise NotStorable(
-                f"Column {column!r} of dtype {ours.dtype} would come back from Parquet as {theirs.dtype}",
-                remedy="Give it that dtype first.",
-            )
-        if str(ours.dtype) == "object" and not all(map(_same, ours.array, theirs.array)):
-            raise NotStorable(
-                f"Column {column!r} holds Python objects that would come back changed from Parquet",
-                remedy="Give it a dtype of its own, such as str, or a list of JSON.",
-            )
-        if isinstance(ours.dtype, pd.ArrowDtype | pd.CategoricalDtype) and not ours.equals(theirs):
-            raise NotStorable(f"Column {column!r} of dtype {ours.dtype} would come back changed from Parquet")
-
-
-def _sets_right(table: pa.Table, field: pa.Field) -> bool:
-    """Whether `frame_of` gives a column the type that it had, where Parquet has another."""
-    pa = _arrow()
-    if pa.types.is_dictionary(field.type):
-        return _is_text(field.type.value_type) or field.name in _categories(table)
-    return bool(pa.types.is_timestamp(field.type) and field.type.unit == "s")
+def _said(dtype: Any) -> str:
+    """A dtype as pandas shows it, with what tells those apart that have one name."""
+    return repr(dtype) if str(dtype) == "string" else str(dtype)
 
 
 def _dictionary(column: pa.ChunkedArray) -> pa.Array | None:
@@ -184,35 +205,38 @@ def _dictionary(column: pa.ChunkedArray) -> pa.Array | None:
     return unified.chunk(0).dictionary if unified.num_chunks else None
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    pa = _arrow()
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
 def _with_categories(table: pa.Table) -> pa.Table:
-    """The table with the categories that are no text beside it: Parquet keeps the values of such columns alone."""
+    """The table with the categories beside it that Parquet does not keep: those that are no text, or have no values."""
     pa = _arrow()
     kept: dict[str, tuple[str, bool]] = {}
-    for field in table.schema:
-        if pa.types.is_dictionary(field.type) and not _is_text(field.type.value_type):
-            values = _dictionary(table.column(field.name))
-            if values is not None:
-                batch = pa.record_batch([values], names=["categories"])
-                with pa.BufferOutputStream() as out:
-                    with pa.ipc.new_stream(out, batch.schema) as writer:
-                        writer.write_batch(batch)
-                    kept[field.name] = (base64.b64encode(out.getvalue()).decode(), bool(field.type.ordered))
+    for place, field in enumerate(table.schema):
+        if not pa.types.is_dictionary(field.type):
+            continue
+        column, kind = table.column(place), field.type.value_type
+        if (pa.types.is_string(kind) or pa.types.is_large_string(kind)) and column.null_count < len(column):
+            continue
+        values = _dictionary(column)
+        if values is not None:
+            batch = pa.record_batch([values], names=["categories"])
+            with pa.BufferOutputStream() as out:
+                with pa.ipc.new_stream(out, batch.schema) as writer:
+                    writer.write_batch(batch)
+                kept[field.name] = (base64.b64encode(out.getvalue()).decode(), bool(field.type.ordered))
     if not kept:
         return table
     return table.replace_schema_metadata({**(table.schema.metadata or {}), _CATEGORIES: json.dumps(kept)})
 
 
-def _categories(table: pa.Table) -> dict[str, tuple[Any, bool]]:
-    """The categories that `_with_categories` kept: by column, with whether they are ordered."""
+def _categories(table: pa.Table) -> dict[str, pd.CategoricalDtype]:
+    """The dtypes of which `_with_categories` kept the categories, by column."""
     pa = _arrow()
+    import pandas as pd
+
     kept = json.loads((table.schema.metadata or {}).get(_CATEGORIES, b"{}"))
     return {
-        name: (pa.ipc.open_stream(base64.b64decode(text)).read_all().column(0).to_pandas().array, ordered)
+        name: pd.CategoricalDtype(
+            pa.ipc.open_stream(base64.b64decode(text)).read_all().column(0).to_pandas().array, ordered=ordered
+        )
         for name, (text, ordered) in kept.items()
     }
 

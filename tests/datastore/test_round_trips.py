@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from asyncfetch.datastore import DataStore, NotStorable
-from asyncfetch.datastore.encoding import decode, encode
+from asyncfetch.datastore.encoding import Encoded, decode, encode
 from tests.datastore.conftest import everywhere
 
 DTYPES = st.one_of(
@@ -39,7 +39,7 @@ DTYPES = st.one_of(
 
 def through(obj: object, scratch: Path) -> Any:
     """An object after its encoding and decoding, without a store."""
-    encoded = encode(obj, scratch)
+    encoded = encoded_of(obj, scratch)
     path = scratch / "there"
     if isinstance(encoded.body, bytes):
         path.write_bytes(encoded.body)
@@ -51,6 +51,10 @@ def through(obj: object, scratch: Path) -> Any:
     data = path.read_bytes()
     assert (encoded.digest, encoded.size) == (hashlib.sha256(data).hexdigest(), len(data))
     return decode(encoded.kind, path, "there")
+
+
+def encoded_of(obj: object, scratch: Path) -> Encoded:
+    return encode(obj, scratch / os.urandom(8).hex())
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=150)
@@ -77,7 +81,7 @@ def test_arrays_of_a_dtype_that_is_easily_lost(tmp_path: Path, dtype: Any) -> No
 
 def test_a_large_array_is_written_only_when_its_bytes_are_new(tmp_path: Path) -> None:
     array = np.asfortranarray(np.arange(4_000_000.0).reshape(2000, 2000))
-    assert not isinstance(encode(array, tmp_path).body, bytes | Path)
+    assert not isinstance(encoded_of(array, tmp_path).body, bytes | Path)
     np.testing.assert_array_equal(through(array, tmp_path), array, strict=True)
 
 
@@ -108,7 +112,7 @@ def test_a_large_array_is_written_only_when_its_bytes_are_new(tmp_path: Path) ->
 )
 def test_what_would_not_come_back_is_refused_by_name(tmp_path: Path, obj: object, told: str) -> None:
     with pytest.raises(NotStorable, match=told):
-        encode(obj, tmp_path)
+        encoded_of(obj, tmp_path)
 
 
 FRAMES = {
@@ -143,13 +147,13 @@ FRAMES = {
 @pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
 def test_a_dataframe_comes_back_as_it_was_and_has_one_digest(tmp_path: Path, frame: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(through(frame, tmp_path), frame, check_freq=False, check_exact=True)
-    assert encode(frame.copy(deep=True), tmp_path).digest == encode(frame, tmp_path).digest
+    assert encoded_of(frame.copy(deep=True), tmp_path).digest == encoded_of(frame, tmp_path).digest
 
 
 def test_equal_tables_have_one_digest_in_whatever_pieces_they_lie(tmp_path: Path) -> None:
     whole = pa.table({"a": [1, None, 3], "c": pa.array(["x", "y", "x"]).dictionary_encode()})
     pieces = pa.concat_tables([whole.slice(0, 1), whole.slice(1)])
-    assert encode(whole, tmp_path).digest == encode(pieces, tmp_path).digest
+    assert encoded_of(whole, tmp_path).digest == encoded_of(pieces, tmp_path).digest
     assert through(pieces, tmp_path).equals(whole)
 
 
@@ -158,7 +162,7 @@ def test_names_and_metadata_of_a_table_count(tmp_path: Path) -> None:
     assert (
         len(
             {
-                encode(other, tmp_path).digest
+                encoded_of(other, tmp_path).digest
                 for other in (table, table.select(["b", "a"]), table.rename_columns(["a", "c"]))
             }
         )
