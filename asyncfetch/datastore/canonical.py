@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 from asyncfetch.datastore.errors import DocumentDamaged, NotStorable
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _DEPTH = 200  # of lists in lists: each takes some frames of the stack, of which Python has 1,000
 _DIGITS = 4_000  # of a whole number: Python reads no more than 4,300 of a text
@@ -51,9 +49,9 @@ def plain_metadata(given: object, what: str) -> dict[str, Any] | None:
     """
     if given is None:
         return None
-    if not isinstance(given, dict):
+    if not isinstance(given, Mapping):
         raise NotStorable(f"{what} must be a dict, not {type(given).__name__}")
-    plain = _listed(given, 0)
+    plain = _listed(dict(given), 0)
     encode_json(plain, what)
     return dict(plain)
 

@@ -8,24 +8,25 @@ what it stored within the grace period less an hour, which is where `keeping.FRE
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from asyncfetch.datastore.errors import DataStoreError
-from asyncfetch.datastore.keeping import SENTENCE
-from asyncfetch.datastore.layout import CONDEMNED, data_folder, read_data_key
+from asyncfetch.datastore.keeping import FRESH, SENTENCE
+from asyncfetch.datastore.layout import mark_key
 from asyncfetch.datastore.marking import Unclear, needed, with_files
 from asyncfetch.datastore.references import DataReference
-from asyncfetch.datastore.storage import folder_of, for_each
+from asyncfetch.datastore.storage import for_each
 from asyncfetch.datastore.threads import to_its_end
 from asyncfetch.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
-    from asyncfetch.datastore.storage import Folder, Listed, Storage
+    from asyncfetch.datastore.storage import Storage
 
 
 @dataclass(slots=True)
@@ -49,21 +50,28 @@ async def collect(
     """Collects what is not needed; see `DataStore.gc`."""
     if grace < timedelta(0):
         raise UsageError(f"grace must be a time of 0 or more, not {grace}")
-    before = datetime.now(UTC) - grace
+    now = datetime.now(UTC)
+    before = now - grace
     live = await _live(storage, before)
     result = Collected()
     doomed: list[tuple[str, int]] = []
-    async for digest, folder in _folders(storage):
+    dead: list[str] = []  # marks of collections that were killed
+    async for digest, folder in storage.folders():
+        dead += [mark for mark, written in folder.marks.items() if written is not None and written < now - FRESH]
         if digest in live:
             result.kept += bool(folder.data)
         elif folder.used is None or folder.used >= before:
-            result.young += 1
+            result.young += bool(folder.data)
         else:
             doomed.append((digest, sum(folder.data.values())))
+    if not dry_run:
+        await storage.place.delete(dead)
+        await storage.place.sweep(before)
+    collection = secrets.token_hex(8)
 
     async def one(item: tuple[str, int]) -> None:
         digest, size = item
-        if not dry_run and not await to_its_end(asyncio.ensure_future(_remove(storage, digest, before))):
+        if not dry_run and not await to_its_end(asyncio.ensure_future(_remove(storage, digest, before, collection))):
             result.spared += 1
             return
         result.removed += 1
@@ -80,7 +88,7 @@ async def _live(storage: Storage, before: datetime) -> set[str]:
     trees: set[str] = set()
     young = [
         DataReference(digest, folder.data["tree"], "directory", "tree")
-        async for digest, folder in _folders(storage)
+        async for digest, folder in storage.folders()
         if "tree" in folder.data and folder.used is not None and folder.used >= before
     ]
     async for item in with_files(storage, storage.data, young, trees):
@@ -99,9 +107,9 @@ async def _live(storage: Storage, before: datetime) -> set[str]:
     return live
 
 
-async def _remove(storage: Storage, digest: str, before: datetime) -> bool:
+async def _remove(storage: Storage, digest: str, before: datetime, collection: str) -> bool:
     """Removes what lies under a digest, unless somebody has come to need it."""
-    mark = storage.data + data_folder(digest) + CONDEMNED
+    mark = storage.data + mark_key(digest, collection)
     since = time.monotonic()
     await storage.place.put(mark, b"", only_new=False)
     folder = await storage.folder(digest)
@@ -110,23 +118,6 @@ async def _remove(storage: Storage, digest: str, before: datetime) -> bool:
         # In time, or not at all: a writer waits for no more than three times as long. Failing, it may be half done, or
         # still on its way, and the mark stays.
         async with asyncio.timeout(SENTENCE - (time.monotonic() - since)):
-            await storage.place.delete([key for key in folder.keys if key != mark])
+            await storage.place.delete(folder.keys)
     await storage.place.delete([mark])
     return not needed_now
-
-
-async def _folders(storage: Storage) -> AsyncIterator[tuple[str, Folder]]:
-    """What lies under each digest."""
-    gathered: list[Listed] = []
-    at: str | None = None
-    async for listed in storage.list(storage.data):
-        told = read_data_key(listed.key.removeprefix(storage.data))
-        if told is None:
-            continue
-        if told.digest != at:
-            if at is not None:
-                yield at, folder_of(gathered, len(storage.data))
-            at, gathered = told.digest, []
-        gathered.append(listed)
-    if at is not None:
-        yield at, folder_of(gathered, len(storage.data))

@@ -3,7 +3,7 @@
 data/ab/<digest>/data.<ext>      the stored bytes, named by their SHA-256
 data/ab/<digest>/metadata.json   what the first who stored them said of them
 data/ab/<digest>/touched         renewed by who relies on bytes that have lain there for long
-data/ab/<digest>/condemned       set by the garbage collection before it removes them
+data/ab/<digest>/condemned.<id>  set by a garbage collection before it removes them
 manifests/<run>.json             runs; each is there from the moment its manifest is
 runs/by_…/<name>/<run>.json      pointers, which show where to look and mean nothing without the manifest
 models/<stage>/<name>/<version>.json
@@ -22,23 +22,29 @@ from asyncfetch.datastore.errors import InvalidName
 LAYOUT = 1
 MARKER = "asyncfetch-store.json"
 MANIFESTS, POINTERS, MODELS = "manifests/", "runs/", "models/"
-METADATA, TOUCHED, CONDEMNED = "metadata.json", "touched", "condemned"
+METADATA, TOUCHED = "metadata.json", "touched"
 
 _LONGEST = 200  # bytes of a name in a key: a file's name has at most 255, and something stands behind it
 _EXTENSION = re.compile(r"[a-z0-9]{1,16}\Z")
+_CONDEMNED = re.compile(r"condemned\.[0-9a-f]{16}\Z")
 
 
 class DataKey(NamedTuple):
     """What a key below the data's prefix says."""
 
     digest: str
-    name: str  # data.<ext>, metadata.json, touched or condemned
+    name: str  # data.<ext>, metadata.json, touched or condemned.<id>
 
     @property
     def extension(self) -> str | None:
         """That of the data, None for what lies beside it."""
         stem, _, extension = self.name.partition(".")
         return extension if stem == "data" else None
+
+    @property
+    def condemns(self) -> bool:
+        """Whether it is the mark of a garbage collection."""
+        return _CONDEMNED.match(self.name) is not None
 
 
 def data_folder(digest: str) -> str:
@@ -51,22 +57,32 @@ def data_key(digest: str, extension: str) -> str:
     return f"{data_folder(digest)}data.{extension}"
 
 
+def mark_key(digest: str, collection: str) -> str:
+    """Where a collection, named by 16 hexadecimal digits, leaves its mark, below the data's prefix."""
+    return f"{data_folder(digest)}condemned.{collection}"
+
+
 def read_data_key(key: str) -> DataKey | None:
     """Takes apart a key below the data's prefix; None for a stranger's."""
     head, _, rest = key.partition("/")
     digest, _, name = rest.partition("/")
     if not is_digest(digest) or head != digest[:2]:
         return None
-    if name in (METADATA, TOUCHED, CONDEMNED):
+    if name in (METADATA, TOUCHED) or _CONDEMNED.match(name):
         return DataKey(digest, name)
     stem, dot, extension = name.partition(".")
-    return DataKey(digest, name) if stem == "data" and dot and _EXTENSION.match(extension) else None
+    return DataKey(digest, name) if stem == "data" and dot and is_extension(extension) else None
+
+
+def is_extension(text: str) -> bool:
+    """Whether a text can be the extension of stored bytes."""
+    return _EXTENSION.match(text) is not None
 
 
 def plain_extension(suffix: str) -> str:
     """The extension for a file whose name ends so; `bin` where that is none that every system takes."""
     extension = suffix.removeprefix(".").lower()
-    return extension if _EXTENSION.match(extension) else "bin"
+    return extension if is_extension(extension) else "bin"
 
 
 def escape(name: str, what: str) -> str:

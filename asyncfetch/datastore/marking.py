@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from asyncfetch.datastore.errors import DataStoreError, DocumentDamaged
 from asyncfetch.datastore.layout import MANIFESTS, model_prefix
-from asyncfetch.datastore.models import STAGES, ModelVersion
+from asyncfetch.datastore.models import STAGES, read_model
 from asyncfetch.datastore.restoring import read_tree
-from asyncfetch.datastore.runs import Run
+from asyncfetch.datastore.runs import read_run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -40,14 +40,13 @@ async def needed(storage: Storage) -> AsyncIterator[Needed | Unclear]:
     seen: set[str] = set()
     for prefix in (MANIFESTS, *map(model_prefix, STAGES)):
         async for key, told in storage.documents(prefix):
-            uri = storage.uri(key)
             try:
                 if isinstance(told, DocumentDamaged):
                     raise told
                 if prefix == MANIFESTS:
-                    references = list(Run.from_json(told, uri=uri).data.values())
+                    references = list(read_run(storage, key, told).data.values())
                 else:
-                    references = [ModelVersion.from_json(told, uri=uri).files]
+                    references = [read_model(storage, key, told).files]
             except DataStoreError as error:
                 yield Unclear(key, error)
                 continue

@@ -7,19 +7,22 @@ go has been read back from the target and hashed.
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asyncfetch.datastore.digests import measure
 from asyncfetch.datastore.encoding import Encoded
-from asyncfetch.datastore.errors import DataStoreError, MigrationIncomplete
-from asyncfetch.datastore.keeping import keep, rely_on
+from asyncfetch.datastore.errors import DataNotFound, MigrationIncomplete, RunNotFound
+from asyncfetch.datastore.keeping import describe, keep, rely_on
 from asyncfetch.datastore.layout import METADATA, TOUCHED, data_folder, manifest_key, model_key
 from asyncfetch.datastore.marking import Unclear, needed, with_files
 from asyncfetch.datastore.models import STAGES, ModelRegistry
 from asyncfetch.datastore.runs import all_runs, get_run, pointers_of, publish
 from asyncfetch.datastore.storage import for_each
-from asyncfetch.datastore.threads import on_thread
+from asyncfetch.datastore.threads import on_thread, to_its_end
+from asyncfetch.errors import UsageError
 from asyncfetch.objects import Failure
 
 if TYPE_CHECKING:
@@ -57,14 +60,16 @@ async def migrate(
 ) -> Migrated:
     """Copies or moves; see `DataStore.migrate`."""
     result = Migrated()
-    runs = await _chosen(source, run_ids)
+    if delete_source:
+        await _check_elsewhere(source.storage, target.storage)
+    runs = await _chosen(source, target, run_ids, moving=delete_source)
     models = [
         model
         for model in await ModelRegistry(source).list_models()
         if run_ids is None or (model.run_id is not None and model.run_id in run_ids)
     ]
     data = await _data_of(source, runs, models, everything=run_ids is None)
-    await target.mark()
+    await target.storage.mark()
     await _copy(source, target, data, result, seen)
 
     async def one_run(run: Run) -> None:
@@ -84,13 +89,31 @@ async def migrate(
     return result
 
 
-async def _chosen(source: DataStore, run_ids: Collection[str] | None) -> list[Run]:
+async def _check_elsewhere(source: Storage, target: Storage) -> None:
+    """Raises `UsageError` where both are one place, by whatever names: what is written to one shows in the other."""
+    probe = f"asyncfetch-migration-{secrets.token_hex(8)}"
+    await target.place.put(probe, b"", only_new=False)
+    try:
+        same = await source.read(probe) is not None
+    finally:
+        await to_its_end(asyncio.ensure_future(target.place.delete([probe])))
+    if same:
+        raise UsageError(f"{source.uri('')} and {target.uri('')} are one store: moving it would remove it")
+
+
+async def _chosen(source: DataStore, target: DataStore, run_ids: Collection[str] | None, *, moving: bool) -> list[Run]:
     if run_ids is None:
         return await all_runs(source.storage)
     runs: list[Run] = []
 
     async def one(run_id: str) -> None:
-        runs.append(await get_run(source.storage, run_id))
+        try:
+            runs.append(await get_run(source.storage, run_id))
+        except RunNotFound:
+            if not moving:
+                raise
+            # A move that was stopped when its manifest was gone, and its data was not: the target tells what that was.
+            runs.append(await get_run(target.storage, run_id))
 
     await for_each(run_ids, one)
     return runs
@@ -124,12 +147,18 @@ async def _copy(
 
     async def look(reference: DataReference) -> None:
         try:
-            await rely_on(target.storage, reference)
-        except DataStoreError:
+            folder = await rely_on(target.storage, reference)
+        except DataNotFound:
             missing.append(reference)
         else:
+            if not folder.described:
+                await describe(target.storage, reference.digest, await told_of(reference))
             result.present += 1
             seen(0)
+
+    async def told_of(reference: DataReference) -> dict[str, Any]:
+        key = source.storage.data + data_folder(reference.digest) + METADATA
+        return await source.storage.document(key) or reference.to_json()
 
     async def send(shard: list[DataReference]) -> None:
         async for reference, entry in _read(source.storage, shard):
@@ -138,9 +167,7 @@ async def _copy(
                 uri = source.storage.uri(source.storage.data_key(reference))
                 raise MigrationIncomplete(f"{uri}: its bytes do not have the digest that it is named by")
             encoded = Encoded(reference.kind, reference.extension, reference.digest, measured.size, entry.path)
-            key = source.storage.data + data_folder(reference.digest) + METADATA
-            told = await source.storage.document(key) or reference.to_json()
-            await keep(target.storage, encoded, told, entry.path.parent)
+            await keep(target.storage, encoded, await told_of(reference), target.storage.spool())
             result.data += 1
             result.bytes += measured.size
             seen(measured.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -13,12 +14,11 @@ from asyncfetch.datastore.errors import DocumentDamaged, ModelExists, ModelNotFo
 from asyncfetch.datastore.layout import escape, model_key, model_prefix
 from asyncfetch.datastore.mlflow import artifacts_of, is_mlflow
 from asyncfetch.datastore.references import DataReference
-from asyncfetch.datastore.runs import get_run, link_model
+from asyncfetch.datastore.runs import get_run, link_model, read_moment
 from asyncfetch.datastore.storage import sound
 from asyncfetch.errors import UsageError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
 
     from asyncfetch.datastore.storage import Storage
@@ -67,7 +67,7 @@ class ModelVersion:
                 told["version"],
                 told["stage"],
                 DataReference.from_json(told["files"], uri=uri),
-                datetime.fromisoformat(told["created"]),
+                read_moment(told["created"]),
                 told["description"],
                 told["metadata"],
                 told["run_id"],
@@ -114,12 +114,13 @@ class ModelRegistry:
             raise NotStorable(f"description must be text, not {type(description).__name__}")
         if run_id is not None:
             await get_run(self._storage, run_id)
+        if not is_mlflow(path) and not isinstance(path, str | os.PathLike):
+            raise NotStorable(f"A model is a file or a directory, not {type(path).__name__}", remedy="Save it first.")
         if is_mlflow(path):
             async with artifacts_of(path) as local:
                 files = await self._store.store_data(local, name=name)
         else:
-            local = Path(path)  # type: ignore[arg-type]  # what is no path is refused by it
-            files = await self._store.store_data(local)
+            files = await self._store.store_data(Path(path))  # type: ignore[arg-type]  # it is one
         now = datetime.now(UTC)
         model = ModelVersion(name, f"v{now:%Y%m%d}_{files.digest[:6]}", stage, files, now, description, said, run_id)
         return await self._record(model)
@@ -208,13 +209,21 @@ class ModelRegistry:
     async def _read(self, stage: Stage, name: str, version: str) -> ModelVersion | None:
         key = model_key(stage, name, version)
         told = await self._storage.document(key)
-        return None if told is None else ModelVersion.from_json(told, uri=self._storage.uri(key))
+        return None if told is None else read_model(self._storage, key, told)
 
     async def _list(self, stage: Stage, name: str | None) -> list[ModelVersion]:
         return [
-            ModelVersion.from_json(sound(told), uri=self._storage.uri(key))
+            read_model(self._storage, key, sound(told))
             async for key, told in self._storage.documents(model_prefix(stage, name))
         ]
+
+
+def read_model(storage: Storage, key: str, told: Mapping[str, Any]) -> ModelVersion:
+    """The version of a record. Raises `DocumentDamaged`, also for one that lies in the place of another's."""
+    model = ModelVersion.from_json(told, uri=storage.uri(key))
+    if key != model_key(model.stage, model.name, model.version):
+        raise DocumentDamaged(storage.uri(key), f"it is the record of {model.name!r} {model.version}, {model.stage}")
+    return model
 
 
 def _equal(there: ModelVersion, given: ModelVersion) -> ModelVersion:

@@ -18,11 +18,13 @@ from asyncfetch.uris import Location, s3
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from asyncfetch.errors import OriginError
     from asyncfetch.settings import Settings
 
 _PARTIAL = ".partial"  # of a directory: what is being written lies here, beside all that is listed
+_ATTEMPTS = 100  # to make a folder that is empty, and so may be removed until something is in it
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
 
 
@@ -43,6 +45,10 @@ class Place(Protocol):
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Deletes objects; that one is not there is no error. Raises the first error that there was."""
+        ...
+
+    async def sweep(self, before: datetime) -> None:
+        """Removes what writers that were killed had begun before some moment and nobody sees."""
         ...
 
     async def aclose(self) -> None:
@@ -79,6 +85,9 @@ class BucketPlace:
         for error in failed.values():
             raise error
 
+    async def sweep(self, before: datetime) -> None:
+        """Leaves the parts of unfinished uploads to the bucket's rule for them, which `lifecycle_rules` has."""
+
     async def aclose(self) -> None:
         await self._control.aclose()
 
@@ -98,6 +107,9 @@ class DirectoryPlace:
     async def delete(self, keys: Sequence[str]) -> None:
         await on_thread(self._delete, keys)
 
+    async def sweep(self, before: datetime) -> None:
+        await on_thread(self._sweep, before.timestamp())
+
     async def aclose(self) -> None:
         """Nothing is held open between calls."""
 
@@ -107,7 +119,6 @@ class DirectoryPlace:
             return False
         partial = self._root / _PARTIAL / secrets.token_hex(8)
         partial.parent.mkdir(parents=True, exist_ok=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with partial.open("xb") as file:
                 hashing = HashingFile(file)
@@ -121,13 +132,15 @@ class DirectoryPlace:
                     )
                 file.flush()
                 os.fsync(file.fileno())
-            if only_new:
-                return _link(partial, target)
-            partial.replace(target)
-            _sync(target.parent)
-            return True
+            return _publish(partial, target, only_new=only_new)
         finally:
             partial.unlink(missing_ok=True)
+
+    def _sweep(self, before: float) -> None:
+        for partial in (self._root / _PARTIAL).glob("*"):
+            with suppress(FileNotFoundError):  # its writer was done
+                if partial.stat().st_mtime < before:
+                    partial.unlink()
 
     def _delete(self, keys: Sequence[str]) -> None:
         folders = set()
@@ -144,15 +157,28 @@ class DirectoryPlace:
                 folder = folder.parent
 
 
+def _publish(partial: Path, target: Path, *, only_new: bool) -> bool:
+    """Gives a file its name, with `only_new` unless another has it."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if only_new:
+                return _link(partial, target)
+            partial.replace(target)
+        except FileNotFoundError:  # a deletion has taken the empty folder meanwhile
+            if attempt == _ATTEMPTS - 1:
+                raise
+        else:
+            _sync(target.parent)
+            return True
+    raise AssertionError("the last attempt returns or raises")
+
+
 def _link(partial: Path, target: Path) -> bool:
-    """Gives a file its name, unless another has it."""
     try:
         os.link(partial, target)
     except FileExistsError:
         return False
-    except FileNotFoundError:  # a deletion has taken the empty folder meanwhile
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return _link(partial, target)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise

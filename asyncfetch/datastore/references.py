@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from asyncfetch.datastore.digests import is_digest
 from asyncfetch.datastore.errors import DocumentDamaged
-from asyncfetch.datastore.layout import data_key
+from asyncfetch.datastore.layout import data_key, is_extension
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,14 +56,15 @@ class DataReference:
         """Reads what `to_json` wrote. Raises `DocumentDamaged`, which names `uri`, for anything else."""
         match told:
             case {"digest": str(digest), "size": int(size), "kind": str(kind), "extension": str(extension), **rest} if (
-                is_digest(digest.removeprefix("sha256:")) and size >= 0 and kind in get_args(Kind)
+                is_digest(digest.removeprefix("sha256:"))
+                and size >= 0
+                and kind in get_args(Kind)
+                and is_extension(extension)
             ):
-                name, said = (
-                    cast("str | None", rest.get("name")),
-                    cast("Mapping[str, Any] | None", rest.get("metadata")),
-                )
-                # The kind is one of them.
-                return cls(digest.removeprefix("sha256:"), size, cast("Kind", kind), extension, name, said)
+                name, said = rest.get("name"), rest.get("metadata")
+                if isinstance(name, str | None) and isinstance(said, dict | None):
+                    # The kind is one of them.
+                    return cls(digest.removeprefix("sha256:"), size, cast("Kind", kind), extension, name, said)
         raise DocumentDamaged(uri, "it holds what is no reference to data")
 
 

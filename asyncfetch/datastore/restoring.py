@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from asyncfetch.datastore.canonical import decode_json
 from asyncfetch.datastore.digests import PIECE
+from asyncfetch.datastore.encoding import decode
 from asyncfetch.datastore.storage import for_each
 from asyncfetch.datastore.threads import may_go_on, on_thread
 from asyncfetch.datastore.trees import decode_tree, lay_out
@@ -19,11 +21,22 @@ from asyncfetch.errors import UsageError
 _LONGEST = 255  # bytes of a name, on the usual file systems
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from asyncfetch.datastore.references import DataReference
     from asyncfetch.datastore.storage import Storage
     from asyncfetch.datastore.trees import Tree, TreeFile
+
+
+async def retrieve(storage: Storage, reference: DataReference, into: str | os.PathLike[str] | None) -> Any:
+    """The object that was stored, or where its files are; see `DataStore.retrieve_data`."""
+    place = None if into is None else Path(into)
+    if reference.kind == "directory":
+        return await _restore_directory(storage, await read_tree(storage, reference), place)
+    entry = await storage.fetch(reference)
+    if place is not None:
+        return await _restore_file(entry.path, place, reference)
+    if reference.kind == "file":
+        return await on_thread(_link_file, entry.path, storage.spool(), reference)
+    return await on_thread(decode, reference.kind, entry.path, storage.uri(storage.data_key(reference)))
 
 
 async def read_tree(storage: Storage, reference: DataReference) -> Tree:
@@ -33,7 +46,7 @@ async def read_tree(storage: Storage, reference: DataReference) -> Tree:
     return decode_tree(decode_json(await on_thread(entry.path.read_bytes), uri), uri)
 
 
-async def restore_file(source: Path, target: Path, reference: DataReference) -> Path:
+async def _restore_file(source: Path, target: Path, reference: DataReference) -> Path:
     """Copies a file, into a directory under its name or to a path, and gives that. What is there is not replaced."""
     if await on_thread(target.is_dir):
         target /= _name(reference)
@@ -41,17 +54,17 @@ async def restore_file(source: Path, target: Path, reference: DataReference) -> 
     return target
 
 
-def link_file(source: Path, scratch: Path, reference: DataReference) -> Path:
+def _link_file(source: Path, folder: Path, reference: DataReference) -> Path:
     """A link to a file, under its name, in a directory of its own. Blocks."""
-    link = scratch / secrets.token_hex(8) / _name(reference)
+    link = folder / _name(reference)
     link.parent.mkdir()
     link.symlink_to(source)
     return link
 
 
-async def restore_directory(storage: Storage, tree: Tree, scratch: Path, into: Path | None) -> Path:
+async def _restore_directory(storage: Storage, tree: Tree, into: Path | None) -> Path:
     """Lays out a directory: as copies at `into`, which must not be there or be empty, else as links in the scratch."""
-    place = into or scratch / secrets.token_hex(8)
+    place = into or storage.spool()
     building = place.with_name(f".{place.name[:200]}.{secrets.token_hex(4)}.part") if into is not None else place
     if into is not None:
         await on_thread(_check_free, place)

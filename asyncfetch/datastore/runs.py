@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,13 @@ from asyncfetch.datastore.layout import MANIFESTS, escape, manifest_key, pointed
 from asyncfetch.datastore.references import DataReference
 from asyncfetch.datastore.restoring import read_tree
 from asyncfetch.datastore.storage import for_each, sound
+from asyncfetch.datastore.storing import store
 from asyncfetch.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from asyncfetch.datastore.storage import Storage
-    from asyncfetch.datastore.store import DataStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +59,13 @@ class Run:
             return cls(
                 run_id=_text(told["run_id"]),
                 run_type=_text(told["run_type"]),
-                created=datetime.fromisoformat(told["created"]),
+                created=read_moment(told["created"]),
                 project=None if told["project"] is None else _text(told["project"]),
-                storage_modes=tuple(told["storage_modes"]),
+                storage_modes=_texts(told["storage_modes"]),
                 data={name: DataReference.from_json(item, uri=uri) for name, item in told["data"].items()},
-                tags=tuple(tags) if isinstance(tags, list) else dict(tags),
+                tags=_texts(tags) if isinstance(tags, list) else dict(tags),
                 metrics=dict(told["metrics"]),
-                models=tuple(told["models"]),
+                models=_texts(told["models"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, DocumentDamaged):
@@ -74,7 +74,7 @@ class Run:
 
 
 async def store_run(
-    store: DataStore,
+    storage: Storage,
     run_id: str,
     run_type: str,
     storage_modes: str | Iterable[str],
@@ -85,7 +85,6 @@ async def store_run(
     models: list[str],
 ) -> Run:
     """Stores a run; see `DataStore.store_run`."""
-    storage = store.storage
     run = Run(
         run_id=run_id,
         run_type=run_type,
@@ -102,7 +101,7 @@ async def store_run(
     there = await _read(storage, run_id)
     if there is not None and replace(there, data={}) != run:
         raise _exists(run_id)
-    await store.mark()
+    await storage.mark()
     references: dict[str, DataReference] = {}
 
     async def one(name: str) -> None:
@@ -111,7 +110,7 @@ async def store_run(
             await _rely_on_all(storage, given)
             references[name] = given
         else:
-            references[name] = await store.store_data(given, name=name)
+            references[name] = await store(storage, given, name=name)
 
     await for_each(data, one)
     run = replace(run, data={name: references[name] for name in data})
@@ -134,7 +133,15 @@ async def get_run(storage: Storage, run_id: str) -> Run:
 
 async def all_runs(storage: Storage) -> list[Run]:
     """All runs, of which those that the cache has are not read again."""
-    return [Run.from_json(sound(told), uri=storage.uri(key)) async for key, told in storage.documents(MANIFESTS)]
+    return [read_run(storage, key, sound(told)) async for key, told in storage.documents(MANIFESTS)]
+
+
+def read_run(storage: Storage, key: str, told: Mapping[str, Any]) -> Run:
+    """The run of a manifest. Raises `DocumentDamaged`, also for one that lies in the place of another run's."""
+    run = Run.from_json(told, uri=storage.uri(key))
+    if key != manifest_key(run.run_id):
+        raise DocumentDamaged(storage.uri(key), f"it is the manifest of the run {run.run_id!r}")
+    return run
 
 
 async def list_runs(
@@ -208,7 +215,7 @@ async def link_model(storage: Storage, run_id: str, model: str) -> None:
 async def _read(storage: Storage, run_id: str) -> Run | None:
     key = manifest_key(run_id)
     told = await storage.document(key)
-    return None if told is None else Run.from_json(told, uri=storage.uri(key))
+    return None if told is None else read_run(storage, key, told)
 
 
 async def _rely_on_all(storage: Storage, reference: DataReference) -> None:
@@ -253,7 +260,7 @@ def _has(run: Run, wanted: Mapping[str, Any] | tuple[str, ...]) -> bool:
 def _tags(given: Mapping[str, Any] | Sequence[str] | None) -> Mapping[str, Any] | tuple[str, ...]:
     if given is None:
         return ()
-    if isinstance(given, dict):
+    if isinstance(given, Mapping):
         return plain_metadata(given, "tags") or {}
     return tuple(sorted(set(_words(given, "tags"))))
 
@@ -281,10 +288,24 @@ def _moment(since: datetime | date | timedelta) -> datetime:
     return datetime(since.year, since.month, since.day, tzinfo=UTC)
 
 
+def read_moment(text: str) -> datetime:
+    """A moment as documents have it. Raises `ValueError` for one without a time zone."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return moment
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no text")
     return value
+
+
+def _texts(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise TypeError(f"{values!r} is no list")
+    return tuple(map(_text, values))
 
 
 def _exists(run_id: str) -> RunExists:

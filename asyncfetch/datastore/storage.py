@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from asyncfetch.datastore.canonical import decode_json, encode_json
 from asyncfetch.datastore.digests import measure
 from asyncfetch.datastore.errors import DataDamaged, DataNotFound, DocumentDamaged, NewerLayout
-from asyncfetch.datastore.layout import CONDEMNED, LAYOUT, METADATA, data_folder, read_data_key
+from asyncfetch.datastore.layout import LAYOUT, MARKER, METADATA, data_folder, read_data_key
 from asyncfetch.datastore.threads import on_thread
-from asyncfetch.errors import ObjectNotFound
+from asyncfetch.errors import ObjectNotFound, UsageError
 from asyncfetch.objects import Failure
 from asyncfetch.uris import parse
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from datetime import datetime
+    from pathlib import Path
 
     from asyncfetch.datastore.places import Place
     from asyncfetch.datastore.references import DataReference
@@ -36,24 +39,49 @@ class Listed(NamedTuple):
 
 
 class Folder(NamedTuple):
-    """What lies under a digest. `used` is when its youngest object was written."""
+    """What lies under a digest. `used` is when its youngest object was written, `marks` of collections left aside."""
 
     data: dict[str, int]  # sizes, by extension
     described: bool
-    condemned: bool
     used: datetime | None
-    keys: list[str]
+    keys: list[str]  # of all but the marks
+    marks: dict[str, datetime | None]  # when each was written, by its key
 
 
 class Storage:
     """One store's objects. Keys are relative to its root, those of data to `data`, which ends with a slash."""
 
-    def __init__(self, fetcher: Fetcher, place: Place, data: str) -> None:
-        self.fetcher, self.place, self.data = fetcher, place, data
+    def __init__(self, fetcher: Fetcher, place: Place, data: str, scratch: Path) -> None:
+        self.fetcher, self.place, self.data, self.scratch = fetcher, place, data, scratch
+        self._marked = False
 
     def uri(self, key: str) -> str:
         """The URI of an object."""
         return str(self.place.at(key))
+
+    def spool(self) -> Path:
+        """A path for a temporary file of this machine, which nothing has."""
+        return self.scratch / secrets.token_hex(8)
+
+    # The marker, which says what layout the store has
+
+    async def check_marker(self) -> None:
+        """Raises `NewerLayout`, and `UsageError` where the store keeps its data under another prefix."""
+        told = await self.document(MARKER)
+        if told is None:
+            return
+        if told.get("data") != self.data.rstrip("/"):
+            raise UsageError(
+                f"{self.uri('')} has a store whose data lies under {told.get('data')!r}, not under {self.data!r}",
+                remedy="Use that prefix, or another place.",
+            )
+        self._marked = True
+
+    async def mark(self) -> None:
+        """Writes the marker, if there is none. Called before anything else is written."""
+        if not self._marked:
+            await self.put_document(MARKER, {"digest": "sha256", "data": self.data.rstrip("/")})
+            await self.check_marker()
 
     # Documents: small, and read from where they lie, as they may be new
 
@@ -121,7 +149,23 @@ class Storage:
 
     async def folder(self, digest: str) -> Folder:
         """What lies under a digest, which one request tells."""
-        return folder_of([listed async for listed in self.list(self.data + data_folder(digest))], len(self.data))
+        return _folder_of([listed async for listed in self.list(self.data + data_folder(digest))], len(self.data))
+
+    async def folders(self) -> AsyncIterator[tuple[str, Folder]]:
+        """What lies under each digest, in their order. What is no part of a store is left out."""
+        gathered: builtins.list[Listed] = []
+        at: str | None = None
+        async for listed in self.list(self.data):
+            told = read_data_key(listed.key.removeprefix(self.data))
+            if told is None:
+                continue
+            if told.digest != at:
+                if at is not None:
+                    yield at, _folder_of(gathered, len(self.data))
+                at, gathered = told.digest, []
+            gathered.append(listed)
+        if at is not None:
+            yield at, _folder_of(gathered, len(self.data))
 
     async def fetch(self, reference: DataReference) -> Entry:
         """Stored bytes on the local disk, held against their digest.
@@ -141,25 +185,30 @@ class Storage:
                 return entry
             if location.scheme == "file":
                 break
-        raise DataDamaged(f"{location}: its {entry.size:,} bytes do not have the digest that it is named by")
+        raise DataDamaged(
+            f"{location}: its {entry.size:,} bytes do not have the digest that it is named by",
+            remedy="Delete the object, and store the data again.",
+        )
 
 
-def folder_of(listed: Iterable[Listed], base: int) -> Folder:
+def _folder_of(listed: Iterable[Listed], base: int) -> Folder:
     """What objects of one folder say; `base` is how long the prefix of the data is."""
-    data: dict[str, int] = {}
-    names, keys = set(), []
-    used: datetime | None = None
+    folder = Folder({}, False, None, [], {})
     for key, stat in listed:
         told = read_data_key(key[base:])
         if told is None:
             continue
-        keys.append(key)
+        if told.condemns:
+            folder.marks[key] = stat.last_modified
+            continue
+        folder.keys.append(key)
         if told.extension is not None:
-            data[told.extension] = stat.size
-        names.add(told.name)
-        if told.name != CONDEMNED and stat.last_modified is not None:
-            used = stat.last_modified if used is None else max(used, stat.last_modified)
-    return Folder(data, METADATA in names, CONDEMNED in names, used, keys)
+            folder.data[told.extension] = stat.size
+        elif told.name == METADATA:
+            folder = folder._replace(described=True)
+        if stat.last_modified is not None and (folder.used is None or folder.used < stat.last_modified):
+            folder = folder._replace(used=stat.last_modified)
+    return folder
 
 
 async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[object]], at_once: int = AT_ONCE) -> None:

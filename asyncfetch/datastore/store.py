@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asyncfetch.cache.scratch import make_scratch
-from asyncfetch.datastore import runs, trees
-from asyncfetch.datastore.canonical import plain_metadata
+from asyncfetch.datastore import lookup, runs
 from asyncfetch.datastore.dedup import DedupReport, dedup_report
-from asyncfetch.datastore.digests import read_digest
-from asyncfetch.datastore.encoding import decode, encode, held, kind_of
-from asyncfetch.datastore.errors import DataNotFound, NotStorable
 from asyncfetch.datastore.gc import Collected, collect
-from asyncfetch.datastore.keeping import keep
-from asyncfetch.datastore.layout import MARKER, METADATA, data_folder
 from asyncfetch.datastore.lifecycle import lifecycle_rules
 from asyncfetch.datastore.migrate import Migrated, migrate
 from asyncfetch.datastore.places import BucketPlace, DirectoryPlace
 from asyncfetch.datastore.query import query
-from asyncfetch.datastore.references import DataReference, StoredData
-from asyncfetch.datastore.restoring import link_file, read_tree, restore_directory, restore_file
-from asyncfetch.datastore.storage import Storage, folder_of, for_each
-from asyncfetch.datastore.threads import on_thread
+from asyncfetch.datastore.restoring import retrieve
+from asyncfetch.datastore.storage import Storage
+from asyncfetch.datastore.storing import store
 from asyncfetch.datastore.verify import Verified, verify
 from asyncfetch.errors import FetcherClosed, UsageError
 from asyncfetch.fetcher import Fetcher
@@ -33,6 +25,7 @@ from asyncfetch.uris import parse, s3
 
 if TYPE_CHECKING:
     import builtins
+    import os
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
     from datetime import date, datetime
     from types import TracebackType
@@ -40,9 +33,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from asyncfetch.datastore.encoding import Encoded
+    from asyncfetch.datastore.references import DataReference, StoredData
     from asyncfetch.datastore.runs import Run
-    from asyncfetch.datastore.storage import Folder, Listed
     from asyncfetch.settings import Settings
     from asyncfetch.uris import Location
 
@@ -124,8 +116,6 @@ class DataStore:
         self._settings = settings
         self._opened: AsyncExitStack | None = None
         self._open: Storage | None = None
-        self._scratch = Path()
-        self._marked = False
 
     # Life
 
@@ -139,16 +129,15 @@ class DataStore:
                 fetcher = await opened.enter_async_context(Fetcher(self._settings))
             scratch = make_scratch(None)
             opened.callback(scratch.close)
-            self._scratch = Path(scratch.path)
             place = (
                 BucketPlace(fetcher.settings, self._root.container, self._root.key, self._extra_args)
                 if self._root.scheme == "s3"
                 else DirectoryPlace(Path(self._root.key))
             )
             opened.push_async_callback(place.aclose)
-            self._open = Storage(fetcher, place, self._data)
+            self._open = Storage(fetcher, place, self._data, Path(scratch.path))
             opened.callback(self._closed)
-            await self._check_marker()
+            await self._open.check_marker()
             self._opened = opened.pop_all()
         return self
 
@@ -194,22 +183,7 @@ class DataStore:
         before. Raises `NotStorable` before anything is sent for what would not come back as it is, `SourceChanged` for
         a file that is written meanwhile, and what reaching S3 raises.
         """
-        said = plain_metadata(metadata, "metadata")
-        if name is not None and (not isinstance(name, str) or not name.isprintable()):
-            raise NotStorable(f"The name {name!r} of data is not printable text")
-        storage = self.storage
-        if isinstance(obj, os.PathLike):
-            path = Path(os.fspath(obj))
-            name = path.name if name is None else name
-            if await on_thread(path.is_dir):
-                return await self._store_directory(path, name, said)
-        encoded = await on_thread(encode, obj, self._scratch)
-        try:
-            await self.mark()
-            return await self._keep(storage, encoded, name, said)
-        finally:
-            if isinstance(encoded.body, Path) and encoded.body.parent == self._scratch:
-                encoded.body.unlink(missing_ok=True)
+        return await store(self.storage, obj, name, metadata)
 
     async def retrieve_data(self, data: DataReference | str, into: str | os.PathLike[str] | None = None) -> Any:
         """The object that was stored, by its reference or digest, read through the cache and held against its digest.
@@ -221,48 +195,20 @@ class DataStore:
 
         Raises `InvalidDigest`, `DataNotFound`, and `DataDamaged` when other bytes lie in the store.
         """
-        reference = await self._find(data)
-        storage = self.storage
-        if reference.kind == "directory":
-            tree = await read_tree(storage, reference)
-            return await restore_directory(storage, tree, self._scratch, None if into is None else Path(into))
-        entry = await storage.fetch(reference)
-        if into is not None:
-            return await restore_file(entry.path, Path(into), reference)
-        if reference.kind == "file":
-            return await on_thread(link_file, entry.path, self._scratch, reference)
-        return await on_thread(decode, reference.kind, entry.path, storage.uri(storage.data_key(reference)))
+        return await retrieve(self.storage, await lookup.find(self.storage, data), into)
 
     async def exists(self, data: DataReference | str) -> bool:
         """Whether the store has data. Raises `InvalidDigest` for what can be none."""
-        if isinstance(data, DataReference):
-            return (await self.storage.folder(data.digest)).data.get(data.extension) == data.size
-        return bool((await self.storage.folder(read_digest(data))).data)
+        return await lookup.exists(self.storage, data)
 
     async def stat(self, data: DataReference | str) -> StoredData:
         """What the store says of data. Raises `InvalidDigest` and `DataNotFound`."""
-        digest = data.digest if isinstance(data, DataReference) else read_digest(data)
-        folder = await self.storage.folder(digest)
-        return await self._told(digest, folder, described=folder.described)
+        return await lookup.stat(self.storage, data)
 
     async def list(self, *, described: bool = False) -> AsyncIterator[StoredData]:
         """Yields all data in the store, by digest. With `described` also what was said of them, a request for each."""
-        gathered: builtins.list[Listed] = []
-        storage = self.storage
-        async for listed in storage.list(self._data):
-            if gathered and _folder(gathered[0].key) != _folder(listed.key):
-                for stored in await self._gathered(gathered, described=described):
-                    yield stored
-                gathered = []
-            gathered.append(listed)
-        for stored in await self._gathered(gathered, described=described):
+        async for stored in lookup.all_data(self.storage, described=described):
             yield stored
-
-    async def mark(self) -> None:
-        """Says in the store what layout it has, if nobody did. Called before anything is written."""
-        if not self._marked:
-            await self.storage.put_document(MARKER, {"digest": "sha256", "data": self._data.rstrip("/")})
-            await self._check_marker()
 
     # Runs
 
@@ -290,7 +236,7 @@ class DataStore:
         what is not in the store. Failing or cancelled, there is no such run.
         """
         return await runs.store_run(
-            self, run_id, run_type, storage_modes, project, data or {}, tags, metrics, list(models)
+            self.storage, run_id, run_type, storage_modes, project, data or {}, tags, metrics, list(models)
         )
 
     async def get_run(self, run_id: str) -> Run:
@@ -373,7 +319,7 @@ class DataStore:
         It reads the cached Parquet file, and no other file or address. Raises `UsageError` with DuckDB's own words for
         a statement that fails, and for data that is no table. Cancelled, the statement is interrupted.
         """
-        reference = await self._find(data)
+        reference = await lookup.find(self.storage, data)
         if reference.extension != "parquet":
             raise UsageError(f"{reference.digest} is no table, but {reference.kind}", remedy="Query a Parquet file.")
         entry = await self.storage.fetch(reference)
@@ -388,66 +334,3 @@ class DataStore:
         return lifecycle_rules(
             self._root.key, self._data, tier_after_days=tier_after_days, keep_versions_days=keep_versions_days
         )
-
-    # Inside
-
-    async def _check_marker(self) -> None:
-        told = await self.storage.document(MARKER)
-        if told is None:
-            return
-        if told.get("data") != self._data.rstrip("/"):
-            raise UsageError(
-                f"{self.uri} has a store whose data lies under {told.get('data')!r}, not under {self._data!r}",
-                remedy="Use that prefix, or another place.",
-            )
-        self._marked = True
-
-    async def _store_directory(self, path: Path, name: str | None, said: dict[str, Any] | None) -> DataReference:
-        found = await on_thread(trees.scan, path)
-        references: dict[str, DataReference] = {}
-        storage = self.storage
-        await self.mark()
-
-        async def one(relative: str) -> None:
-            encoded = await on_thread(encode, path / relative, self._scratch)
-            references[relative] = await self._keep(storage, encoded, os.path.basename(relative), None)  # noqa: PTH119
-
-        await for_each(found.files, one)
-        return await self._keep(storage, held("directory", trees.encode_tree(found, references)), name, said)
-
-    async def _keep(
-        self, storage: Storage, encoded: Encoded, name: str | None, said: dict[str, Any] | None
-    ) -> DataReference:
-        reference = DataReference(encoded.digest, encoded.size, encoded.kind, encoded.extension, name, said)
-        extension = await keep(storage, encoded, reference.to_json(), self._scratch)
-        return DataReference(encoded.digest, encoded.size, encoded.kind, extension, name, said)
-
-    async def _find(self, data: DataReference | str) -> DataReference:
-        return data if isinstance(data, DataReference) else (await self.stat(data)).reference
-
-    async def _gathered(self, gathered: builtins.list[Listed], *, described: bool) -> builtins.list[StoredData]:
-        folder = folder_of(gathered, len(self._data))
-        if not folder.data:
-            return []
-        digest = _folder(gathered[0].key)
-        return [await self._told(digest, folder, described=described and folder.described)]
-
-    async def _told(self, digest: str, folder: Folder, *, described: bool) -> StoredData:
-        storage = self.storage
-        told = await storage.document(self._data + data_folder(digest) + METADATA) if described else None
-        reference: DataReference | None = None
-        if told is not None:
-            reference = DataReference.from_json(told, uri=storage.uri(self._data + data_folder(digest) + METADATA))
-        if reference is None or reference.extension not in folder.data:
-            if not folder.data:
-                raise DataNotFound(
-                    f"{storage.uri(self._data + data_folder(digest))}: there is no such data in the store"
-                )
-            extension, size = next(iter(folder.data.items()))
-            reference = DataReference(digest, size, kind_of(extension), extension)
-        return StoredData(reference, storage.uri(storage.data_key(reference)), folder.used)
-
-
-def _folder(key: str) -> str:
-    """The digest in whose folder a key of data lies."""
-    return key.rsplit("/", 2)[-2] if key.count("/") > 1 else ""

@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asyncfetch.datastore.canonical import encode_json
 from asyncfetch.datastore.digests import is_digest
-from asyncfetch.datastore.errors import DocumentDamaged, NotStorable
-from asyncfetch.datastore.layout import plain_extension
+from asyncfetch.datastore.errors import DocumentDamaged, NewerLayout, NotStorable
+from asyncfetch.datastore.layout import LAYOUT, is_extension
 from asyncfetch.datastore.references import DataReference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 EXTENSION = "tree"
 
 _DEPTH = 100  # directories in directories
+_LINKS = 40  # behind one another: as many as Linux follows (path_resolution(7))
 
 
 class Found(NamedTuple):
@@ -61,12 +62,18 @@ def scan(root: Path) -> Found:
         if entry is None:
             found.empty.append(path)
         elif entry.is_symlink():
-            found.links[path] = _target(root, path, os.readlink(entry.path))  # noqa: PTH115 (an entry)
+            found.links[path] = os.readlink(entry.path)  # noqa: PTH115 (an entry)
         else:
             mode = entry.stat(follow_symlinks=False).st_mode
             if not stat.S_ISREG(mode):
                 raise NotStorable(f"{entry.path} is neither file, directory nor link")
             found.files[path] = bool(mode & stat.S_IXUSR)
+    for path, target in found.links.items():
+        if not _stays(path, target, found.links):
+            raise NotStorable(
+                f"The link {root / path} leads to {target!r}, which is not inside of the directory",
+                remedy="Put a copy in its place.",
+            )
     return found
 
 
@@ -81,31 +88,36 @@ def encode_tree(found: Found, references: dict[str, DataReference]) -> bytes:
             "extension": reference.extension,
             **({"executable": True} if executable else {}),
         }
-    return encode_json({"layout": 1, "files": files, "links": found.links, "empty": sorted(found.empty)})
+    return encode_json({"layout": LAYOUT, "files": files, "links": found.links, "empty": sorted(found.empty)})
 
 
 def decode_tree(told: Any, uri: str) -> Tree:
     """Reads the document of a directory.
 
-    Raises `DocumentDamaged` for what is none, and for paths and links that would lead out of where it is laid out.
+    Raises `NewerLayout`, and `DocumentDamaged` for what is none, for paths and links that would lead out of where it is
+    laid out, and for paths that cannot all be there at once.
     """
     try:
-        if told["layout"] != 1:
-            raise DocumentDamaged(uri, f"it describes a directory in layout {told['layout']!r}, which is not known")
+        if type(told["layout"]) is int and told["layout"] > LAYOUT:
+            raise NewerLayout(uri, told["layout"], LAYOUT)
         files = [_read_file(path, file, uri) for path, file in sorted(told["files"].items())]
         links, empty = dict(told["links"]), list(told["empty"])
     except (TypeError, KeyError, AttributeError):
         raise DocumentDamaged(uri, "it is no description of a directory") from None
-    for path in [*(file.path for file in files), *links, *empty]:
-        if not _stays(path):
-            raise DocumentDamaged(uri, f"the path {path!r} leads out of the directory")
+    paths = [*(file.path for file in files), *links, *empty]
+    for path in paths:
+        if not _is_plain(path):
+            raise DocumentDamaged(uri, f"the path {path!r} is none below the directory")
     for path, target in links.items():
-        if not isinstance(target, str) or not _stays(_joined(path, target)):
+        if not isinstance(target, str) or not target or "\0" in target or not _stays(path, target, links):
             raise DocumentDamaged(uri, f"the link {path!r} leads out of the directory")
-    # What lies behind a link would be written where the link leads.
-    for path in [*(file.path for file in files), *links, *empty]:
-        if any(str(parent) in links for parent in PurePosixPath(path).parents):
-            raise DocumentDamaged(uri, f"the path {path!r} leads through a link")
+    # What lies behind a link would be written where the link leads, and behind a file nothing can lie.
+    taken = set(paths)
+    for path in paths:
+        if any(str(parent) in taken for parent in PurePosixPath(path).parents):
+            raise DocumentDamaged(uri, f"the path {path!r} leads through what is no directory")
+    if len(taken) < len(paths):
+        raise DocumentDamaged(uri, "it names a path twice")
     return Tree(files, links, empty)
 
 
@@ -139,37 +151,42 @@ def _walk(root: Path, below: str) -> Iterator[tuple[str, os.DirEntry[str] | None
             yield path, entry
 
 
-def _target(root: Path, path: str, target: str) -> str:
-    if not _stays(_joined(path, target)):
-        raise NotStorable(
-            f"The link {root / path} leads to {target!r}, which is not inside of the directory",
-            remedy="Put a copy in its place.",
-        )
-    return target
+def _is_plain(path: object) -> bool:
+    """Whether a relative path names something below where it starts, without any detour."""
+    return isinstance(path, str) and "\0" not in path and not {"", ".", ".."} & set(path.split("/"))
 
 
-def _joined(path: str, target: str) -> str:
-    return str(PurePosixPath(path).parent / target)
-
-
-def _stays(path: object) -> bool:
-    """Whether a relative path names something below where it starts, wherever on its way it goes up and down."""
-    if not isinstance(path, str) or not path or "\0" in path or path.startswith("/"):
+def _stays(path: str, target: str, links: Mapping[str, str]) -> bool:
+    """Whether a link leads to something in its directory, also by way of other `links`, as the system follows them."""
+    if target.startswith("/"):
         return False
-    depth = 0
-    for part in path.split("/"):
+    at = path.split("/")[:-1]
+    ahead = target.split("/")[::-1]
+    followed = 0
+    while ahead:
+        part = ahead.pop()
         if part == "..":
-            depth -= 1
+            if not at:
+                return False
+            at.pop()
         elif part not in ("", "."):
-            depth += 1
-        if depth < 0:
-            return False
+            at.append(part)
+            further = links.get("/".join(at))
+            # The last link is not followed here: where it leads is looked at for itself.
+            if further is not None and ahead:
+                followed += 1
+                if followed > _LINKS:  # it leads nowhere: the system gives up as well
+                    return True
+                if further.startswith("/"):
+                    return False
+                at.pop()
+                ahead += further.split("/")[::-1]
     return True
 
 
 def _read_file(path: str, told: Any, uri: str) -> TreeFile:
     digest, size = told["digest"].removeprefix("sha256:"), told["size"]
     extension = told["extension"]
-    if not is_digest(digest) or type(size) is not int or size < 0 or extension != plain_extension(extension):
+    if not is_digest(digest) or type(size) is not int or size < 0 or not is_extension(extension):
         raise DocumentDamaged(uri, f"what it says of {path!r} is no reference to data")
     return TreeFile(path, DataReference(digest, size, "file", extension, name=path), told.get("executable") is True)
