@@ -115,6 +115,8 @@ class Storage:
                     told = self.parsed(item.payload, await asyncio.to_thread(item.path.read_bytes))
                 except DocumentDamaged as error:
                     told = error
+                except FileNotFoundError:  # a directory's own file
+                    continue
                 yield item.payload, told
 
     async def put_document(self, key: str, told: dict[str, Any]) -> bool:
@@ -181,8 +183,11 @@ class Storage:
                 raise DataNotFound(f"{location}: there is no such data in the store") from None
             if entry.digest == f"sha256:{reference.digest}":
                 return entry
-            if await on_thread(_hash, entry.filename) == reference.digest:
-                return entry
+            try:
+                if await on_thread(_hash, entry.filename) == reference.digest:
+                    return entry
+            except FileNotFoundError:
+                raise DataNotFound(f"{location}: it was removed while it was read") from None
             if location.scheme == "file":
                 break
         raise DataDamaged(

@@ -70,7 +70,10 @@ async def verify(storage: Storage, *, quick: bool, seen: Callable[[int], object]
                     if not isinstance(item.exception, ObjectNotFound):  # else it was removed meanwhile
                         result.findings.append(Finding("unreadable", item.uri, str(item.exception)))
                     continue
-                measured = await on_thread(measure, item.filename)
+                try:
+                    measured = await on_thread(measure, item.filename)
+                except FileNotFoundError:  # likewise
+                    continue
                 result.bytes += measured.size
                 seen(measured.size)
                 if measured.digest != item.payload:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -41,5 +42,13 @@ async def store(place: tuple[str, Settings]) -> AsyncIterator[DataStore]:
         yield store
 
 
+@pytest.fixture
+async def opened() -> AsyncIterator[AsyncExitStack]:
+    """Where a test leaves what is to be closed after it."""
+    async with AsyncExitStack() as opened:
+        yield opened
+
+
 everywhere = pytest.mark.parametrize("place", WHERE, indirect=True)
+on_disk_and_rclone = pytest.mark.parametrize("place", ["directory", "rclone"], indirect=True)  # moto is slow
 on_moto = pytest.mark.parametrize("place", ["moto"], indirect=True)

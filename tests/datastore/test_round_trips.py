@@ -57,6 +57,11 @@ def encoded_of(obj: object, scratch: Path) -> Encoded:
     return encode(obj, scratch / os.urandom(8).hex())
 
 
+def with_attrs(frame: pd.DataFrame, attrs: dict[Any, Any]) -> pd.DataFrame:
+    frame.attrs = attrs
+    return frame
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=150)
 @given(
     hnp.arrays(DTYPES, hnp.array_shapes(min_dims=0, min_side=0, max_side=4), fill=st.nothing()),
@@ -105,6 +110,18 @@ def test_a_large_array_is_written_only_when_its_bytes_are_new(tmp_path: Path) ->
         (pd.DataFrame({"a": pd.Series(["x", np.nan], dtype=object)}), "'a'"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "same name"),
         (pd.DataFrame([[1, 2]], columns=["a", 1]), "several types"),
+        (pd.DataFrame([[1]], columns=[None]), "None"),
+        (pd.DataFrame({"a": [1]}, index=pd.Index([3], name=0)), "index"),
+        (pd.DataFrame({"a": [1]}, index=pd.Index([1], dtype=object)), "reset_index"),
+        (pd.DataFrame({"a": [1]}).set_flags(allows_duplicate_labels=False), "duplicate labels"),
+        (with_attrs(pd.DataFrame({"a": [1]}), {"a": (1, 2)}), "attrs"),
+        (with_attrs(pd.DataFrame({"a": [1]}), {"a": object()}), "attrs"),
+        (pd.DataFrame({"a": pd.arrays.FloatingArray(np.array([1, np.nan]), np.array([False, False]))}), "'a'"),
+        (pd.DataFrame({"a": pd.array(["x"], pd.StringDtype("python"))}), "storage='python'"),
+        (pd.DataFrame({"a": np.array([2**62], "M8[s]")}), "Parquet"),
+        (pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"]), "same name"),
+        (pa.table({"a": [1, 2]}).select([]), "without rows"),
+        (pa.table({"a": pa.array([1, 2]).dictionary_encode()}), "'a'"),
         (pa.table({"a": pa.array([1], pa.timestamp("s"))}), "'a'"),
         (Path("/nowhere/at/all"), "does not exist"),
         (Path("/dev/null"), "neither"),
@@ -116,6 +133,18 @@ def test_what_would_not_come_back_is_refused_by_name(tmp_path: Path, obj: object
 
 
 FRAMES = {
+    "rows without columns": pd.DataFrame(index=range(3)),
+    "an index without columns": pd.DataFrame(index=["x", "y"]),
+    "an index of seconds": pd.DataFrame({"a": [1]}, index=pd.DatetimeIndex(np.array(["2026-01-01"], "M8[s]"))),
+    "an index of categories": pd.DataFrame({"a": [1, 2]}, index=pd.CategoricalIndex([5, 6], categories=[6, 5, 4])),
+    "no values of categories": pd.DataFrame({"a": pd.Categorical([], categories=["p", "q"], ordered=True)}),
+    "no known category": pd.DataFrame({"a": pd.Categorical([None, None], categories=["p", "q"])}),
+    "attrs": with_attrs(pd.DataFrame({"a": [1]}), {"unit": ["m", 2]}),
+    "infinities": pd.DataFrame({"a": [np.inf, -np.inf, np.nan]}),
+    "an index twice": pd.DataFrame({"a": [1, 2]}, index=["x", "x"]),
+    "an index named as a column": pd.DataFrame({"a": [1, 2]}, index=pd.Index([3, 4], name="a")),
+    "gaps in an index of two": pd.DataFrame({"a": [1, 2]}, index=pd.MultiIndex.from_tuples([(1, "x"), (2, None)])),
+    "columns of times": pd.DataFrame([[1, 2]], columns=pd.date_range("2026", periods=2, tz="UTC")),
     "columns in their order": pd.DataFrame({"b": [1, 2], "a": [1.5, np.nan]}),
     "text with gaps": pd.DataFrame({"a": ["x", None]}),
     "text as objects": pd.DataFrame({"a": pd.Series(["x", None], dtype=object)}),
@@ -146,8 +175,18 @@ FRAMES = {
 
 @pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
 def test_a_dataframe_comes_back_as_it_was_and_has_one_digest(tmp_path: Path, frame: pd.DataFrame) -> None:
-    pd.testing.assert_frame_equal(through(frame, tmp_path), frame, check_freq=False, check_exact=True)
+    back = through(frame, tmp_path)
+    pd.testing.assert_frame_equal(back, frame, check_freq=False, check_exact=True)
+    assert back.attrs == frame.attrs
     assert encoded_of(frame.copy(deep=True), tmp_path).digest == encoded_of(frame, tmp_path).digest
+
+
+def test_a_table_keeps_its_names_metadata_and_what_may_be_missing(tmp_path: Path) -> None:
+    schema = pa.schema([pa.field("a.b", pa.int64(), nullable=False), pa.field("", pa.string())], {"k": "v"})
+    table = pa.table([pa.array([1]), pa.array([None], pa.string())], schema=schema)
+    back = through(table, tmp_path)
+    assert back.equals(table, check_metadata=True)
+    assert not back.schema.field("a.b").nullable
 
 
 def test_equal_tables_have_one_digest_in_whatever_pieces_they_lie(tmp_path: Path) -> None:
