@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE = 0.1  # seconds; an S3 that answers 503 asks for some time, not for an instant second try
 LONGEST_PAUSE = 20.0  # the cap that the AWS SDKs' standard mode uses
+PACED_TRIES = 4  # times as many may be refused where all are spaced: then it is chance which of them are
 BROKE_PAUSE = 1.0  # at least this long is waited for the retry budget, which fills while others are answered
 
 
@@ -67,7 +68,8 @@ def decide(
     asked-for waits longer than the cap are not worth a place in line: the error stands. So it does where the deadline
     would be over before the next try.
 
-    Where the requests of all are spaced, what was refused all the same does not wait the longer for it.
+    Where the requests of all are spaced, what was refused all the same waits for its turn. Which ones are is chance
+    then, and no fault of the objects', so one may be refused more often.
 
     A place that has answered and now answers nobody is waited for; one that never did may not be there at all.
     """
@@ -77,9 +79,10 @@ def decide(
     left = float("inf") if deadline is None else deadline - past.elapsed
     if outlook.out and left > 0:
         return Decision(Move.WAIT)
-    last = 0.0 if outlook.paced and isinstance(error, Throttled) else past.pause
-    pause = max(next_pause(last, LONGEST_PAUSE, uniform), asked or 0.0)
-    if past.attempts >= attempts or pause >= left:
+    in_turn = outlook.paced and isinstance(error, Throttled)
+    pause = uniform(0.0, FIRST_PAUSE) if in_turn else next_pause(past.pause, LONGEST_PAUSE, uniform)
+    pause = max(pause, asked or 0.0)
+    if past.attempts >= attempts * (PACED_TRIES if in_turn else 1) or pause >= left:
         return Decision(Move.GIVE_UP)
     if outlook.affordable:
         return Decision(Move.RETRY, pause)

@@ -293,7 +293,7 @@ class Lanes:
     def _landed(self, errand: Errand, place: Place) -> None:
         self._end(errand)
         tries, was_out = errand.tries, place.standing.out_since is not None
-        refund = NO_RETRY if tries is None else tries.spent
+        refund = NO_RETRY if tries is None else tries.spent or NO_RETRY
         if place.answered(perf_counter(), errand.began, refund, errand.location.key):
             self.pump()
         if was_out:
@@ -337,7 +337,8 @@ class Lanes:
         """Does what is decided after a failed try, or after a pause in which it could not be decided."""
         tries, standing, policy = errand.tries, place.standing, self._policy
         assert tries is not None
-        cost = standing.cost(error)
+        paced = self._place(errand.location).pace.rate < math.inf
+        cost = standing.cost(error, paced=paced)
         move, pause = decide(
             error,
             Past(tries.counted, tries.pause, perf_counter() - tries.began),
@@ -346,7 +347,7 @@ class Lanes:
                 out=standing.out,
                 known=standing.known,
                 affordable=standing.tokens >= cost or (standing.known and not place.flying),
-                paced=self._place(errand.location).pace.rate < math.inf,
+                paced=paced,
             ),
             attempts=policy.attempts,
             deadline=policy.deadline,

@@ -5,8 +5,9 @@ refuses more than now and then, which Page's test tells from an accident ("Conti
 41, 1954), its requests are spaced.
 
 What it allows is counted and not guessed: a bucket of tokens is empty whenever it refuses, so between two refusals it
-has granted just what has been filled in between, however it was asked. From just below that the rate goes up, by the
-square root of itself at first, so that of several clients of one limit the smaller gain on the larger (Bansal and
+has granted just what has been filled in between, however it was asked. What was granted is what was sent and not
+refused: a refusal may come long before the answers to what was sent with it. From just below that the rate goes up, by
+the square root of itself at first, so that of several clients of one limit the smaller gain on the larger (Bansal and
 Balakrishnan, "Binomial Congestion Control Algorithms", INFOCOM 2001), then ever faster (as RFC 9438 has it, section
 4.2): a limit that is gone is forgotten. Nothing here waits; times are seconds of any steady clock.
 """
@@ -14,13 +15,15 @@ Balakrishnan, "Binomial Congestion Control Algorithms", INFOCOM 2001), then ever
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections import deque
 
 NOW_AND_THEN = 1 / 25  # the share of refusals that is a fault of the place rather than a limit
 ALARM = 4.0  # refusals beyond that share: one accident in a hundred raises it once in 10,000 refusals
-SHORTEST = 0.05  # seconds between two refusals at least, for what was granted between them to be counted,
-FEWEST = 8  # and so many at least
-FARTHEST = 1 / 8  # a share of a few answers may be off; what it says beyond that the next ones will say too
+FIRST = 0.7  # of what was asked when it was met first: some of that came of tokens that had been saved up
+FALL = 0.9  # at least, where it is met again so soon that little was counted; twice that where it is a guess
+PRIOR = 4.0  # requests that weigh as much as what was counted: half of them are taken for granted
+SURE = 32  # requests granted,
+SURE_AFTER = 0.25  # and seconds in which they were, from which on a count is more than a guess
 BELOW = 0.95  # of what is granted: the gap refills a bucket of tokens, so what is left unused meanwhile is not lost
 STEP = 2.0  # seconds in which it goes up by
 STEEP = 1.0  # times the rate's square root, 22 of 500 a second, but
@@ -29,26 +32,14 @@ GUESSED = 0.7  # seconds in which it doubles where it is a guess, until it is re
 GONE = 8.0  # times what was granted: there is no limit any more
 SLACK = 0.05  # seconds that a request may catch up: timers fire late, and it must not cost the rate
 BURST = 16  # requests at most that catch up at once
+LONGEST = 0.25  # seconds that a change of pace takes to show
 LEAST = 1.0  # requests a second
+REMEMBERED = 1024  # times of requests: of as many as may be out while a refusal is on its way
 
 
-class Limit(NamedTuple):
-    """What a place grants, in requests a second; `guessed` where it is far from that, and has said little yet."""
-
-    rate: float
-    guessed: bool
-
-
-def limit_of(granted: int, refused: int, lasted: float, asked: float) -> Limit | None:
-    """The limit that shows by what was granted and refused in `lasted` seconds, from one refusal to another.
-
-    It was `asked` so often a second. None while it cannot be told, and need not be at once.
-    """
-    share = granted / (granted + refused)
-    if lasted >= SHORTEST and granted >= FEWEST:
-        # What was not asked for while this side stood still, and may have run over, was not granted either.
-        return Limit(max(granted / lasted, asked * share), guessed=False)
-    return Limit(asked * max(share, FARTHEST), guessed=True) if refused > granted else None
+def estimate(granted: float, lasted: float, asked: float) -> float:
+    """What is granted a second, where so many were in so many seconds, of `asked` a second."""
+    return (granted + PRIOR / 2) / (lasted + PRIOR / asked)
 
 
 class Pace:
@@ -58,12 +49,15 @@ class Pace:
     """
 
     __slots__ = (
+        "_base",
         "_began",
         "_granted",
-        "_granted_rate",
         "_guessed",
+        "_idle",
         "_refused",
         "_score",
+        "_sent",
+        "_times",
         "busy",
         "opens_at",
         "rate",
@@ -71,6 +65,7 @@ class Pace:
     )
 
     def __init__(self) -> None:
+        self._times: deque[float] = deque(maxlen=REMEMBERED)  # when the last ones were sent
         self.free()
 
     def free(self) -> None:
@@ -78,58 +73,85 @@ class Pace:
         self.busy = False
         self.rate = math.inf
         self.opens_at = -math.inf  # when the next request may go
-        self.since = -math.inf  # what was sent before says nothing any more
-        self._granted_rate = LEAST
+        self._base = LEAST  # what is granted, as far as known
+        self._began = 0.0  # when it was first refused,
+        self._granted = 0  # and what it has granted until the last change
+        self._guessed = False  # and that is too little to know it by
+        self._begin(-math.inf)
+
+    def _begin(self, now: float) -> None:
+        """Counts anew."""
+        self.since = now  # what was sent before says nothing any more
         self._score = 0.0  # of Page's test: refusals beyond those of now and then, since it was 0
-        self._began = 0.0  # when the refusal was sent with which it left 0
-        self._granted = self._refused = 0  # since then
-        self._guessed = False  # what it grants is not counted yet
+        self._sent = self._refused = 0
+        self._idle = 0.0  # seconds in which nobody asked for what the pace would have let through
+        self._times.clear()
 
     def sent(self, now: float) -> None:
-        """A request goes out."""
+        """A request goes out at this pace."""
         latest = now - min(SLACK, BURST / self.rate)
-        self.opens_at = max(self.opens_at, latest) + 1.0 / self.rate
+        if self.opens_at < latest:
+            self._idle += max(0.0, latest - max(self.opens_at, self.since))
+            self.opens_at = latest
+        self.opens_at += 1.0 / self.rate
+        if now > self.since:
+            self._sent += 1
+            self._times.append(now)
 
     def answered(self, now: float, sent: float) -> None:
         """One that went out at `sent` was granted."""
-        if sent < self.since:
+        if sent <= self.since:
             return
         if self._score:
-            self._granted += 1
             self._score = max(0.0, self._score - NOW_AND_THEN)
         if self.rate < math.inf:
             self._go_up(now)
         self.busy = self._score > 0.0 or self.rate < math.inf
 
-    def refused(self, now: float, sent: float, asked: float) -> Limit | None:
-        """One that went out at `sent` was refused, as the place was asked at least `asked` times a second.
-
-        Gives the limit that shows by it, if one does. `keep` is what to do about it, or `forgive`.
-        """
-        if sent < self.since:
-            return None
-        if not self._score:
-            self.busy = True
-            self._began, self._granted, self._refused = sent, 0, 0
+    def refused(self, sent: float) -> bool:
+        """One that went out at `sent` was refused. True where there are too many of these by now: see `limit`."""
+        if sent <= self.since:
+            return False
+        self.busy = True
         self._score += 1.0
         self._refused += 1
-        if self._score < ALARM:
-            return None
-        lasted = sent - self._began
-        limit = limit_of(self._granted, self._refused, lasted, min(asked, self.rate))
-        # Refusals of what caught up after a standstill, all at once, say nothing of the rate.
-        at_once = limit is not None and limit.guessed and lasted * self.rate < ALARM
-        return None if at_once else limit
+        return self._score >= ALARM
 
-    def keep(self, limit: Limit, now: float) -> bool:
-        """Stays within a limit from now on. True where the rate falls to half by that, or less."""
+    def limit(self, sent: float, asked: float) -> float:
+        """What the place grants a second, as far as shows by a request that was sent at `sent` and refused.
+
+        `asked` is how often a second it was, while there was no pace.
+        """
+        if self.rate == math.inf:
+            return FIRST * asked
+        granted, lasted = self._granted_until(sent), max(0.0, sent - self.since - self._idle)
+        counted = estimate(granted, lasted, self.rate)
+        if granted >= SURE and lasted >= SURE_AFTER:
+            # A guess may have been so far below that tokens ran over until it came up: then it was granted less than it
+            # would have been, and asked for more in the end.
+            return math.sqrt(counted * self.rate) if self._guessed else counted
+        if self._guessed:
+            return min(counted, FALL * FALL * self.rate)
+        weight = granted / (granted + SURE)
+        return float(min(counted**weight * self._base ** (1.0 - weight), FALL * self.rate))
+
+    def keep(self, limit: float, now: float, latency: float = 0.0) -> bool:
+        """Stays within a limit from now on. True where the rate falls to half by that, or less.
+
+        What was asked before may be in line at the place still, and take what is granted to what is asked now; so what
+        shows of this pace does so after the `latency` of an answer.
+        """
         before = self.rate
-        self.forgive(now)
-        self.busy = True
-        self._granted_rate = max(LEAST, min(limit.rate, before))
-        self._guessed = limit.guessed
-        self.rate = max(LEAST, BELOW * self._granted_rate)
+        if before == math.inf:
+            self._began, self._granted = now, 0
+        else:
+            self._granted += self._sent - self._refused
+        self._guessed = self._granted < SURE or now - self._began < SURE_AFTER
+        self._base = max(LEAST, min(limit, before))
+        self.rate = max(LEAST, BELOW * self._base)
         self.opens_at = now
+        self.busy = True
+        self._begin(now + min(latency, LONGEST))
         return self.rate <= before / 2
 
     def forgive(self, now: float) -> None:
@@ -137,8 +159,17 @@ class Pace:
         self.free()
         self.since = now
 
+    def _granted_until(self, sent: float) -> int:
+        """Requests of this pace until then, the refused ones left out: all others are granted, or will be."""
+        later = 0
+        for time in reversed(self._times):
+            if time <= sent:
+                break
+            later += 1
+        return max(0, self._sent - later - self._refused)
+
     def _go_up(self, now: float) -> None:
-        base, since = self._granted_rate, now - self.since
+        base, since = self._base, max(0.0, now - self.since)
         steps, step = (
             (since / GUESSED, 1.0) if self._guessed else (since / STEP, min(STEEP / math.sqrt(base), STEEPEST))
         )

@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from asyncfetch.engine.hedges import Hedges
-from asyncfetch.engine.pace import Pace, limit_of
+from asyncfetch.engine.pace import Pace, estimate
 from asyncfetch.engine.prefixes import Tally
 from asyncfetch.engine.standing import PROBES, Standing
 from asyncfetch.engine.window import Window
@@ -35,6 +35,7 @@ class Place:
         "branches",
         "flying",
         "hedges",
+        "latency",
         "name",
         "pace",
         "queue",
@@ -50,6 +51,7 @@ class Place:
         self.name = name
         self.root = root or self
         self.flying = 0
+        self.latency = 0.0  # seconds that the last answer took
         self.standing: Standing = Standing(patience) if root is None else root.standing
         self.window = Window(most, now)
         self.pace = Pace()
@@ -87,10 +89,11 @@ class Place:
 
     def answered(self, now: float, sent: float, refund: int, key: str) -> bool:
         """It has answered an errand that went out at `sent`. True where more may be out now."""
+        self.latency = now - sent
         self.standing.answered(now, refund)
         if self.pace.busy:
             self.pace.answered(now, sent)
-        if self.tally is not None and sent >= self.pace.since:
+        if self.tally is not None and sent > self.pace.since:
             self.tally.add(key, refused=False)
         return self.window.answered(now)
 
@@ -99,21 +102,22 @@ class Place:
 
         Gives the branches that it has more by that: errands in its lines may be theirs.
         """
-        if sent < self.pace.since:
+        pace = self.pace
+        if sent <= pace.since:
             return []
-        # As many as were out in the time that one takes; or what it granted, where the clock has stood still.
-        asked = max((self.flying + 1) / max(now - sent, 0.001), self.window.rate(now))
         if self.tally is None or self.tally.full:
             self.tally = Tally(sent)
         self.tally.add(key, refused=True)
-        limit = self.pace.refused(now, sent, asked)
-        if limit is None and not self.tally.full:
+        too_many = pace.refused(sent)
+        if not too_many and not self.tally.full:
             return []
-        branches = self._branch_off(now, sent, min(asked, self.pace.rate))
+        asked = self.window.asked(now, self.flying + 1, self.latency or now - sent)
+        branches = self._branch_off(now, sent, min(asked, pace.rate))
         if branches:
-            self.pace.forgive(now)  # the rest of it knows no limit
-        elif limit is not None and self.pace.keep(limit, now):
-            self.window.throttled(now)
+            pace.forgive(now)  # the rest of it knows no limit
+        elif too_many and pace.keep(pace.limit(sent, asked), now, self.latency):
+            # As many as the pace has out at once are no reason for the place to refuse them.
+            self.window.throttled(now, least=math.ceil(pace.rate * self.latency))
         self.tally = None
         return branches
 
@@ -139,11 +143,11 @@ class Place:
                 continue
             name = f"{root.name}/{prefix}"
             branch = Place(name, most=self.window.most, patience=0.0, now=now, root=root)
+            branch.latency = self.latency
             branch.window.limit = self.window.limit
             branch.window.throttled(now)
-            limit = limit_of(*count, sent - tally.began, asked * tally.share_of(count))
-            if limit is not None:
-                branch.pace.keep(limit, now)
+            limit = estimate(count.granted, max(0.0, sent - tally.began), asked * tally.share_of(count))
+            branch.pace.keep(limit, now)
             branches[prefix] = branch
             made.append(branch)
         return made

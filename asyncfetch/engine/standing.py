@@ -49,8 +49,13 @@ class Standing:
         """Whether it answers nobody at present."""
         return self.out_since is not None
 
-    def cost(self, error: Exception) -> int:
-        """What a retry after this error takes of the budget."""
+    def cost(self, error: Exception, *, paced: bool) -> int:
+        """What a retry after this error takes of the budget.
+
+        What is refused where requests are spaced takes nothing: the pace is what keeps the load down there.
+        """
+        if paced and isinstance(error, Throttled):
+            return 0
         return TIMEOUT_COST if isinstance(error, OriginTimeout) else RETRY_COST
 
     def answered(self, now: float, refund: int = NO_RETRY) -> None:

@@ -33,10 +33,24 @@ class Phase(enum.Enum):
 class Window:
     """The limit for one place, never above `most`. Who is kept waiting by it sets `full`."""
 
-    __slots__ = ("_best", "_count", "_flat", "_from", "_look_at", "_rate", "_since", "full", "limit", "most", "phase")
+    __slots__ = (
+        "_best",
+        "_born",
+        "_count",
+        "_flat",
+        "_from",
+        "_look_at",
+        "_rate",
+        "_since",
+        "full",
+        "limit",
+        "most",
+        "phase",
+    )
 
     def __init__(self, most: int, now: float) -> None:
         self.most = most
+        self._born = now
         self.restart(now)
 
     def restart(self, now: float) -> None:
@@ -54,6 +68,10 @@ class Window:
         lasted = now - self._since
         return self._count / lasted if lasted >= SHORTEST else self._rate
 
+    def asked(self, now: float, flying: int, latency: float) -> float:
+        """Requests a second, of late, where `flying` are out and one takes `latency` until it is answered."""
+        return (self._count + flying) / max(min(now - self._since + latency, now - self._born), 0.001)
+
     def answered(self, now: float) -> bool:
         """An errand has come back with its object. True where more may be out now."""
         self._count += 1
@@ -66,9 +84,9 @@ class Window:
             self._judge(now)
         return self.limit > before
 
-    def throttled(self, now: float) -> None:
-        """The place has asked for less."""
-        self.limit = max(1, self.limit // 2)
+    def throttled(self, now: float, *, least: int = 1) -> None:
+        """The place has asked for less. The limit is halved, but stays at `least` if it was as much."""
+        self.limit = max(self.limit // 2, min(self.limit, max(1, least)))
         self.phase = Phase.AVOID
         self._begin(now)
 

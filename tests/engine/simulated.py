@@ -23,6 +23,7 @@ class Model(NamedTuple):
     burst: float = 50
     thrash: int = 10_000  # so many at once, and each costs the server twice as much
     hiccups: float = 0.0  # the share it refuses whatever the rate
+    quick: bool = False  # it refuses at once, and not as late as it answers
     stalls: float = 0.0
 
 
@@ -95,7 +96,8 @@ class _Server:
             self._tokens -= 1
         thrashes = client.place.flying > model.thrash
         self._busy = max(self._busy, now) + model.service * (2 if thrashes else 1)
-        return _Answer(self._busy + model.latency * chance.uniform(0.9, 1.1), now, refuse)
+        latency = 0.001 if refuse and model.quick else model.latency
+        return _Answer(self._busy + latency * chance.uniform(0.9, 1.1), now, refuse)
 
 
 class _Client:

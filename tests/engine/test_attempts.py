@@ -52,9 +52,14 @@ def tried(attempts: int, pause: float = 0.0, elapsed: float = 0.5) -> Past:
         (FAILED, tried(5), FINE, None, Move.GIVE_UP, 0.0),
         (Throttled(URI, "503"), FIRST, FINE, None, Move.RETRY, 3 * FIRST_PAUSE),
         (Throttled(URI, "503"), tried(3, pause=5.0), FINE, None, Move.RETRY, 15.0),
-        # Who asks at a pace already does not wait the longer for having been refused once more.
-        (Throttled(URI, "503"), tried(3, pause=5.0), PACED, None, Move.RETRY, 3 * FIRST_PAUSE),
+        # Who asks at a pace already waits for its turn, and is refused by chance; other failures are as ever.
+        (Throttled(URI, "503"), tried(3, pause=5.0), PACED, None, Move.RETRY, FIRST_PAUSE),
+        (Throttled(URI, "503"), tried(19), PACED, None, Move.RETRY, FIRST_PAUSE),
+        (Throttled(URI, "503"), tried(20), PACED, None, Move.GIVE_UP, 0.0),
+        (Throttled(URI, "503", retry_after=3.0), tried(5), PACED, None, Move.RETRY, 3.0),
+        (Throttled(URI, "503"), tried(5), FINE, None, Move.GIVE_UP, 0.0),
         (FAILED, tried(3, pause=5.0), PACED, None, Move.RETRY, 15.0),
+        (FAILED, tried(5), PACED, None, Move.GIVE_UP, 0.0),
         (EndpointUnreachable(URI, "refused"), FIRST, FINE, None, Move.RETRY, 3 * FIRST_PAUSE),
         (TransferInterrupted(URI, "reset"), FIRST, FINE, None, Move.RETRY, 3 * FIRST_PAUSE),
         (OriginTimeout(URI, "silent"), FIRST, FINE, None, Move.RETRY, 3 * FIRST_PAUSE),

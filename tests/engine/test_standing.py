@@ -126,8 +126,10 @@ def test_patience_ends_and_then_errors_stand_until_it_answers() -> None:
 
 def test_the_budget_is_spent_by_retries_and_earned_by_answers() -> None:
     standing = met()
-    assert standing.cost(ServerError(URI, "500")) == RETRY_COST
-    assert standing.cost(OriginTimeout(URI, "silent")) == TIMEOUT_COST
+    assert standing.cost(ServerError(URI, "500"), paced=False) == RETRY_COST
+    assert standing.cost(ServerError(URI, "500"), paced=True) == RETRY_COST
+    assert standing.cost(Throttled(URI, "503"), paced=True) == 0, "the pace has it wait for its turn"
+    assert standing.cost(OriginTimeout(URI, "silent"), paced=False) == TIMEOUT_COST
     standing.tokens = 0
     standing.answered(1.0)
     assert standing.tokens == 1
