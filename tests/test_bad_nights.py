@@ -1,11 +1,10 @@
-"""Whole runs against a server that misbehaves in every way at once: complete, correct, in time, and nothing left."""
+"""Whole runs against a server that misbehaves in every way at once: complete, correct, and nothing left."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import random
-import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 from asyncfetch import Fetcher, NetworkPolicy
 from asyncfetch.testing import Faults, FaultServer, Generated
 from tests.leaks import census, temporary_files
-from tests.soak import LONG, Soak
+from tests.soak import Soak
 
 SIZE = 5_000
 
@@ -41,17 +40,14 @@ def uris(server: FaultServer, count: int) -> list[str]:
     return [server.uri(f"{index:08d}") for index in range(count)]
 
 
-async def fetch_all(server: FaultServer, cache_dir: Path, count: int) -> float:
-    """Has every object checked, each once, and gives the seconds that it took."""
+async def fetch_all(server: FaultServer, cache_dir: Path, count: int) -> None:
+    """Has every object checked, each once."""
     seen: Counter[int] = Counter()
     async with opened(server, cache_dir) as fetcher:
-        began = time.perf_counter()
         async for entry in fetcher.entries(uris(server, count), order="completion"):
             seen[entry.index] += 1
             assert entry.path.read_bytes() in server.versions(f"{entry.index:08d}")
-        lasted = time.perf_counter() - began
     assert seen == Counter(range(count)), "none lost, none twice"
-    return lasted
 
 
 FAULTY = Faults.evenly(0.05, slow_seconds=0.2, stall_seconds=0.5, drip_seconds=0.002)
@@ -61,18 +57,15 @@ async def test_with_every_twentieth_answer_wrong_all_objects_come_right(soak: So
     count = soak.faulty_objects
     with FaultServer(Generated(count, SIZE)) as server:
         await fetch_all(server, cache_dir / "warm", 500)  # whatever libraries keep for ever, they have by now
-        without = await fetch_all(server, cache_dir / "plain", count)
         gc.collect()
         before, memory = census(), psutil.Process().memory_info().rss
         server.faults = FAULTY
-        lasted = await fetch_all(server, cache_dir / "faulty", count)
+        await fetch_all(server, cache_dir / "faulty", count)
         assert census() == before
         assert not temporary_files(cache_dir / "faulty")
         assert psutil.Process().memory_info().rss - memory < 32 << 20
         wrong = sum(times for asked, times in server.asked().items() if asked.fault is not None)
         assert wrong > 0.04 * count
-    if soak == LONG:  # a short run is over before the pauses of its last objects are
-        assert lasted < 1.5 * without, f"{lasted:.1f} s, without faults {without:.1f} s"
 
 
 async def test_an_outage_in_the_middle_of_all_that(soak: Soak, cache_dir: Path) -> None:
