@@ -248,6 +248,20 @@ async def test_beyond_its_rate_it_asks_to_slow_down(monkeypatch: pytest.MonkeyPa
         client.get_object(Bucket="bucket", Key="k")
 
 
+async def test_a_limit_of_a_prefix_counts_and_refuses_none_but_its_own_keys() -> None:
+    objects = dict.fromkeys(("hot/1", "hot/2", "hotter", "cold/1"), BODY)
+    async with FaultServer(objects, faults=Faults(rate_limit=0.001, burst=2, limited_prefix="hot/")) as server:
+        client = s3_client(server)
+        for key in ("cold/1", "hotter", "hot/1", "cold/1", "hot/2"):
+            client.get_object(Bucket="bucket", Key=key)
+        with pytest.raises(ClientError, match="SlowDown"):
+            client.get_object(Bucket="bucket", Key="hot/1")
+        for key in ("cold/1", "hotter"):
+            client.get_object(Bucket="bucket", Key=key)
+        client.list_objects_v2(Bucket="bucket", Prefix="hot/")
+        assert {asked.key for asked in server.asked() if asked.fault is Fault.LIMITED} == {"hot/1"}
+
+
 @pytest.mark.usefixtures("signing")
 async def test_an_outage_refuses_connections_and_ends_at_the_same_port() -> None:
     async with FaultServer({"k": BODY}) as server:
