@@ -1,8 +1,9 @@
 """The checksums that S3 keeps of objects: which of them an answer tells, and how bytes are held against it.
 
 What a whole object's answer tells is of all its bytes; what a range's tells depends on the server and on how the object
-was uploaded (AWS: "Checking object integrity in Amazon S3"), so nothing is made of that. Composite checksums (`…-3`,
-of multipart uploads) are of the parts' checksums, whose sizes no answer tells: they are passed over.
+was uploaded (AWS: "Checking object integrity in Amazon S3"), so nothing is made of that. Composite checksums, of
+multipart uploads (`…-3`, or `x-amz-checksum-type: COMPOSITE`), are of the checksums of parts. How large these were is
+told by other requests only (HeadObject of a part, GetObjectAttributes), so they are passed over.
 """
 
 from __future__ import annotations
@@ -37,12 +38,13 @@ def told_checksum(
     the bytes stands in where there is none: one without SSE-KMS and SSE-C, and not of a multipart upload (AWS:
     API_Object, "ETag").
     """
-    for name, size in _sizes().items() if checksums else ():
+    composite = (header("x-amz-checksum-type") or "").upper() == "COMPOSITE"
+    for name, size in _sizes().items() if checksums and not composite else ():
         value = header(f"x-amz-checksum-{name}")
         if value is not None:
             try:
                 digest = binascii.a2b_base64(value, strict_mode=True)
-            except ValueError:  # composite, or none at all
+            except ValueError:  # composite from a server that does not say so otherwise, or none at all
                 continue
             if len(digest) == size:
                 return f"{name}:{digest.hex()}"

@@ -67,6 +67,13 @@ def test_each_checksum_is_told_and_computed(name: str) -> None:
         ({f"x-amz-checksum-{name}": header(name) for name in KNOWN}, MD5, f"crc64nvme:{KNOWN['crc64nvme']}"),
         ({"x-amz-checksum-crc32": "AAAAAA==-3"}, None, None),
         ({"x-amz-checksum-crc32": "AAAAAA==-3", "x-amz-checksum-sha1": header("sha1")}, None, f"sha1:{KNOWN['sha1']}"),
+        # A full checksum of a multipart upload is one like any other; a composite one is not, whatever it looks like.
+        ({"x-amz-checksum-crc32": header("crc32"), "x-amz-checksum-type": "COMPOSITE"}, None, None),
+        (
+            {"x-amz-checksum-crc32": header("crc32"), "x-amz-checksum-type": "FULL_OBJECT"},
+            f"{MD5}-3",
+            f"crc32:{KNOWN['crc32']}",
+        ),
         ({"x-amz-checksum-crc32": header("sha1")}, None, None),
         ({"x-amz-checksum-crc32": "no base64"}, None, None),
         ({"x-amz-checksum-crc32": ""}, None, None),
