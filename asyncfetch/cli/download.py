@@ -27,7 +27,7 @@ from asyncfetch.jobs import (
     Record,
     Request,
     find,
-    thumbnails,
+    pictures,
 )
 from asyncfetch.ledger import Ledger
 from asyncfetch.presigned import redacted
@@ -155,8 +155,9 @@ class _Job:
                 chronicle = opened.enter_context(Chronicle(root, redacted(typed())))
                 tally = await self._fetch(fetcher, plan, record, failures, chronicle)
                 try:
-                    pictures = await thumbnails(fetcher, root, chronicle.pictures)
-                    await asyncio.to_thread(chronicle.finish, plan.counts, tally, fetcher.stats(), pictures)
+                    shown = [(root / path, path) for path in chronicle.pictures]
+                    sheet = [picture async for picture in pictures(fetcher, shown)]
+                    await asyncio.to_thread(chronicle.finish, plan.counts, tally, fetcher.stats(), sheet)
                 except (AsyncfetchError, OSError) as error:  # of the disk that is full, too: the job is what counts
                     print(f"asyncfetch: there is no report: {error}", file=sys.stderr)
         return self._sum_up(plan.counts, tally)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,25 +12,25 @@ from asyncfetch.cli.bulk import Interrupts, asked, typed
 from asyncfetch.cli.common import FAILED, Options, command, describe, human, on_loop
 from asyncfetch.cli.download import STOPPED
 from asyncfetch.cli.progress import Progress
+from asyncfetch.cli.wanted import asking
 from asyncfetch.errors import UsageError
-from asyncfetch.jobs import selection
+from asyncfetch.jobs import Limit, Request
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from typing import Unpack
 
-    from asyncfetch.fetcher import Fetcher
-    from asyncfetch.jobs import Selection
-    from asyncfetch.toolbox.targets import Target
-    from asyncfetch.toolbox.thumbnails import Made, Told
+    from asyncfetch.toolbox.thumbnails import Made, ThumbnailOptions, Told
     from asyncfetch.toolbox.wishes import WorkCounts
 
 _WHERE, _HOW, _JOB, _DATA = "Where to", "How", "The job", "Metadata"
+_SHOWN = 10  # failures that are told one by one
 
 
 @command
+@asking
 def thumbnails(
     options: Options,
-    prefix: Annotated[str, typer.Argument(help="Everything under it.")],
+    request: Request,
     suffix: Annotated[
         str, typer.Option("--suffix", help="What replaces the extension.", rich_help_panel=_WHERE)
     ] = "_thumb.webp",
@@ -43,129 +40,76 @@ def thumbnails(
     ] = None,
     max_side: Annotated[int, typer.Option("--max-side", help="Pixels of the longer side.", rich_help_panel=_HOW)] = 256,
     quality: Annotated[int, typer.Option("--quality", help="Of jpg and webp, to 100.", rich_help_panel=_HOW)] = 80,
-    include: Annotated[list[str] | None, typer.Option("--include", help="Globs, such as '*.jpg'; only these.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Globs; not these.")] = None,
-    newer_than: Annotated[str | None, typer.Option("--newer-than", help="A date or a duration, such as 7d.")] = None,
     metadata: Annotated[
         str | None, typer.Option("--metadata", help="A file for a line of JSON an image.", rich_help_panel=_DATA)
     ] = None,
     metadata_only: Annotated[
         bool, typer.Option("--metadata-only", help="Make no thumbnails.", rich_help_panel=_DATA)
     ] = False,
+    gallery: Annotated[
+        str | None, typer.Option("--gallery", help="A page of HTML that shows all.", rich_help_panel=_DATA)
+    ] = None,
     again: Annotated[
         bool, typer.Option("--again", help="Also what is there, such as in another size.", rich_help_panel=_JOB)
     ] = False,
+    max_failures: Annotated[
+        str | None, typer.Option("--max-failures", help="Stop after more: 10, or 2%.", rich_help_panel=_JOB)
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", rich_help_panel=_JOB)] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.", rich_help_panel=_JOB)] = False,
 ) -> int:
-    """Make thumbnails of a prefix's images, and write them beside the originals.
+    """Make thumbnails of a prefix's images, or of those of a list, and write them beside the originals.
 
     It says what it found and asks before it begins. Run again, it goes on where it ended. Exit codes: 0 all is there;
-    1 some images failed; 2 wrong use; 3 stopped before its end (credentials, no permission to write, a full disk);
-    130 interrupted.
+    1 some images failed, or were not found; 2 wrong use; 3 stopped before its end (credentials, no permission to
+    write, a full disk, too many failures); 130 interrupted.
     """
-    from asyncfetch.decode import Encoding
-    from asyncfetch.decode.measuring import Making
-
-    if max_side < 1:
-        raise UsageError(f"--max-side must be pixels, at least 1, not {max_side}")
-    if metadata_only and metadata is None:
-        raise UsageError("--metadata-only makes nothing but metadata", remedy="Say --metadata FILE.")
-    if to is not None and output is not None:
-        raise UsageError("--to and --output are two places", remedy="Say one of them.")
-    if "/" in suffix or not Path(f"x{suffix}").suffix:
-        raise UsageError(f"--suffix {suffix!r} ends no name", remedy="Write such as _thumb.webp.")
-    encoding = None if metadata_only else Encoding(Path(f"x{suffix}").suffix.lower(), quality)
-    chosen = selection(include=include or (), exclude=exclude or (), newer_than=newer_than)
-    job = _Job(options, prefix, suffix, to, output, chosen, Making(encoding, max_side, metadata is not None), metadata)
-    return on_loop(lambda: job.run(again=again, yes=yes, dry_run=dry_run))
+    job = _Job(options, request, yes=yes, dry_run=dry_run)
+    return on_loop(
+        lambda: job.run(
+            suffix=suffix,
+            to=to,
+            output=output,
+            max_side=max_side,
+            quality=quality,
+            metadata=metadata,
+            metadata_only=metadata_only,
+            gallery=gallery,
+            again=again,
+            max_failures=None if max_failures is None else Limit.parse(max_failures),
+        )
+    )
 
 
 class _Job:
     """One run of the command."""
 
-    def __init__(
-        self,
-        options: Options,
-        prefix: str,
-        suffix: str,
-        to: str | None,
-        output: str | None,
-        chosen: Selection,
-        making: object,
-        metadata: str | None,
-    ) -> None:
-        from asyncfetch.decode.measuring import Making
-
-        assert isinstance(making, Making)
-        self._options, self._prefix, self._suffix, self._to, self._output = options, prefix, suffix, to, output
-        self._selection, self._making, self._metadata = chosen, making, metadata
+    def __init__(self, options: Options, request: Request, *, yes: bool, dry_run: bool) -> None:
+        self._options, self._request, self._yes, self._dry_run = options, request, yes, dry_run
         self._interrupts = Interrupts(options)
+        self._progress: Progress | None = None
+        self._failed: list[str] = []
 
-    async def run(self, *, again: bool, yes: bool, dry_run: bool) -> int:
-        from asyncfetch.toolbox.metadata import MetadataFile
-        from asyncfetch.toolbox.targets import Beside
-        from asyncfetch.toolbox.wishes import Wishes
+    async def run(self, **how: Unpack[ThumbnailOptions]) -> int:
+        from asyncfetch.toolbox.thumbnails import prepared
 
-        async with self._options.fetcher() as fetcher, self._target(fetcher, again=again) as target:
-            with contextlib.ExitStack() as opened:
-                metadata = None if self._metadata is None else opened.enter_context(MetadataFile(self._metadata))
-                wishes = opened.enter_context(Wishes(target))
-                self._options.say(f"{self._prefix}: looking for what there is to do …")
-                await wishes.build(
-                    fetcher,
-                    self._prefix,
-                    self._selection,
-                    elsewhere=target.to if isinstance(target, Beside) else None,
-                    measured=None if metadata is None else metadata.measured(),
-                    again=again,
-                )
-                counts = wishes.counts
-                if not counts.originals:
-                    raise UsageError(f"{self._prefix} has no objects to read", remedy="Check it, and the globs.")
+        options = self._options
+        async with options.fetcher() as fetcher:
+            options.say("looking for what there is to do …")
+            async with prepared(fetcher, self._request, **how | {"told": self._told}) as job:
+                counts = job.counts
+                self._check(counts)
                 self._show(counts)
-                if dry_run or not self._asked(counts, yes=yes):
+                if self._dry_run or not self._asked(counts):
                     return 0
-                from asyncfetch.toolbox.thumbnails import Thumbnails
-
-                with Progress(
-                    "thumbnails", total=counts.todo, quiet=self._options.quiet or self._options.json
-                ) as progress:
-                    failed: list[str] = []
-
-                    def told(told: Told) -> None:
-                        progress.add(None if told.failure else told.bytes)
-                        if told.failure is not None and len(failed) < 10:
-                            failed.append(str(told.failure.exception))
-                        if self._options.json:
-                            self._out(told)
-
-                    job = Thumbnails(fetcher, wishes, target, self._making, metadata=metadata, told=told)
-                    with self._interrupts.lead_to(job.stop):
+                quiet = options.quiet or options.json
+                with self._interrupts.lead_to(job.stop):
+                    with Progress("thumbnails", total=counts.todo, quiet=quiet) as self._progress:
                         tally = await job.run()
-                if metadata is not None:
-                    await asyncio.to_thread(metadata.settle)
-        return self._sum_up(counts, tally, failed)
-
-    @contextlib.asynccontextmanager
-    async def _target(self, fetcher: Fetcher, *, again: bool) -> AsyncIterator[Target | None]:
-        from asyncfetch.jobs import Directory, Layout, Record
-        from asyncfetch.origins.control import Control
-        from asyncfetch.toolbox.targets import Beside, Inside
-
-        making = self._making
-        if making.encoding is None:
-            yield None
-            return
-        made_as = f"max-side={making.max_side} quality={making.encoding.quality}"
-        if self._output is not None:
-            with Directory(self._output) as directory:
-                kept = {"thumbnails": f"{self._suffix} {made_as}"}
-                with Record(directory.root / "ledger.jsonl", kept) as record:
-                    yield Inside(directory, record, Layout(ext=self._suffix), self._prefix)
-            return
-        async with Control(fetcher.settings) as control:
-            yield Beside(control, self._prefix, self._suffix, to=self._to, made_as=made_as, again=again)
+                    if how.get("gallery") is not None:
+                        options.say(f"writing {how['gallery']} …")
+                    await job.finish()
+        return self._sum_up(counts, tally)
 
     def _show(self, counts: WorkCounts) -> None:
         options = self._options
@@ -175,23 +119,38 @@ class _Job:
         options.say(f"originals     {counts.originals:>12,}")
         options.say(f"thumbnails    {counts.thumbnails:>12,}  there")
         options.say(f"already done  {counts.done:>12,}")
+        for word, count, names in (
+            ("missing  ", counts.missing, counts.missing_names),
+            ("ambiguous", counts.unclear, counts.unclear_names),
+        ):
+            if count:
+                options.say(f"{word}     {count:>12,}  {', '.join(names)}{', …' if count > len(names) else ''}")
         options.say(f"to read       {counts.todo:>12,}  {human(counts.bytes)}")
 
-    def _asked(self, counts: WorkCounts, *, yes: bool) -> bool:
+    def _asked(self, counts: WorkCounts) -> bool:
         """Whether to go on."""
-        if yes or not counts.todo:
+        if self._yes or not counts.todo:
             return True
         return asked(self._options, "Nothing was made.")
 
-    def _out(self, told: Told) -> None:
-        line = {"event": told.word, "uri": told.uri}
-        if told.failure is not None:
-            self._options.out(line | describe(told.failure))
-        else:
-            self._options.out(line | {"thumbnail": told.target, "bytes": told.bytes})
+    def _check(self, counts: WorkCounts) -> None:
+        if not counts.originals:
+            what = self._request.rows or self._request.prefix or "The list"
+            raise UsageError(f"{what} has no objects to read", remedy="Check it, and the globs.")
 
-    def _sum_up(self, counts: WorkCounts, tally: Made, failed: list[str]) -> int:
-        options, left = self._options, counts.todo - tally.outcomes
+    def _told(self, told: Told) -> None:
+        failure = told.failure
+        if self._progress is not None:
+            self._progress.add(None if failure else told.bytes)
+        if failure is not None and len(self._failed) < _SHOWN:
+            self._failed.append(str(failure.exception))
+        if self._options.json:
+            line = {"event": told.word, "uri": told.uri}
+            rest = {"thumbnail": told.target, "bytes": told.bytes} if failure is None else describe(failure)
+            self._options.out(line | rest)
+
+    def _sum_up(self, counts: WorkCounts, tally: Made) -> int:
+        options, left, failed = self._options, counts.todo - tally.outcomes, self._failed
         if options.json:
             options.out({"event": "end", **asdict(tally), "kinds": dict(tally.kinds), "left": left})
         for message in failed:
@@ -208,4 +167,4 @@ class _Job:
         self._interrupts.check()
         if tally.stopped is not None:
             return STOPPED
-        return FAILED if tally.failed else 0
+        return FAILED if tally.failed or counts.missing or counts.unclear else 0

@@ -5,7 +5,7 @@ from asyncfetch.jobs.directory import Directory, DirectoryBusy, Way
 from asyncfetch.jobs.download import Download, Event, Limit, Tally
 from asyncfetch.jobs.layout import Layout
 from asyncfetch.jobs.matching import Matched, Names
-from asyncfetch.jobs.pictures import Convert, thumbnails
+from asyncfetch.jobs.pictures import Convert, pictures
 from asyncfetch.jobs.plan import Counts, Plan, Thing
 from asyncfetch.jobs.record import Outcome, Record
 from asyncfetch.jobs.rows import FORMATS, Reading, Row, read_rows
@@ -39,7 +39,7 @@ __all__ = [
     "Wanted",
     "Way",
     "find",
+    "pictures",
     "read_rows",
     "selection",
-    "thumbnails",
 ]

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from asyncfetch.jobs.page import Picture, page
+from asyncfetch.jobs.page import page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from asyncfetch.jobs.download import Event, Tally
+    from asyncfetch.jobs.html import Picture
     from asyncfetch.jobs.plan import Counts
     from asyncfetch.objects import Stats
 

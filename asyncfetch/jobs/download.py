@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _WAITING = 128  # files taken and not yet in place, each with an open descriptor; macOS allows a process 256
 _MADE = 16  # the same of files that were made, which are in memory
-_TOO_MANY = "More objects failed than --max-failures allows"
+TOO_MANY = "More objects failed than --max-failures allows"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _EARLY = 100  # from so many outcomes on a share of failures means something
 
@@ -162,7 +162,7 @@ class Download:
             await self._drained()
             self.tally.seconds = time.monotonic() - began
         if self._limit.exceeded(self.tally.failed, self.tally.files + self.tally.failed, ended=True):
-            self.stop(_TOO_MANY)
+            self.stop(TOO_MANY)
         return self.tally
 
     def remove_gone(self) -> None:
@@ -283,7 +283,7 @@ class Download:
             if self._told is not None:
                 self._told(result)
         if self._limit.exceeded(self.tally.failed, self.tally.files + self.tally.failed, ended=False):
-            self.stop(_TOO_MANY)
+            self.stop(TOO_MANY)
         self._kick()
 
     def _count(self, event: Event) -> None:

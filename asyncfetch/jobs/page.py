@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from asyncfetch.jobs.html import begun, embedded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-
-class Picture(NamedTuple):
-    """One picture of the contact sheet."""
-
-    path: str
-    jpeg: bytes
+    from asyncfetch.jobs.html import Picture
 
 
 def page(report: dict[str, Any], pictures: Sequence[Picture]) -> str:
@@ -41,7 +37,7 @@ def page(report: dict[str, Any], pictures: Sequence[Picture]) -> str:
     latencies = [(f"from {ms} ms: {count:,} files", count) for ms, count in _gapless(report["files_by_milliseconds"])]
     return "\n".join(
         [
-            _HEAD.format(title=escape(report["title"])),
+            begun(report["title"], _STYLE),
             f"<h1>{escape(report['title'])}</h1>",
             f"<p>{report['began']} to {report['ended']}. "
             + ("Done." if done else f"<b>Stopped: {escape(run['stopped'])}</b>")
@@ -60,18 +56,13 @@ def page(report: dict[str, Any], pictures: Sequence[Picture]) -> str:
     )
 
 
-_HEAD = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
-h1 {{ font-size: 1.3rem; overflow-wrap: anywhere; }} h2 {{ font-size: 1rem; margin-top: 2rem; }}
-dl {{ display: flex; flex-wrap: wrap; gap: 1rem 2rem; }} dt {{ color: #666; font-size: .85em; }}
-dd {{ margin: 0; font-size: 1.2em; }} svg {{ width: 100%; height: 8rem; background: #f4f4f4; }} rect {{ fill: #2a6; }}
-table {{ border-collapse: collapse; }} td, th {{ text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top;
-overflow-wrap: anywhere; }} figure {{ display: inline-block; margin: 0 .5rem .5rem 0; width: 128px; }}
-img {{ max-width: 128px; max-height: 128px; }} figcaption {{ font-size: .7em; overflow-wrap: anywhere; color: #666; }}
-</style></head><body>"""
+_STYLE = """
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; } h2 { font-size: 1rem; margin-top: 2rem; }
+svg { width: 100%; height: 8rem; background: var(--sunk); } rect { fill: var(--accent); }
+table { border-collapse: collapse; } td, th { text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top;
+overflow-wrap: anywhere; } figure { display: inline-block; margin: 0 .5rem .5rem 0; width: 128px; }
+img { max-width: 128px; max-height: 128px; } figcaption { font-size: .7em; overflow-wrap: anywhere; color: var(--dim); }
+"""
 
 
 def _bars(columns: Sequence[tuple[str, int]]) -> str:
@@ -119,8 +110,7 @@ def _sheet(pictures: Sequence[Picture]) -> str:
     if not pictures:
         return ""
     figures = "".join(
-        f'<figure><img alt="" src="data:image/jpeg;base64,{b64encode(picture.jpeg).decode()}">'
-        f"<figcaption>{escape(picture.path)}</figcaption></figure>"
+        f'<figure><img alt="" src="{embedded(picture)}"><figcaption>{escape(picture.name)}</figcaption></figure>'
         for picture in pictures
     )
     return f"<h2>Contact sheet</h2>{figures}"

@@ -1,4 +1,4 @@
-"""Pixels made into files: thumbnails of a contact sheet, and what `--convert` makes of an object."""
+"""Pixels made into files: small pictures for pages, and what `--convert` makes of an object."""
 
 from __future__ import annotations
 
@@ -7,24 +7,33 @@ from typing import TYPE_CHECKING
 
 from asyncfetch.decode import Encoding
 from asyncfetch.errors import UsageError
-from asyncfetch.jobs.page import Picture
+from asyncfetch.jobs.html import Picture
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import AsyncGenerator
 
     from asyncfetch.decode import ImageOptions
     from asyncfetch.fetcher import Fetcher
+    from asyncfetch.objects import Sources
 
-_THUMBNAIL = 128  # pixels of the longer side
+SIDE = 128  # pixels of the longer side, on a contact sheet
+_QUALITY = 70
 
 
-async def thumbnails(fetcher: Fetcher, root: Path, paths: Sequence[str]) -> list[Picture]:
-    """Small pictures of the files that can be decoded. Starts the decode workers where there are any paths."""
-    sources = [(root / path, path) for path in paths]
-    options: ImageOptions = {"color": "bgr", "max_size": _THUMBNAIL, "transform": Encoding(".jpg", 75)}
+async def pictures(fetcher: Fetcher, sources: Sources, *, side: int = SIDE) -> AsyncGenerator[Picture]:
+    """Small pictures of those sources that can be decoded, in their order, each named by its payload.
+
+    Starts the decode workers where there are any.
+    """
+    options: ImageOptions = {
+        "color": "unchanged",
+        "dtype": "uint8",
+        "max_size": side,
+        "transform": Encoding(".webp", _QUALITY),
+    }
     async with fetcher.images(sources, on_error="skip", **options) as stream:
-        return [Picture(image.payload, image.pixels.tobytes()) async for image in stream]
+        async for image in stream:
+            yield Picture(image.payload, image.pixels.tobytes())
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -13,6 +14,7 @@ from asyncfetch.toolbox.duplicates import alike
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import BufferedRandom
     from types import TracebackType
     from typing import Self
 
@@ -31,7 +33,7 @@ class MetadataFile:
         self.path = Path(path)
 
     def __enter__(self) -> Self:
-        self._file = self.path.open("a+b")
+        self._file = self._alone()
         try:
             self._check()
         except BaseException:
@@ -100,6 +102,24 @@ class MetadataFile:
         finally:
             part.unlink(missing_ok=True)
             database.close()
+
+    def _alone(self) -> BufferedRandom:
+        """Opens the file for no other job than this. Raises `UsageError` while there is one."""
+        while True:
+            file = self.path.open("a+b")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
+                    return file
+            except BlockingIOError:
+                file.close()
+                raise UsageError(f"{self.path}: another job writes it", remedy="Name another file.") from None
+            except FileNotFoundError:
+                pass
+            except BaseException:
+                file.close()
+                raise
+            file.close()  # its job put another in its place in between
 
     def _lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
         at = 0

@@ -1,203 +1,135 @@
-"""Thumbnails of all images under a prefix, and their metadata: made in the decode pool, written as they come."""
+"""Thumbnails of many images, written back to S3 or into a directory, with metadata and a page that shows them."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+import contextlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, TypedDict
 
-import anyio
-
-from asyncfetch.decode.measuring import Making, unpack
-from asyncfetch.errors import AccessDenied, AsyncfetchError, BucketNotFound, CredentialsError, StorageFull
-from asyncfetch.jobs.download import FULL
-from asyncfetch.objects import Failure, Image
+from asyncfetch.decode import Encoding
+from asyncfetch.decode.measuring import Making
+from asyncfetch.errors import UsageError
+from asyncfetch.jobs import Directory, Layout, Limit, Record, Request
+from asyncfetch.origins.control import Control
+from asyncfetch.presigned import redacted
+from asyncfetch.toolbox.gallery import Gallery
+from asyncfetch.toolbox.metadata import MetadataFile
+from asyncfetch.toolbox.targets import Beside, Inside
+from asyncfetch.toolbox.thumbnail_job import Made, Thumbnails, Told
+from asyncfetch.toolbox.wishes import Wishes
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncIterator, Callable
+    from typing import Unpack
 
     from asyncfetch.fetcher import Fetcher
-    from asyncfetch.objects import ObjectStat
-    from asyncfetch.toolbox.metadata import MetadataFile
-    from asyncfetch.toolbox.targets import Target, Wish
-    from asyncfetch.toolbox.wishes import Wishes, Work
+
+__all__ = ["Made", "ThumbnailOptions", "Told", "prepared", "thumbnails"]
+
+LEDGER = "ledger.jsonl"
 
 
-class Told(NamedTuple):
-    """What became of one original, as it is told while the job goes on.
+class ThumbnailOptions(TypedDict, total=False):
+    """How thumbnails are made, and where they go: the keywords of `thumbnails`.
 
-    `word` is `"made"`, `"there"` (another job was quicker, or it was made before), `"measured"` or `"failed"`.
+    - `suffix`, `"_thumb.webp"`: what replaces the extension; its own (.webp, .png, .jpg) is the format.
+    - `to`: a prefix of S3, `output`: a directory of this machine; without either they lie beside their originals.
+    - `max_side`, 256: pixels of the longer side at most; `quality`, 80: that of WebP and JPEG, from 1 to 100.
+    - `metadata`: a file for a line of JSON an image (`MetadataFile`); with `metadata_only` no thumbnail is made.
+    - `gallery`: a page of HTML that shows all of them.
+    - `again`: also what is there is made anew. `max_failures`: with more, it is stopped (`Limit`).
+    - `told`: called on the loop with what became of each original.
     """
 
-    uri: str
-    word: str
-    target: str | None = None
-    bytes: int = 0  # of the thumbnail
-    failure: Failure | None = None
+    suffix: str
+    to: str | None
+    output: str | os.PathLike[str] | None
+    max_side: int
+    quality: int
+    metadata: str | os.PathLike[str] | None
+    metadata_only: bool
+    gallery: str | os.PathLike[str] | None
+    again: bool
+    max_failures: Limit | None
+    told: Callable[[Told], None] | None
 
 
-@dataclass(slots=True)
-class Made:
-    """What a run has done. `stopped` says in a sentence why it ended before its end, None when it did not."""
+async def thumbnails(fetcher: Fetcher, wanted: str | Request, **options: Unpack[ThumbnailOptions]) -> Made:
+    """Makes thumbnails of the images under a prefix, or of those that a `Request` means, which may be a list of names.
 
-    made: int = 0
-    made_bytes: int = 0
-    there: int = 0
-    measured: int = 0
-    failed: int = 0
-    kinds: Counter[str] = field(default_factory=Counter)
-    seconds: float = 0.0
-    stopped: str | None = None
+    What is there and newer than its original is left alone; over anything else than a thumbnail of the same original
+    nothing is written. See `ThumbnailOptions` for the keywords. Run again, it goes on where it ended.
 
-    @property
-    def outcomes(self) -> int:
-        """Originals that something became of."""
-        return self.made + self.there + self.measured + self.failed
+    An image that cannot be read, decoded or written is counted in what is returned, and told of. What no other would
+    fare better with (credentials, no permission to write, a full disk) stops the job: `Made.stopped` says why.
 
-
-class Thumbnails:
-    """Does what `wishes` hold. `stop` may be called from the loop at any time; what is in flight then is finished.
-
-    `told` is called on the loop for every original. At most `NetworkPolicy.concurrency` thumbnails are being written at
-    once, and no more wait in memory.
+    Raises `UsageError` for options that mean nothing, metadata or a directory that are not its own,
+    `DirectoryBusy` where another job writes there, what listing raises, and `OSError` for files that cannot be written.
+    Cancelled, each thumbnail is there whole or not at all, the metadata have whole lines, and nothing is left behind.
     """
+    async with prepared(fetcher, wanted, **options) as job:
+        made = await job.run()
+        await job.finish()
+        return made
 
-    def __init__(
-        self,
-        fetcher: Fetcher,
-        wishes: Wishes,
-        target: Target | None,
-        making: Making,
-        *,
-        metadata: MetadataFile | None = None,
-        told: Callable[[Told], None] | None = None,
-    ) -> None:
-        self.tally = Made()
-        self._fetcher, self._wishes, self._target, self._making = fetcher, wishes, target, making
-        self._metadata, self._told = metadata, told
-        self._stopping = self._broken = False
 
-    def stop(self, why: str) -> None:
-        """Asks for no more originals. The first reason is the one that is told."""
-        self._stopping = True
-        if self.tally.stopped is None:
-            self.tally.stopped = why
+@contextlib.asynccontextmanager
+async def prepared(
+    fetcher: Fetcher, wanted: str | Request, **options: Unpack[ThumbnailOptions]
+) -> AsyncIterator[Thumbnails]:
+    """The job of `thumbnails` before it begins: `counts` says what there is to do, `run` does it, `stop` ends it, and
+    `finish` writes metadata and gallery.
 
-    async def run(self) -> Made:
-        """Reads, makes and writes until all is done, or it is stopped.
-
-        A problem that no other image would fare better with (credentials, the permission to write, a full disk) stops
-        it, and is no image's failure. Cancelled, each thumbnail is there whole or not at all.
-        """
-        began = time.monotonic()
-        lanes = self._fetcher.settings.network.concurrency
-        room = asyncio.Semaphore(lanes)
-        stream = self._fetcher.images(
-            self._sources(),
-            order="completion",
-            on_error="yield",
-            look_ahead=max(32, 2 * lanes),
-            **self._making.options,
+    Until `run` nothing is made, and nothing is changed but for the state of an `output` directory.
+    """
+    request = Request(prefix=wanted) if isinstance(wanted, str) else wanted
+    metadata_only, output, again = options.get("metadata_only", False), options.get("output"), options.get("again")
+    suffix, to, gallery = options.get("suffix", "_thumb.webp"), options.get("to"), options.get("gallery")
+    max_side, quality = options.get("max_side", 256), options.get("quality", 80)
+    if max_side < 1:
+        raise UsageError(f"--max-side must be pixels, at least 1, not {max_side}")
+    if metadata_only and options.get("metadata") is None and gallery is None:
+        raise UsageError("--metadata-only makes nothing but metadata", remedy="Say --metadata FILE.")
+    if to is not None and output is not None:
+        raise UsageError("--to and --output are two places", remedy="Say one of them.")
+    if "/" in suffix or "\0" in suffix or not Path(f"x{suffix}").suffix:
+        raise UsageError(f"--suffix {suffix!r} ends no name", remedy="Write such as _thumb.webp.")
+    encoding = None if metadata_only else Encoding(Path(f"x{suffix}").suffix.lower(), quality)
+    made_as = f"max-side={max_side} quality={quality}"
+    async with contextlib.AsyncExitStack() as opened:
+        target: Beside | Inside | None = None
+        page = None
+        if encoding is None:
+            pass
+        elif output is None:
+            control = await opened.enter_async_context(Control(fetcher.settings))
+            target = Beside(control, suffix, to=to, made_as=made_as, again=bool(again))
+        else:
+            directory = opened.enter_context(Directory(output))
+            kept = {"thumbnails": f"{suffix} {made_as}"}
+            record = opened.enter_context(Record(directory.root / LEDGER, kept))
+            target = Inside(directory, record, Layout(ext=suffix))
+        if gallery is not None:
+            folder = None if output is None or metadata_only else Path(output)
+            title = redacted(request.rows or request.prefix or f"{len(request.uris)} images")
+            page = Gallery(gallery, title, folder=folder)
+        path = options.get("metadata")
+        if path is None and page is not None:  # which shows what is measured
+            path = Path(opened.enter_context(TemporaryDirectory(prefix="asyncfetch-"))) / "metadata.jsonl"
+        metadata = None if path is None else opened.enter_context(MetadataFile(path))
+        wishes = opened.enter_context(Wishes(target))
+        await wishes.build(
+            fetcher, request, measured=None if metadata is None else metadata.measured(), again=bool(again)
         )
-        try:
-            async with anyio.create_task_group() as writing, stream:
-                async for item in stream:
-                    if self._broken:
-                        break
-                    work: Work = item.payload
-                    if isinstance(item, Failure):
-                        await self._failed(work, item)
-                        continue
-                    measures, body = unpack(item.pixels)
-                    if self._metadata is not None and work.measure:
-                        await self._measured(self._metadata, item, measures)
-                    if self._target is None or work.wish is None:
-                        self._tell(Told(item.uri, "measured"))
-                        continue
-                    await room.acquire()
-                    writing.start_soon(self._write, self._target, work.wish, body, item, room)
-                    del item  # its memory is lent
-        finally:
-            self.tally.seconds = time.monotonic() - began
-        return self.tally
-
-    async def _sources(self) -> AsyncIterator[tuple[ObjectStat, Work]]:
-        after = 0
-        while page := await asyncio.to_thread(self._wishes.works, after):
-            for number, work in page:
-                if self._stopping:
-                    return
-                after = number
-                yield work.listed, work
-
-    async def _write(self, target: Target, wish: Wish, body: bytes, image: Image, room: asyncio.Semaphore) -> None:
-        try:
-            if self._broken:
-                return
-            made = await target.put(wish, body, image.entry.etag)
-        except (AsyncfetchError, OSError) as error:
-            if _is_its_own(error):
-                self._tell(Told(wish.uri, "failed", wish.target, 0, _failure(wish.uri, image.index, error)))
-            else:
-                self._break(error)
-        else:
-            self._tell(Told(wish.uri, "made" if made else "there", wish.target, len(body)))
-        finally:
-            room.release()
-
-    async def _measured(self, metadata: MetadataFile, image: Image, measures: dict[str, object]) -> None:
-        entry = image.entry
-        digest = await self._fetcher.digest(entry)
-        line = {"uri": image.uri, "etag": entry.etag, "bytes": entry.size, "digest": digest, **measures}
-        await self._add(metadata, line)
-
-    async def _failed(self, work: Work, failure: Failure) -> None:
-        error = failure.exception
-        if not _is_its_own(error):
-            self._break(error)
-            return
-        uri = work.listed.uri
-        if self._metadata is not None:
-            line = {"uri": uri, "etag": work.listed.etag, "bytes": work.listed.size}
-            await self._add(self._metadata, line | {"error": type(error).__name__, "message": str(error)})
-        self._tell(Told(uri, "failed", None, 0, _failure(uri, failure.index, error, failure.stage)))
-
-    async def _add(self, metadata: MetadataFile, line: dict[str, Any]) -> None:
-        try:
-            await asyncio.to_thread(metadata.add, line)
-        except OSError as error:
-            self._break(StorageFull(f"{metadata.path}: {error.strerror}"))
-
-    def _break(self, error: Exception) -> None:
-        self._broken = True
-        self.stop(str(error) or repr(error))
-
-    def _tell(self, told: Told) -> None:
-        tally = self.tally
-        if told.failure is not None:
-            tally.failed += 1
-            tally.kinds[type(told.failure.exception).__name__] += 1
-        elif told.word == "made":
-            tally.made += 1
-            tally.made_bytes += told.bytes
-        elif told.word == "there":
-            tally.there += 1
-        else:
-            tally.measured += 1
-        if self._told is not None:
-            self._told(told)
-
-
-def _is_its_own(error: Exception) -> bool:
-    """Whether a failure is that of its image, and others may fare better."""
-    if isinstance(error, AccessDenied):
-        return "s3:PutObject" not in str(error)
-    if isinstance(error, OSError) and not isinstance(error, AsyncfetchError):
-        return error.errno not in FULL
-    return isinstance(error, AsyncfetchError) and not isinstance(error, CredentialsError | StorageFull | BucketNotFound)
-
-
-def _failure(uri: str, index: int, error: Exception, stage: str = "write") -> Failure:
-    return Failure(uri, index, None, stage, getattr(error, "attempts", 0), error)
+        yield Thumbnails(
+            fetcher,
+            wishes,
+            target,
+            Making(encoding, max_side, metadata is not None),
+            metadata=metadata,
+            gallery=page,
+            limit=options.get("max_failures"),
+            told=options.get("told"),
+        )

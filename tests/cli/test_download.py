@@ -360,7 +360,7 @@ def test_what_is_left_behind_for_the_morning(server: FaultServer, out: Path) -> 
     assert report["run"]["files"] == len(pictures) + 1
     assert report["failures"]["ObjectNotFound"]["count"] == 1
     page = (out / "report.html").read_text()
-    assert page.count("data:image/jpeg;base64,") == len([key for key in pictures if "not-an-image" not in key])
+    assert page.count("data:image/webp;base64,") == len([key for key in pictures if "not-an-image" not in key])
     assert "not-there.jpg" in page
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from asyncfetch.testing import demo_objects
-from tests.cli.terminal import COMMAND, Done, asyncfetch, environment
+from tests.cli.terminal import COMMAND, Done, asyncfetch, environment, within
 from tests.objects import Bucket
 
 pytestmark = pytest.mark.timeout(180)  # several commands a test, each with workers of its own
@@ -31,7 +31,7 @@ def bucket(empty_bucket: Bucket, monkeypatch: pytest.MonkeyPatch, cache_dir: Pat
 
 
 def thumbnails(*arguments: object) -> Done:
-    return asyncfetch("thumbnails", *arguments)
+    return within("thumbnails", *arguments)
 
 
 def bodies(bucket: Bucket, prefix: str = "") -> dict[str, bytes]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from asyncfetch.jobs import Chronicle, Counts, Event, Outcome, Tally
 from asyncfetch.jobs.chronicle import columns
-from asyncfetch.jobs.page import Picture
+from asyncfetch.jobs.html import Picture
 from asyncfetch.objects import Percentiles, Stats, Verdict
 
 NOTHING = Percentiles(float("nan"), float("nan"), float("nan"))
@@ -65,7 +65,7 @@ def test_a_run_is_told_in_a_log_a_report_and_a_page(tmp_path: Path) -> None:
     assert len(report["failures"]["ObjectNotFound"]["first"]) == 20
     page = Tags((tmp_path / "report.html").read_text())
     assert not {"script", "link", "iframe", "origin"} & set(page.tags)
-    assert all(source.startswith("data:image/jpeg;base64,") for source in page.sources)
+    assert all(source.startswith("data:image/webp;base64,") for source in page.sources)
     assert "<script>" in page.text, "as text"
     assert page.tags.count("rect") == 1 + 11 + 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "report.html", "report.json"]

@@ -1,0 +1,239 @@
+"""A job of thumbnails under way: originals go through the decode pool, and what is made of them is written."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import anyio
+
+from asyncfetch.decode.measuring import Making, unpack
+from asyncfetch.errors import AccessDenied, AsyncfetchError, BucketNotFound, CredentialsError, StorageFull
+from asyncfetch.jobs.download import FULL, TOO_MANY, Limit
+from asyncfetch.objects import Failure
+from asyncfetch.presigned import redacted
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from asyncfetch.fetcher import Fetcher
+    from asyncfetch.objects import Image, ObjectStat
+    from asyncfetch.toolbox.gallery import Gallery
+    from asyncfetch.toolbox.metadata import MetadataFile
+    from asyncfetch.toolbox.targets import Beside, Inside, Wish
+    from asyncfetch.toolbox.wishes import Wishes, Work
+
+
+class Told(NamedTuple):
+    """What became of one original, as it is told while the job goes on.
+
+    `word` is `"made"`, `"there"` (another job was quicker, or it was made before), `"measured"` or `"failed"`.
+    """
+
+    uri: str
+    word: str
+    target: str | None = None
+    bytes: int = 0  # of the thumbnail
+    failure: Failure | None = None
+
+
+@dataclass(slots=True)
+class Made:
+    """What a run has done. `stopped` says in a sentence why it ended before its end, None when it did not."""
+
+    made: int = 0
+    made_bytes: int = 0
+    there: int = 0
+    measured: int = 0
+    failed: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    stopped: str | None = None
+
+    @property
+    def outcomes(self) -> int:
+        """Originals that something became of."""
+        return self.made + self.there + self.measured + self.failed
+
+
+class Thumbnails:
+    """Does what `wishes` hold. `stop` may be called from the loop at any time; what is in flight then is finished.
+
+    `told` is called on the loop for every original. At most `NetworkPolicy.concurrency` thumbnails are being written at
+    once, and no more wait in memory. More failures than `limit` allows stop it.
+    """
+
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        wishes: Wishes,
+        target: Beside | Inside | None,
+        making: Making,
+        *,
+        metadata: MetadataFile | None = None,
+        gallery: Gallery | None = None,
+        limit: Limit | None = None,
+        told: Callable[[Told], None] | None = None,
+    ) -> None:
+        self.tally = Made()
+        self.counts = wishes.counts
+        self._fetcher, self._wishes, self._target, self._making = fetcher, wishes, target, making
+        self._metadata, self._gallery, self._told = metadata, gallery, told
+        self._limit = limit or Limit()
+        self._stopping = self._broken = False
+        self._moved: dict[str, str] = {}  # where thumbnails are that are not where they were wished
+
+    def stop(self, why: str) -> None:
+        """Asks for no more originals. The first reason is the one that is told."""
+        self._stopping = True
+        if self.tally.stopped is None:
+            self.tally.stopped = why
+
+    async def run(self) -> Made:
+        """Reads, makes and writes until all is done, or it is stopped.
+
+        A problem that no other image would fare better with (credentials, the permission to write, a full disk) stops
+        it, and is no image's failure. Cancelled, each thumbnail is there whole or not at all, and the metadata have
+        whole lines.
+        """
+        began = time.monotonic()
+        try:
+            await self._work()
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        finally:
+            self.tally.seconds = time.monotonic() - began
+        if self._limit.exceeded(self.tally.failed, self.tally.outcomes, ended=True):
+            self.stop(TOO_MANY)
+        return self.tally
+
+    async def finish(self) -> None:
+        """Puts the metadata in order and writes the gallery, also of a job that was stopped.
+
+        Raises `OSError` where they cannot be written. Cancelled or failing, older ones stay.
+        """
+        if self._metadata is not None:
+            await asyncio.to_thread(self._metadata.settle)
+            if self._gallery is not None:
+                await self._gallery.write(self._fetcher, self._metadata, self._place_of)
+
+    async def _work(self) -> None:
+        lanes = self._fetcher.settings.network.concurrency
+        room = asyncio.Semaphore(lanes)
+        stream = self._fetcher.images(
+            self._sources(),
+            order="completion",
+            on_error="yield",
+            look_ahead=max(32, 2 * lanes),
+            **self._making.options,
+        )
+        async with anyio.create_task_group() as writing, stream:
+            async for item in stream:
+                if self._broken:
+                    break
+                work: Work = item.payload
+                if isinstance(item, Failure):
+                    await self._failed(work, item)
+                    continue
+                measures, body = unpack(item.pixels)
+                if self._metadata is not None and work.measure:
+                    await self._measured(self._metadata, item, measures)
+                if self._target is None or work.wish is None:
+                    self._tell(Told(redacted(work.uri), "measured"))
+                    continue
+                await room.acquire()
+                writing.start_soon(self._write, self._target, work.wish, body, item.entry.etag, item.index, room)
+                del item  # its memory is lent
+
+    async def _sources(self) -> AsyncIterator[tuple[ObjectStat | str, Work]]:
+        after = 0
+        while page := await asyncio.to_thread(self._wishes.works, after):
+            for number, work in page:
+                if self._stopping:
+                    return
+                after = number
+                yield work.listed or work.uri, work
+
+    async def _write(
+        self, target: Beside | Inside, wish: Wish, body: bytes, etag: str | None, index: int, room: asyncio.Semaphore
+    ) -> None:
+        try:
+            if self._broken:
+                return
+            written = await target.put(wish, body, etag)
+        except (AsyncfetchError, OSError) as error:
+            if _is_its_own(error):
+                self._tell(Told(redacted(wish.uri), "failed", wish.target, 0, _failure(wish.uri, index, error)))
+            else:
+                self._break(error)
+        else:
+            if written.target != wish.target:
+                self._moved[redacted(wish.uri)] = written.target
+            told = Told(redacted(wish.uri), "made" if written.made else "there", written.target, len(body))
+            self._tell(told)
+        finally:
+            room.release()
+
+    def _place_of(self, uri: str) -> str | None:
+        return self._moved.get(uri) or self._wishes.place_of(uri)
+
+    async def _measured(self, metadata: MetadataFile, image: Image, measures: dict[str, object]) -> None:
+        entry = image.entry
+        digest = await self._fetcher.digest(entry)
+        line = {"uri": redacted(image.uri), "etag": entry.etag, "bytes": entry.size, "digest": digest, **measures}
+        await self._add(metadata, line)
+
+    async def _failed(self, work: Work, failure: Failure) -> None:
+        error = failure.exception
+        if not _is_its_own(error):
+            self._break(error)
+            return
+        uri = redacted(work.uri)
+        if self._metadata is not None and work.measure:
+            listed = work.listed
+            line = {"uri": uri, "etag": listed and listed.etag, "bytes": listed and listed.size}
+            await self._add(self._metadata, line | {"error": type(error).__name__, "message": str(error)})
+        self._tell(Told(uri, "failed", None, 0, _failure(uri, failure.index, error, failure.stage)))
+
+    async def _add(self, metadata: MetadataFile, line: dict[str, Any]) -> None:
+        try:
+            await asyncio.to_thread(metadata.add, line)
+        except OSError as error:
+            self._break(StorageFull(f"{metadata.path}: {error.strerror}"))
+
+    def _break(self, error: Exception) -> None:
+        self._broken = True
+        self.stop(str(error) or repr(error))
+
+    def _tell(self, told: Told) -> None:
+        tally = self.tally
+        if told.failure is not None:
+            tally.failed += 1
+            tally.kinds[type(told.failure.exception).__name__] += 1
+        elif told.word == "made":
+            tally.made += 1
+            tally.made_bytes += told.bytes
+        elif told.word == "there":
+            tally.there += 1
+        else:
+            tally.measured += 1
+        if self._limit.exceeded(tally.failed, tally.outcomes, ended=False):
+            self.stop(TOO_MANY)
+        if self._told is not None:
+            self._told(told)
+
+
+def _is_its_own(error: Exception) -> bool:
+    """Whether a failure is that of its image, and others may fare better."""
+    if isinstance(error, AccessDenied):
+        return "s3:PutObject" not in str(error)
+    if isinstance(error, OSError) and not isinstance(error, AsyncfetchError):
+        return error.errno not in FULL
+    return isinstance(error, AsyncfetchError) and not isinstance(error, CredentialsError | StorageFull | BucketNotFound)
+
+
+def _failure(uri: str, index: int, error: Exception, stage: str = "write") -> Failure:
+    return Failure(redacted(uri), index, None, stage, getattr(error, "attempts", 0), error)
