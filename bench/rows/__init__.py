@@ -26,6 +26,7 @@ ROWS: dict[str, Row] = {
     for row in (
         us.ROW,
         us.FILES,
+        us.BODIES,
         us.REFERENCE,
         aioboto.ROW,
         boto.ROW,

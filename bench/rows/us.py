@@ -85,6 +85,20 @@ async def _bytes(fetcher: Fetcher, job: Job) -> Work:
     return read(tokens, size, errors)
 
 
+async def _bodies(fetcher: Fetcher, job: Job) -> Work:
+    from asyncfetch import Failure
+
+    tokens, size, errors = dict[str, bytes](), 0, []
+    keys = job.keys
+    async for body in fetcher.bytes(_uris(job, keys), order="completion", on_error="yield"):
+        if isinstance(body, Failure):
+            errors.append(repr(body.exception))
+            continue
+        tokens[keys[body.index]] = ends(body.data)
+        size += len(body.data)
+    return read(tokens, size, errors)
+
+
 async def _files(fetcher: Fetcher, job: Job) -> Work:
     from asyncfetch import Failure
 
@@ -149,6 +163,13 @@ FILES = Row(
     label="asyncfetch, entries read by their user",
     open=on_loop(partial(_open, doing=_FILES)),
     workloads=frozenset(_FILES),
+)
+_BODIES = {"warm-bytes": _bodies}
+BODIES = Row(
+    name="us-bodies",
+    label="asyncfetch, a stream of bodies",
+    open=on_loop(partial(_open, doing=_BODIES)),
+    workloads=frozenset(_BODIES),
 )
 # The engine and the cache over aioboto3: what is left between this and the first row is the native origin's doing.
 _READING = {name: _WORK[name] for name in ("photos", "small", "large", "list")}
