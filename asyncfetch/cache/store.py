@@ -71,6 +71,7 @@ class Cache:
         """Takes over what `open`, which is to be called instead, has opened."""
         self._owner, self._index, self._blobs, self._read_only = parts.owner, parts.index, parts.blobs, parts.read_only
         self._partials = parts.partials
+        self.root, self.at_hand = parts.blobs.root, parts.at_hand  # where its blobs lie; whether that is memory
         self.strikes = known(self._index)  # by digest, as of now
         self._loop = loop
         self._pool = BufferPool()

@@ -1,7 +1,9 @@
-"""Bodies read into memory from the files they lie in: in batches on threads, as the byte budget allows.
+"""Bodies read into memory from the files they lie in, as the byte budget allows.
 
-In this process and not by the decode workers: a body would be copied once more there, and would need OpenCV's memory
-and start beside it. Not by mapping the files either: a file that shrinks meanwhile would kill the process.
+What the page cache has is read on the loop: memory is copied sooner than a thread is asked. All else is read in batches
+on threads. In this process and not by the decode workers: a body would be copied once more there, and would need
+OpenCV's memory and start beside it. Not by mapping the files either: a file that shrinks meanwhile would kill the
+process.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
     from asyncfetch.engine.credits import Credits
 
+_TURN, _TURN_BYTES = 8, 1 << 20  # read on the loop before anything else has its turn
+_COLD = 64  # so many go to threads once one was not in the page cache: others that are not will be near
 _BATCH, _BATCH_BYTES = 32, 4 << 20  # read in one hop to a thread, which costs 80 us
 _MOST_BATCHES = 2  # under way at once: local files are read at the speed of memory
 
@@ -52,10 +56,18 @@ class _Data(bytearray):
     __slots__ = ("__weakref__",)
 
 
+_Outcome = _Data | int | OSError | None
+
+
 class Bodies:
     """Reads bodies. A body's share of the budget comes back when nothing looks at the body any more, on any thread."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, credits: Credits) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, credits: Credits, *, near: str, in_memory: bool) -> None:
+        """`near` is a directory whose files may be opened on the loop, `in_memory` says that it is on a tmpfs."""
+        self._near = f"{near}/"
+        # Linux alone can read what it has and nothing else; of a tmpfs it has all.
+        self._flags: int | None = 0 if in_memory else getattr(os, "RWF_NOWAIT", None)
+        self._cold = 0  # of those that come next, so many are not tried on the loop
         self._loop = loop
         self._credits = credits
         self._waiting = WaitingJobs[BodyJob]()
@@ -99,6 +111,34 @@ class Bodies:
 
     def _read(self) -> None:
         self._scheduled = False
+        if self._read_near():
+            self.pump()
+        else:
+            self._read_far()
+
+    def _read_near(self) -> bool:
+        """Reads what it can on the loop. False where that is nothing."""
+        count = size = 0
+        while self._flags is not None and not (self._closed or self._cold) and count < _TURN and size < _TURN_BYTES:
+            job = self._waiting.first()
+            if job is None or job.size > _TURN_BYTES or not job.path.startswith(self._near):
+                break
+            grant = self._credits.take(job.size, alone=job.urgent)
+            if grant is None:
+                break
+            outcome = _read_file(job.path, job.size, self._flags)
+            if outcome is None:
+                self._cold = _COLD
+                grant.release()
+                break
+            self._waiting.remove(job)
+            job.state = "sent"
+            count += 1
+            size += job.size
+            self._settle(job, grant, outcome)
+        return count > 0
+
+    def _read_far(self) -> None:
         while not self._closed and self._batches < _MOST_BATCHES:
             batch, size = list[tuple[BodyJob, Grant]](), 0
             while len(batch) < _BATCH and size < _BATCH_BYTES and (job := self._waiting.first()) is not None:
@@ -112,39 +152,44 @@ class Bodies:
             if not batch:
                 return
             self._batches += 1
+            self._cold = max(self._cold - len(batch), 0)
             reading = self._loop.run_in_executor(None, _read_files, [(job.path, job.size) for job, _ in batch])
             reading.add_done_callback(partial(self._came, batch))
 
-    def _came(self, batch: list[tuple[BodyJob, Grant]], reading: asyncio.Future[list[_Data | int | OSError]]) -> None:
+    def _came(self, batch: list[tuple[BodyJob, Grant]], reading: asyncio.Future[list[_Outcome]]) -> None:
         self._batches -= 1
-        found: list[Any] = [None] * len(batch) if reading.cancelled() else reading.result()
+        found: list[_Outcome] = [None] * len(batch) if reading.cancelled() else reading.result()
         for (job, grant), outcome in zip(batch, found, strict=True):
-            if isinstance(outcome, _Data) and job.state == "sent":
-                grant.correct(len(outcome))
-                grant.delivered()
-                weakref.finalize(outcome, grant.release).atexit = False
-                job.state = "over"
-                job.done(outcome)
-                continue
-            grant.release()
-            if job.state != "sent":
-                continue
-            if isinstance(outcome, int):  # it has grown since it was looked at, and was not read
-                job.size = outcome
-                self._waiting.add(job)
-            elif isinstance(outcome, OSError):
-                job.state = "over"
-                job.done(_failure(job, outcome))
+            self._settle(job, grant, outcome)
         found.clear()  # futures outlive their callbacks, and bodies are not to be held by one
         self.pump()
 
+    def _settle(self, job: BodyJob, grant: Grant, outcome: _Outcome) -> None:
+        if isinstance(outcome, _Data) and job.state == "sent":
+            grant.correct(len(outcome))
+            grant.delivered()
+            weakref.finalize(outcome, grant.release).atexit = False
+            job.state = "over"
+            job.done(outcome)
+            return
+        grant.release()
+        if job.state != "sent":
+            return
+        if isinstance(outcome, int):  # it has grown since it was looked at, and was not read
+            job.size = outcome
+            self._waiting.add(job)
+        elif isinstance(outcome, OSError):
+            job.state = "over"
+            job.done(_failure(job, outcome))
 
-def _read_files(files: Sequence[tuple[str, int]]) -> list[_Data | int | OSError]:
-    """Reads files, each of a size at most, on a thread. Gives the size instead of one that has more, or the error."""
+
+def _read_files(files: Sequence[tuple[str, int]]) -> list[_Outcome]:
+    """Reads files, each of a size at most, on a thread."""
     return [_read_file(path, most) for path, most in files]
 
 
-def _read_file(path: str, most: int) -> _Data | int | OSError:
+def _read_file(path: str, most: int, flags: int = 0) -> _Outcome:
+    """Gives the size instead of a file that has more, or the error; None where `flags` let it not be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -153,14 +198,14 @@ def _read_file(path: str, most: int) -> _Data | int | OSError:
                 return size
             data, done = _Data(size), 0
             with memoryview(data) as room:
-                while done < size and (count := os.readv(descriptor, [room[done:]])):
+                while done < size and (count := os.preadv(descriptor, [room[done:]], done, flags)):
                     done += count
             del data[done:]
             return data
         finally:
             os.close(descriptor)
     except OSError as error:
-        return error
+        return None if flags and error.errno in (errno.EAGAIN, errno.EOPNOTSUPP) else error
     except MemoryError:
         return OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 

@@ -67,7 +67,7 @@ class Engine:
         self.pool = make_pool(self.credits)
         self.credits.reclaim_from(self.pool.reclaim)
         self.credits.subscribe(self.pool.pump)
-        self.bodies = Bodies(loop, self.credits)
+        self.bodies = Bodies(loop, self.credits, near=cache.root, in_memory=cache.at_hand)
         self.credits.subscribe(self.bodies.pump)
         self.runs: weakref.WeakSet[Closable] = weakref.WeakSet()
         self.closed = False

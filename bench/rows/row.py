@@ -111,9 +111,9 @@ def _token(item: Kept) -> tuple[str, str]:
     return item.key, found
 
 
-def ends(body: bytes) -> bytes:
+def ends(body: bytes | bytearray) -> bytes:
     """A token of a body that costs next to nothing: its length and both ends."""
-    return b"%d:%b:%b" % (len(body), body[:32], body[-32:])
+    return b"%d:%b:%b" % (len(body), bytes(body[:32]), bytes(body[-32:]))
 
 
 def read(tokens: dict[str, bytes], size: int, errors: list[str]) -> Work:

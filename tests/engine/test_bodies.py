@@ -1,0 +1,131 @@
+"""Bodies are read on the loop where the page cache has them, and on threads where it has not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from asyncfetch.engine.bodies import Bodies, BodyJob
+from asyncfetch.engine.credits import Credits
+from asyncfetch.errors import ObjectNotFound
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SIZE = 50_000
+
+
+class Threads(ThreadPoolExecutor):
+    asked = 0
+
+    def submit(self, *what: Any, **rest: Any) -> Any:
+        self.asked += 1
+        return super().submit(*what, **rest)
+
+
+class Reader:
+    """Reads what lies in a directory, and tells how often it asked a thread."""
+
+    def __init__(self, near: Path, *, in_memory: bool = False, budget: int = 100 * SIZE) -> None:
+        loop = asyncio.get_running_loop()
+        self.credits = Credits(budget, loop.call_soon_threadsafe)
+        self.bodies = Bodies(loop, self.credits, near=str(near), in_memory=in_memory)
+        self.credits.subscribe(self.bodies.pump)
+        self._executor = Threads(2)
+        loop.set_default_executor(self._executor)
+
+    async def read(self, *paths: Path, size: int = SIZE) -> list[Any]:
+        futures = [asyncio.get_running_loop().create_future() for _ in paths]
+        for order, (path, future) in enumerate(zip(paths, futures, strict=True)):
+            self.bodies.submit(BodyJob(f"file://{path}", str(path), size, order, future.set_result))
+        return await asyncio.gather(*futures)
+
+    @property
+    def threads(self) -> int:
+        return self._executor.asked
+
+
+def made(directory: Path, count: int = 1) -> list[Path]:
+    paths = [directory / f"{number:03}" for number in range(count)]
+    for path in paths:
+        path.write_bytes(path.name.encode() * (SIZE // 3))
+    return paths
+
+
+def evict(path: Path) -> None:
+    """Has the page cache let go of a file, where that can be asked for."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+@pytest.fixture
+def tells(tmp_path: Path) -> bool:
+    """Whether the system reads what is in memory and nothing else, here: macOS does not, nor do all file systems."""
+    (path,) = made(tmp_path)
+    try:
+        with path.open("rb") as file:
+            return os.preadv(file.fileno(), [bytearray(9)], 0, os.RWF_NOWAIT) == 9
+    except (OSError, AttributeError):
+        return False
+
+
+async def test_what_the_page_cache_has_needs_no_thread(tmp_path: Path, tells: bool) -> None:
+    reader, paths = Reader(tmp_path), made(tmp_path, 30)
+    assert await reader.read(*paths) == [path.read_bytes() for path in paths]
+    assert (reader.threads == 0) is tells
+
+
+async def test_what_it_lacks_is_read_on_a_thread_with_what_comes_next(tmp_path: Path, tells: bool) -> None:
+    reader, paths = Reader(tmp_path), made(tmp_path, 80)
+    evict(paths[10])
+    assert await reader.read(*paths) == [path.read_bytes() for path in paths]
+    assert reader.threads > 0
+    again = Reader(tmp_path)
+    await again.read(*paths)
+    assert (again.threads == 0) is tells
+
+
+@pytest.mark.parametrize("size", [SIZE, 2 << 20])
+async def test_what_is_large_or_lies_elsewhere_is_read_on_a_thread(tmp_path: Path, size: int) -> None:
+    near = tmp_path / "near"
+    near.mkdir()
+    (path,) = made(tmp_path if size == SIZE else near)
+    reader = Reader(near)
+    assert await reader.read(path, size=size) == [path.read_bytes()]
+    assert reader.threads > 0
+
+
+async def test_a_file_system_in_memory_is_read_on_the_loop_whatever_it_says(tmp_path: Path) -> None:
+    reader, paths = Reader(tmp_path, in_memory=True), made(tmp_path, 3)
+    evict(paths[0])
+    assert await reader.read(*paths) == [path.read_bytes() for path in paths]
+    assert reader.threads == 0
+
+
+async def test_what_has_grown_gone_or_shrunk(tmp_path: Path) -> None:
+    reader, (path,) = Reader(tmp_path), made(tmp_path)
+    assert await reader.read(path, size=10) == [path.read_bytes()]
+    assert await reader.read(path, size=SIZE * 2) == [path.read_bytes()]
+    path.unlink()
+    (gone,) = await reader.read(path)
+    assert isinstance(gone, ObjectNotFound)
+
+
+async def test_the_budget_bounds_what_is_read(tmp_path: Path) -> None:
+    reader, paths = Reader(tmp_path, in_memory=True, budget=4 * SIZE), made(tmp_path, 12)
+    came: list[Any] = []
+    for order, path in enumerate(paths):
+        reader.bodies.submit(BodyJob(f"file://{path}", str(path), SIZE, order, came.append))
+    seen = 0
+    while seen < len(paths):
+        await asyncio.sleep(0)
+        assert len(came) <= 4
+        seen += len(came)
+        came.clear()
+    assert reader.threads == 0
