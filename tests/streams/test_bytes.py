@@ -16,6 +16,8 @@ from asyncfetch.errors import ObjectNotFound
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.objects import Bucket
+
 MIB = 1 << 20
 
 
@@ -58,6 +60,24 @@ async def test_batches_state_and_resume_are_those_of_other_streams(
         assert [len(body.data) for body in first.items] == [label * 100 for label in first.payloads]
         rest = [body.index async for body in fetcher.bytes(files).shuffle(5).resume(state)]
     assert sorted(first.indices + rest) == list(range(100))
+
+
+async def test_bodies_of_a_bucket_are_downloaded_once_and_what_is_missing_is_named(
+    cache_dir: Path, empty_bucket: Bucket
+) -> None:
+    bodies = [bytes([number]) * (number * 30_000) for number in range(20)]
+    uris = [empty_bucket.put(f"{number:02}", body) for number, body in enumerate(bodies)]
+    uris.insert(7, empty_bucket.uri("missing"))
+    for warm in False, True:
+        async with Fetcher(cache_dir=cache_dir, revalidate="never") as fetcher:
+            items = [item async for item in fetcher.bytes(uris, on_error="yield")]
+        missing = items.pop(7)
+        assert isinstance(missing, Failure)
+        assert isinstance(missing.exception, ObjectNotFound)
+        found = [item for item in items if isinstance(item, Body)]
+        assert [item.data for item in found] == bodies
+        assert [item.entry.from_cache for item in found] == [warm] * 20
+    assert empty_bucket.bodies() == 20
 
 
 async def test_memory_stays_within_the_budget_and_comes_back_with_the_last_view(

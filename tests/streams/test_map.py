@@ -16,12 +16,17 @@ import numpy as np
 import pytest
 
 from asyncfetch import DecodePolicy, Failure, Fetcher, Mapped
-from asyncfetch.errors import DecodeTimeout, TransformFailed, UsageError, WorkerDied
+from asyncfetch.errors import DecodeTimeout, OutOfMemory, TransformFailed, UsageError, WorkerDied
 from tests.decode.parts import expected, photographs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tests.objects import Bucket
+
+
+MIB = 1 << 20
 
 
 @pytest.fixture
@@ -174,6 +179,56 @@ async def test_a_wrong_function_fails_its_item_by_name_and_the_others_come(
     assert (failure.index, failure.payload, failure.stage) == (2, 2, "decode")
     with pytest.raises(error, match=words):
         raise failure.exception
+
+
+async def test_values_of_a_bucket_are_made_of_what_was_downloaded(cache_dir: Path, empty_bucket: Bucket) -> None:
+    bodies = {f"{number}.npy": io.BytesIO() for number in range(6)}
+    for number, body in enumerate(bodies.values()):
+        np.save(body, np.full((3, 4), number))
+    rows = [(empty_bucket.put(key, body.getvalue()), key) for key, body in bodies.items()]
+    async with Fetcher(cache_dir=cache_dir, workers=1) as fetcher:
+        [batch] = [batch async for batch in fetcher.bytes(rows).map(load).batch(6)]
+        sizes = [item.value async for item in fetcher.entries(rows).map(lambda path: path.stat().st_size)]
+    assert batch.values.tolist() == [[[number] * 4] * 3 for number in range(6)]
+    assert batch.payloads == list(bodies)
+    assert sizes == [len(body.getvalue()) for body in bodies.values()]
+    assert empty_bucket.bodies() == 6
+
+
+async def test_memory_of_values_stays_within_the_budget_and_a_value_too_large_is_refused(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    paths = []
+    for number in range(24):
+        paths.append(tmp_path / f"{number}")
+        paths[-1].write_bytes(bytes([number]) * MIB)
+
+    def as_array(data: bytes) -> Any:
+        return np.frombuffer(data, np.uint8)
+
+    def as_value(data: bytes) -> Any:
+        return {"data": np.frombuffer(data, np.uint8), "size": len(data)}
+
+    def too_much(data: bytes) -> Any:
+        return {"data": np.broadcast_to(np.uint8(1), 80 * MIB)} if data[0] == 3 else None
+
+    policy = DecodePolicy(workers=2, worker_memory=64 * MIB)
+    async with Fetcher(cache_dir=cache_dir, decode=policy, memory_budget=24 * MIB) as fetcher:
+        for function in as_array, as_value:
+            kept: list[Any] = []
+            async for item in fetcher.bytes(paths).map(function):
+                array = item.value if function is as_array else item.value["data"]
+                assert (array[0], array.size) == (item.index, MIB)
+                kept.append(array)
+                if len(kept) == 4:
+                    kept.clear()
+                del item, array
+        assert fetcher.stats().memory_peak <= 24 * MIB
+        ends = [item async for item in fetcher.bytes(paths[:6], on_error="yield").map(too_much)]
+        [failure] = [item for item in ends if isinstance(item, Failure)]
+        assert failure.index == 3
+        assert isinstance(failure.exception, OutOfMemory)
+        assert fetcher.stats().memory_peak <= 24 * MIB
 
 
 async def test_what_cannot_be_called_or_carried_is_refused_at_once(
