@@ -30,6 +30,9 @@ class _Commands(Later):
         "prefetch": "asyncfetch.cli.prefetch:prefetch",
         "thumbnails": "asyncfetch.cli.thumbnails:thumbnails",
         "cache": "asyncfetch.cli.cache:app",
+        "store": "asyncfetch.cli.store:app",
+        "runs": "asyncfetch.cli.runs:app",
+        "models": "asyncfetch.cli.models:app",
     }
 
 

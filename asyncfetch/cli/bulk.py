@@ -67,6 +67,11 @@ class Interrupts:
             loop.remove_signal_handler(signal.SIGINT)
             signal.signal(signal.SIGINT, before)
 
+    @property
+    def come(self) -> bool:
+        """Whether one has come."""
+        return self._come
+
     def check(self) -> None:
         """Raises `Interrupted` if one has come."""
         if self._come:

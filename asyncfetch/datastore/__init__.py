@@ -22,7 +22,7 @@ from asyncfetch.datastore.errors import (
 )
 from asyncfetch.datastore.gc import Collected
 from asyncfetch.datastore.migrate import Migrated
-from asyncfetch.datastore.models import ModelRegistry, ModelVersion
+from asyncfetch.datastore.models import ModelRegistry, ModelVersion, Stage
 from asyncfetch.datastore.references import DataReference, StoredData
 from asyncfetch.datastore.runs import Run
 from asyncfetch.datastore.store import DataStore
@@ -52,6 +52,7 @@ __all__ = [
     "RunExists",
     "RunNotFound",
     "SourceChanged",
+    "Stage",
     "StoredData",
     "Verified",
 ]

@@ -169,7 +169,12 @@ class DataStore:
     # Data
 
     async def store_data(
-        self, obj: object, name: str | None = None, metadata: Mapping[str, Any] | None = None
+        self,
+        obj: object,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        seen: Callable[[int], object] = _ignore,
     ) -> DataReference:
         """Stores an object, unless its bytes are there already, and gives what names them.
 
@@ -180,10 +185,12 @@ class DataStore:
         - a path: the file's bytes, read piece by piece, or a directory as a tree of references to its files.
 
         `metadata`, a dict of JSON, and `name` are kept in the reference, and beside the bytes if nobody stored these
-        before. Raises `NotStorable` before anything is sent for what would not come back as it is, `SourceChanged` for
+        before. `seen` is called with the bytes of each object that is in the store, also each file of a directory.
+
+        Raises `NotStorable` before anything is sent for what would not come back as it is, `SourceChanged` for
         a file that is written meanwhile, and what reaching S3 raises.
         """
-        return await store(self.storage, obj, name, metadata)
+        return await store(self.storage, obj, name, metadata, seen=seen)
 
     async def retrieve_data(self, data: DataReference | str, into: str | os.PathLike[str] | None = None) -> Any:
         """The object that was stored, by its reference or digest, read through the cache and held against its digest.

@@ -17,14 +17,19 @@ from asyncfetch.datastore.storage import for_each
 from asyncfetch.datastore.threads import on_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from asyncfetch.datastore.encoding import Encoded
     from asyncfetch.datastore.storage import Storage
 
 
 async def store(
-    storage: Storage, obj: object, name: str | None = None, metadata: Mapping[str, Any] | None = None
+    storage: Storage,
+    obj: object,
+    name: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    seen: Callable[[int], object] = lambda _: None,
 ) -> DataReference:
     """Stores an object; see `DataStore.store_data`."""
     said = plain_metadata(metadata, "metadata")
@@ -32,8 +37,10 @@ async def store(
         path = Path(os.fspath(obj))
         name = _own_name(path) if name is None else _checked(name)
         if await on_thread(path.is_dir):
-            return await _store_directory(storage, path, name, said)
-    return await _store_one(storage, obj, _checked(name), said)
+            return await _store_directory(storage, path, name, said, seen)
+    reference = await _store_one(storage, obj, _checked(name), said)
+    seen(reference.size)
+    return reference
 
 
 async def _store_one(storage: Storage, obj: object, name: str | None, said: dict[str, Any] | None) -> DataReference:
@@ -47,13 +54,15 @@ async def _store_one(storage: Storage, obj: object, name: str | None, said: dict
 
 
 async def _store_directory(
-    storage: Storage, path: Path, name: str | None, said: dict[str, Any] | None
+    storage: Storage, path: Path, name: str | None, said: dict[str, Any] | None, seen: Callable[[int], object]
 ) -> DataReference:
     found = await on_thread(trees.scan, path)
     references: dict[str, DataReference] = {}
 
     async def one(relative: str) -> None:
-        references[relative] = await _store_one(storage, path / relative, _own_name(path / relative), None)
+        reference = await _store_one(storage, path / relative, _own_name(path / relative), None)
+        references[relative] = reference
+        seen(reference.size)
 
     await for_each(found.files, one)
     await storage.mark()
