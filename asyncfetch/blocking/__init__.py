@@ -11,13 +11,16 @@ from asyncfetch.blocking.loader import S3ImageLoader
 from asyncfetch.blocking.local import LocalResource, local_path
 from asyncfetch.blocking.manager import CacheManager
 from asyncfetch.blocking.shared import bytes, entries, fetch, image, images, list, prefetch, read_bytes, stat
+from asyncfetch.blocking.store import DataStore, ModelRegistry
 from asyncfetch.blocking.stream import Batches, Stream
 
 __all__ = [
     "Batches",
     "CacheManager",
+    "DataStore",
     "Fetcher",
     "LocalResource",
+    "ModelRegistry",
     "S3ImageLoader",
     "Stream",
     "access_of",
