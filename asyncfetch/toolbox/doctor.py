@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 import time
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from asyncfetch.errors import (
+    AccessDenied,
     AsyncfetchError,
     FetcherClosed,
     NoCredentials,
@@ -111,6 +113,8 @@ class _Examination:
         await self._look("clock", self._clock)
         await self._look("identity", self._identity, optional=(UsageError, NoCredentials))
         await self._look("list", self._list)
+        if self._state("list") == "red":
+            await self._take_as_object()
         for name, look in (
             ("read", self._read),
             ("head", self._head),
@@ -119,7 +123,10 @@ class _Examination:
             if self._sample:
                 await self._look(name, look)
             else:
-                self._add(Light(name, "unknown", "no object was found to try it with"))
+                why, remedy = "no object was found to try it with", ""
+                if self._state("list") == "red":
+                    remedy = "Name one, s3://bucket/key: reading needs no listing."
+                self._add(Light(name, "unknown", why, remedy))
         await self._look("versioning", self._versioning, optional=(OriginError,))
         await self._look("encryption", self._encrypted, optional=(OriginError,))
         if self._sample and self._state("read") == "green":
@@ -143,6 +150,10 @@ class _Examination:
         except (AsyncfetchError, OSError) as error:
             message = error.message if isinstance(error, AsyncfetchError) else str(error)
             remedy = error.remedy if isinstance(error, AsyncfetchError) else ""
+            if isinstance(error, AccessDenied) and error.code is None and self._state("clock") == "red":
+                # An answer to HEAD has no body to say so (RFC 9110, section 9.3.2).
+                message = f"{error.uri}: refused without a reason (HTTP {error.status}), and the clock is one"
+                remedy = "Set the clock, and look again."
             light = Light(name, "unknown" if isinstance(error, optional) else "red", message, remedy)
         self._add(light)
 
@@ -216,6 +227,13 @@ class _Examination:
         more = " or more" if len(self._sample) == SAMPLE else ""
         return Light("list", "green", f"allowed; {len(self._sample)}{more} objects to try", value=len(self._sample))
 
+    async def _take_as_object(self) -> None:
+        """Where listing is not allowed, reading may be: the prefix can be the name of an object."""
+        if self._prefix.key and not self._prefix.key.endswith("/"):
+            with contextlib.suppress(AsyncfetchError, OSError):
+                stat = await self._fetcher.stat(self._prefix)
+                self._sample = [stat] if stat.size else []
+
     @property
     def _first(self) -> Location:
         return read_name(self._sample[0]).location
@@ -259,7 +277,7 @@ class _Examination:
         seconds = max(time.perf_counter() - began, 1e-9)
         first = self._fetcher.stats().first_byte
         detail = (
-            f"{len(reads)} objects at once: {size / seconds / 1e6:.1f} MB/s, first byte after {first.p50 * 1000:.0f} ms"
+            f"{len(reads)} objects at once: {size / seconds / 1e6:.1f} MB/s, first byte after {first.p50 * 1000:.3g} ms"
         )
         value = {"objects": len(reads), "bytes": size, "seconds": seconds, "first_byte_seconds": first.p50}
         return Light("speed", "green", detail, "asyncfetch bench tells how many at once are enough.", value)

@@ -13,9 +13,9 @@ import pytest
 from asyncfetch import Fetcher
 from asyncfetch.errors import UsageError
 from asyncfetch.settings import NetworkPolicy
-from asyncfetch.testing import RawRequest, ScriptedServer, answer
+from asyncfetch.testing import Credentials, FaultServer, RawRequest, ScriptedServer, answer
 from asyncfetch.toolbox import Diagnosis, Light, diagnose
-from tests.origins.scripts import KEY_ID, SECRET, refusing
+from tests.origins.scripts import KEY_ID, SECRET, head_of, refusing
 from tests.origins.shelf import Shelf
 from tests.servers import needs
 
@@ -181,3 +181,34 @@ async def test_what_is_no_prefix(prefix: str, cache_dir: Path) -> None:
     async with Fetcher(cache_dir=cache_dir) as fetcher:
         with pytest.raises(UsageError, match="no prefix of S3"):
             await diagnose(fetcher, prefix)
+
+
+async def test_where_listing_is_denied_an_object_can_be_named(signed: None, cache_dir: Path) -> None:
+    def reply(request: RawRequest) -> Answer:
+        if "list-type" in request.target:
+            return refusing("AccessDenied", status="403 Forbidden")
+        if request.target.startswith("/bucket/p/a.jpg"):
+            whole = answer(b"body", headers=['ETag: "0123456789abcdef0123456789abcdef"'])
+            return head_of(whole) if request.method == "HEAD" else whole
+        return refusing("AccessDenied", status="403 Forbidden")
+
+    async with ScriptedServer(reply) as server:
+        under = await examined(server.url, "s3://bucket/p/", cache_dir, network=IMPATIENT, region="us-east-1")
+        named = await examined(server.url, "s3://bucket/p/a.jpg", cache_dir, network=IMPATIENT, region="us-east-1")
+    assert states(under)["list"] == "red"
+    assert states(under)["read"] == "unknown"
+    assert "s3://bucket/key" in light(under, "read").remedy
+    assert (states(named)["list"], states(named)["read"], states(named)["head"]) == ("red", "green", "green")
+
+
+async def test_the_clock_is_blamed_for_a_refusal_without_a_reason(signed: None, tmp_path: Path) -> None:
+    keys = Credentials(KEY_ID, SECRET)
+    with FaultServer({"p/a": b"body"}, credentials=keys, clock=2000.0) as server:
+        found = await examined(
+            server.endpoint_url, server.uri("p/"), tmp_path / "cache", network=IMPATIENT, region="us-east-1"
+        )
+    assert states(found)["clock"] == "red"
+    head = light(found, "head")
+    assert head.state == "red"
+    assert "clock" in head.detail
+    assert "GetObject" not in head.detail
