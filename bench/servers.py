@@ -79,8 +79,22 @@ def serve(name: str, root: Path, scratch: Path, certificate: Certificate) -> Ite
 @contextmanager
 def listing(count: int) -> Iterator[Server]:
     """Serves a listing of `count` keys in canned pages."""
+    with _module("bench.pages", str(count)) as (process, port):
+        yield Server(f"http://{HOST}:{port}", None, (process,), "canned LIST pages")
+
+
+@contextmanager
+def late(images: int, seconds: float) -> Iterator[Server]:
+    """Serves so many photographs, and takes what is written, each answer so many seconds late."""
+    with _module("bench.late", str(images), str(seconds)) as (process, port):
+        yield Server(f"http://{HOST}:{port}", None, (process,), f"answers {seconds} s late")
+
+
+@contextmanager
+def _module(*command: str) -> Iterator[tuple[int, int]]:
+    """A server of ours: its process, and the port that it says."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench.pages", str(count)],
+        [sys.executable, "-m", *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -91,8 +105,8 @@ def listing(count: int) -> Iterator[Server]:
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
-            raise ServerFailedError("the server of LIST pages has ended")
-        yield Server(f"http://{HOST}:{int(line)}", None, (process.pid,), "canned LIST pages")
+            raise ServerFailedError(f"{command[0]} has ended")
+        yield process.pid, int(line)
     finally:
         _end(process)
 
