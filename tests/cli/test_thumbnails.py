@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import pytest
 
 from asyncfetch.testing import demo_objects
-from tests.cli.terminal import COMMAND, Done, asyncfetch, environment, within
+from tests.cli.terminal import COMMAND, Done, environment, within
 from tests.objects import Bucket
+from tests.toolbox.kinds import photograph
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.timeout(180)  # several commands a test, each with workers of its own
 
@@ -28,6 +32,27 @@ def bucket(empty_bucket: Bucket, monkeypatch: pytest.MonkeyPatch, cache_dir: Pat
     for key, body in PHOTOGRAPHS.items():
         empty_bucket.put(f"photos/{key}", body)
     return empty_bucket
+
+
+@pytest.fixture
+def many(empty_bucket: Bucket, monkeypatch: pytest.MonkeyPatch, cache_dir: Path) -> Bucket:
+    """More images than are asked for at once."""
+    monkeypatch.setenv("ASYNCFETCH_CACHE_DIR", str(cache_dir))
+    for number in range(60):
+        empty_bucket.put(f"{number:03}.jpg", photograph(number))
+    return empty_bucket
+
+
+@contextmanager
+def begun(bucket: Bucket) -> Iterator[subprocess.Popen[str]]:
+    """A process that has made its first thumbnail, and has many before it."""
+    command = [*COMMAND, "thumbnails", bucket.uri(), "-y", "--json", "--concurrency", "2"]
+    with subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        next(line for line in running.stdout if json.loads(line)["event"] == "made")
+        yield running
 
 
 def thumbnails(*arguments: object) -> Done:
@@ -123,30 +148,56 @@ def test_metadata_alone_and_what_is_alike(bucket: Bucket, tmp_path: Path) -> Non
     assert lines.read_bytes() == text, "nothing was read again"
 
 
-def test_two_jobs_at_once_make_each_one_once(bucket: Bucket, tmp_path: Path) -> None:
-    def run(index: int) -> Done:
-        return asyncfetch(
-            "thumbnails", bucket.uri("photos/"), "-y", "--json", ASYNCFETCH_CACHE_DIR=str(tmp_path / f"cache-{index}")
-        )
-
-    with ThreadPoolExecutor(2) as pool:
-        ends = [end(done) for done in pool.map(run, range(2))]
-    assert sum(told["made"] for told in ends) == len(GOOD)
-    assert not any(told["failed"] > len(PHOTOGRAPHS) - len(GOOD) for told in ends)
+def test_a_killed_run_is_gone_on_with(many: Bucket) -> None:
+    with begun(many) as running:
+        running.kill()
+    before = len([key for key in bodies(many) if "_thumb" in key])
+    assert 0 < before < 60
+    assert end(thumbnails(many.uri(), "-y", "--json"))["failed"] == 0
+    assert len([key for key in bodies(many) if "_thumb" in key]) == 60
 
 
-def test_a_killed_run_is_gone_on_with(bucket: Bucket) -> None:
-    command = [*COMMAND, "thumbnails", bucket.uri("photos/"), "-y", "--json", "--concurrency", "1"]
-    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as running:
+def test_ctrl_c_finishes_what_is_in_flight_and_is_gone_on_with(many: Bucket) -> None:
+    with begun(many) as running:
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate()
+    assert running.returncode == 130, err
+    told = dict(json.loads(out.splitlines()[-1]))
+    assert told["event"] == "end"
+    assert told["stopped"] == "Interrupted"
+    assert told["left"] > 0
+    assert told["made"] == len([key for key in bodies(many) if "_thumb" in key]), "all that was begun was finished"
+    assert end(thumbnails(many.uri(), "-y", "--json"))["made"] == told["left"]
+
+
+def test_a_second_ctrl_c_ends_it_at_once_and_leaves_whole_thumbnails(many: Bucket) -> None:
+    with begun(many) as running:
+        running.send_signal(signal.SIGINT)
+        running.send_signal(signal.SIGINT)
+        running.communicate()
+    assert running.returncode == 130
+    for key, body in bodies(many).items():
+        if "_thumb" in key:
+            assert cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR) is not None
+
+
+def test_who_reads_no_further_ends_it(many: Bucket) -> None:
+    with begun(many) as running:
         assert running.stdout is not None
-        for line in running.stdout:
-            if json.loads(line)["event"] == "made":
-                running.send_signal(signal.SIGKILL)
-                break
-    before = len([key for key in bodies(bucket) if "_thumb" in key])
-    assert 0 < before <= len(GOOD)
-    assert end(thumbnails(bucket.uri("photos/"), "-y", "--json"))["failed"] == len(PHOTOGRAPHS) - len(GOOD)
-    assert len([key for key in bodies(bucket) if "_thumb" in key]) == len(GOOD)
+        running.stdout.close()
+        assert running.stderr is not None
+        assert "Traceback" not in running.stderr.read()
+        assert running.wait() == 141
+
+
+def test_a_list_with_a_name_that_nothing_has(bucket: Bucket, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.txt"
+    rows.write_text(f"{GOOD[0]}\ngone.jpg\n")
+    done = thumbnails("--from", rows, "--prefix", bucket.uri("photos/"), "-y", "--max-failures", "1")
+    assert done.code == 1
+    assert "missing" in done.err
+    assert "gone.jpg" in done.err
+    assert len([key for key in bodies(bucket) if "_thumb" in key]) == 1
 
 
 @pytest.mark.parametrize(

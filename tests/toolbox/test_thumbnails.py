@@ -21,11 +21,13 @@ from tests.objects import Bucket
 from tests.origins.shelf import Shelf
 from tests.servers import Server, needs
 from tests.toolbox.kinds import KINDS, photograph
+from tests.toolbox.refusing import refusing_writes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from asyncfetch.testing import EmbeddedS3
     from asyncfetch.toolbox import Told
 
 pytestmark = pytest.mark.timeout(60)
@@ -252,6 +254,24 @@ async def test_too_many_failures_stop_it(fetcher: Fetcher, empty_bucket: Bucket)
     assert made.stopped is not None
     assert "--max-failures" in made.stopped
     assert made.failed >= 3
+
+
+async def test_without_the_permission_to_write_it_stops_and_says_which(
+    moto: EmbeddedS3, cache_dir: Path, empty_bucket: Bucket
+) -> None:
+    bucket = empty_bucket
+    for name in range(12):
+        bucket.put(f"{name}.jpg", photograph(name))
+    with refusing_writes(moto.endpoint_url, after=3) as url:
+        async with Fetcher(cache_dir=cache_dir, endpoint_url=url, workers=1) as fetcher:
+            made, told = await run(fetcher, bucket.uri())
+    assert made.stopped is not None
+    assert "s3:PutObject on arn:aws:s3:::" in made.stopped
+    assert (made.made, made.failed) == (3, 0), "nobody's failure"
+    assert not any(one.failure for one in told)
+    async with Fetcher(cache_dir=cache_dir, workers=1) as fetcher:
+        assert (await run(fetcher, bucket.uri()))[0].failed == 0
+    assert len(owners(bucket)) == 12
 
 
 async def test_an_error_of_the_callers_own_comes_out_as_it_is(fetcher: Fetcher, empty_bucket: Bucket) -> None:
