@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from asyncfetch.fetcher import Fetcher
     from asyncfetch.objects import Sources
-    from asyncfetch.settings import Settings
+    from asyncfetch.settings import Lender, Settings
     from asyncfetch.uris import Location
 
 logger = logging.getLogger(__name__)
@@ -103,12 +103,16 @@ class _Signers:
         self._query = query
         self._headers = headers
         self._control = Control(settings)
+        # One for each identity, however many buckets it signs for: the chain may ask a service for each.
+        self._sources: dict[tuple[str | None, Lender | None], CredentialSource] = {}
         self._signers: dict[str, tuple[Presigner | None, datetime]] = {}
 
     async def __aenter__(self) -> _Signers:
         return self
 
     async def __aexit__(self, *error: object) -> None:
+        for source in self._sources.values():
+            await source.aclose()
         await self._control.aclose()
 
     async def sign(self, location: Location) -> PresignedURL:
@@ -133,21 +137,21 @@ class _Signers:
             raise UsageError(f"{uri}: nobody signs with anonymous access", remedy="Leave out anonymous.")
         if access.customer_key is not None:
             raise UsageError(f"{uri}: a plain GET cannot send the customer_key that the object is encrypted with")
-        source = CredentialSource(access.profile, lender=access.credentials)
-        try:
-            credentials = await source.get(uri)
-            now = time.time()
-            ends = min(now + self._expires, source.expiry)
-            if ends < now + self._expires:
-                logger.warning("URLs of s3://%s end in %.0f s, with the session that signs them", bucket, ends - now)
-            elif credentials.token and math.isinf(source.expiry):
-                logger.warning("URLs of s3://%s end with the session that signs them, whenever that is", bucket)
-            region = access.region or environment_region() or await source.region(uri)
-            if access.endpoint is None and not bucket.startswith("arn:"):
-                region = await self._region(location) or region
-            reached = await asyncio.to_thread(resolve, bucket, access, region)
-        finally:
-            await source.aclose()
+        who = access.profile, access.credentials
+        source = self._sources.get(who)
+        if source is None:
+            source = self._sources[who] = CredentialSource(access.profile, lender=access.credentials)
+        credentials = await source.get(uri)
+        now = time.time()
+        ends = min(now + self._expires, source.expiry)
+        if ends < now + self._expires:
+            logger.warning("URLs of s3://%s end in %.0f s, with the session that signs them", bucket, ends - now)
+        elif credentials.token and math.isinf(source.expiry):
+            logger.warning("URLs of s3://%s end with the session that signs them, whenever that is", bucket)
+        region = access.region or environment_region() or await source.region(uri)
+        if access.endpoint is None and not bucket.startswith("arn:"):
+            region = await self._region(location) or region
+        reached = await asyncio.to_thread(resolve, bucket, access, region)
         expires = datetime.fromtimestamp(ends, UTC)
         if isinstance(reached, NotNative):
             return None, expires

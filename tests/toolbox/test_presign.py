@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.credentials import Credentials
 
 from asyncfetch import Fetcher
 from asyncfetch.errors import InvalidURI, NoCredentials, UsageError
@@ -157,3 +158,18 @@ async def test_a_session_that_ends_sooner_is_warned_of(
     assert "with the session that signs them" in caplog.text
     assert abs(url.expires - soon) < timedelta(seconds=30)
     assert "X-Amz-Security-Token=T" in url.url
+
+
+async def test_the_chain_runs_once_for_many_buckets(cache_dir: Path) -> None:
+    class Lending:
+        asked = 0
+
+        def get_credentials(self) -> Any:
+            self.asked += 1
+            return Credentials("AKIDOFTHETESTS", "secretOfTheTests")
+
+    lender = Lending()
+    access = Access(endpoint_url="http://127.0.0.1:9", region="us-east-1", credentials=lender)
+    names = [f"s3://bucket-{number}/key" for number in range(5)]
+    assert len(await made(Fetcher(cache_dir=cache_dir, access=access), *names)) == 5
+    assert lender.asked == 1
