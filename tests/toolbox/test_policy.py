@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asyncfetch.errors import UsageError
 from asyncfetch.origins.control import Encryption
 from asyncfetch.toolbox import policy
-from asyncfetch.uris import parse
+from asyncfetch.uris import parse, s3
 
 
 def statements(uri: str, rights: Any = "read", **options: Any) -> dict[str, dict[str, Any]]:
@@ -103,3 +107,35 @@ def test_what_has_no_policy() -> None:
         policy(parse("/a/file"), "read")
     with pytest.raises(UsageError, match="'write'"):
         policy(parse("s3://b/p/"), "write")  # type: ignore[arg-type]
+
+
+@given(
+    key=st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40),
+    rights=st.sampled_from(["read", "read-write"]),
+    region=st.sampled_from([None, "eu-central-1", "cn-north-1", "us-gov-west-1"]),
+    encryption=st.sampled_from([None, Encryption("AES256"), Encryption("aws:kms", "alias/of-mine")]),
+)
+def test_every_policy_is_one_by_the_grammar(
+    key: str, rights: Any, region: str | None, encryption: Encryption | None
+) -> None:
+    """IAM User Guide: "Grammar of the IAM JSON policy language"."""
+    made = json.loads(json.dumps(policy(s3("bucket", key), rights, region=region, encryption=encryption)))
+    assert set(made) == {"Version", "Statement"}
+    assert made["Version"] == "2012-10-17"
+    assert made["Statement"]
+    sids = [statement["Sid"] for statement in made["Statement"]]
+    assert len(set(sids)) == len(sids)
+    for statement in made["Statement"]:
+        assert set(statement) <= {"Sid", "Effect", "Action", "Resource", "Condition"}
+        assert re.fullmatch("[A-Za-z0-9]+", statement["Sid"])
+        assert statement["Effect"] == "Allow"
+        assert all(re.fullmatch("(s3|kms):[A-Za-z]+", action) for action in statement["Action"])
+        for resource in statement["Resource"]:
+            assert re.match(r"arn:(aws|aws-cn|aws-us-gov):(s3:::bucket|kms:)", resource)
+            # What stands for others is the star at the end alone; a variable is `${*}`, `${?}` or `${$}`.
+            literal = re.sub(r"\$\{[*?$]\}", "", resource)
+            assert "$" not in literal or "kms" in resource
+            assert "*" not in literal.removesuffix("*") or "kms" in resource
+        for operator, conditions in statement.get("Condition", {}).items():
+            assert re.fullmatch("(ForAnyValue:)?String(Equals|Like)", operator)
+            assert all(re.match("(s3|kms):[A-Za-z]+$", name) for name in conditions)
