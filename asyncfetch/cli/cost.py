@@ -22,7 +22,8 @@ def cost(
     options: Options,
     uri: Annotated[str, typer.Argument(help="A bucket or a prefix.")],
     prices: Annotated[
-        str | None, typer.Option("--prices", help="The region whose prices count; else the bucket's.", metavar="REGION")
+        str | None,
+        typer.Option("--prices", help="The region whose prices count; else that of --region.", metavar="REGION"),
     ] = None,
     parallel: Annotated[int, typer.Option("--parallel", help="Requests at once, of the listing.", metavar="N")] = 1,
 ) -> None:

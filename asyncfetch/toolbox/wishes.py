@@ -133,8 +133,10 @@ class Wishes:
             await self._ask_owners(fetcher, target)
         elif target is not None:
             await asyncio.to_thread(self._look_inside, target)
+        if measured is not None:
+            await asyncio.to_thread(self._remember, measured)
         await self._ask_originals(fetcher)
-        await asyncio.to_thread(self._settle, again, measured)
+        await asyncio.to_thread(self._settle, again, measured is not None)
 
     def works(self, after: int = 0) -> list[tuple[int, Work]]:
         """The next originals to read behind a number, with theirs. Blocks for a millisecond."""
@@ -264,6 +266,12 @@ class Wishes:
         )
         self._database.execute("UPDATE originals SET plain = past.path FROM past WHERE past.uri = originals.shown")
 
+    def _remember(self, measured: Iterable[tuple[str, str | None]]) -> None:
+        self._database.executemany(
+            "INSERT OR REPLACE INTO measured VALUES (CAST(? AS TEXT), ?)",
+            ((text(uri), etag) for uri, etag in measured),
+        )
+
     # What a listing does not tell
 
     async def _ask_owners(self, fetcher: Fetcher, target: Beside) -> None:
@@ -311,10 +319,11 @@ class Wishes:
             self._database.execute("INSERT OR IGNORE INTO there VALUES (CAST(? AS TEXT), 0)", (text(name),))
 
     async def _ask_originals(self, fetcher: Fetcher) -> None:
-        """Asks for the ETags of originals that no listing told of, where something of theirs may be there."""
+        """Asks for the ETags of originals that no listing told of, where they may be done."""
         unknown = self._texts(
             "SELECT uri FROM originals WHERE size IS NULL AND (plain IN (SELECT target FROM there)"
-            " OR apart(plain, uri) IN (SELECT target FROM there) OR shown IN (SELECT uri FROM past))"
+            " OR apart(plain, uri) IN (SELECT target FROM there) OR shown IN (SELECT uri FROM past)"
+            " OR shown IN (SELECT uri FROM measured))"
         )
         await self._each(fetcher, [partial(self._ask_original, fetcher, uri) for uri in unknown])
 
@@ -350,7 +359,7 @@ class Wishes:
 
     # What is to be done
 
-    def _settle(self, again: bool, measured: Iterable[tuple[str, str | None]] | None) -> None:
+    def _settle(self, again: bool, measured: bool) -> None:
         database, counts = self._database, self.counts
         database.execute("BEGIN")
         if self._target is not None:
@@ -360,11 +369,7 @@ class Wishes:
                 database.execute("UPDATE originals SET there = shown IN (SELECT uri FROM past)")
             if not again:
                 self._spare()
-        if measured is not None:
-            database.executemany(
-                "INSERT OR REPLACE INTO measured VALUES (CAST(? AS TEXT), ?)",
-                ((text(uri), etag) for uri, etag in measured),
-            )
+        if measured:
             database.execute(
                 "UPDATE originals SET measure = NOT EXISTS (SELECT 1 FROM measured"
                 " WHERE measured.uri = originals.shown AND measured.etag = originals.etag) WHERE chosen"

@@ -318,6 +318,13 @@ async def test_metadata_are_of_one_job_at_a_time(fetcher: Fetcher, empty_bucket:
         await thumbnails(fetcher, empty_bucket.uri(), metadata=tmp_path / "m.jsonl", metadata_only=True)
 
 
+async def test_what_a_list_names_is_measured_once(fetcher: Fetcher, empty_bucket: Bucket, tmp_path: Path) -> None:
+    names = [empty_bucket.put(f"{name}.jpg", photograph(name)) for name in range(3)]
+    for measured in (3, 0):
+        made, _ = await run(fetcher, Request(uris=names), metadata=tmp_path / "m.jsonl", metadata_only=True)
+        assert made.measured == measured
+
+
 async def test_a_suffix_that_is_an_extension_would_hide_originals(fetcher: Fetcher, empty_bucket: Bucket) -> None:
     empty_bucket.put("a.jpg", photograph(1))
     with pytest.raises(UsageError, match="every .jpg"):
