@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import anyio
 
 from asyncfetch.decode.measuring import Making, unpack
-from asyncfetch.errors import AccessDenied, AsyncfetchError, BucketNotFound, CredentialsError, StorageFull
+from asyncfetch.errors import (
+    AccessDenied,
+    AsyncfetchError,
+    BucketNotFound,
+    CredentialsError,
+    EncryptionKeyDenied,
+    StorageFull,
+)
 from asyncfetch.jobs.download import FULL, TOO_MANY, Limit
 from asyncfetch.objects import Failure
 from asyncfetch.presigned import redacted
@@ -165,7 +172,8 @@ class Thumbnails:
                 return
             written = await target.put(wish, body, etag)
         except (AsyncfetchError, OSError) as error:
-            if _is_its_own(error):
+            # Who may not use a bucket's key writes no other object there either.
+            if _is_its_own(error) and not isinstance(error, EncryptionKeyDenied):
                 self._tell(Told(redacted(wish.uri), "failed", wish.target, 0, _failure(wish.uri, index, error)))
             else:
                 self._break(error)

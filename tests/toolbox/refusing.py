@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+DENIED = "<Error><Code>AccessDenied</Code><Message>{}</Message></Error>"
 
 
 @contextmanager
-def refusing_writes(endpoint_url: str, after: int) -> Iterator[str]:
+def refusing_writes(endpoint_url: str, after: int, why: str = "Access Denied") -> Iterator[str]:
     """Passes requests on to a server, but for PUTs after the first so many. Gives its URL."""
     there = urlsplit(endpoint_url).netloc
     left, lock = after, threading.Lock()
@@ -27,7 +27,7 @@ def refusing_writes(endpoint_url: str, after: int) -> Iterator[str]:
         def handle_any(self) -> None:
             nonlocal left
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status, headers, answer = 403, [("Content-Type", "application/xml")], DENIED
+            status, headers, answer = 403, [("Content-Type", "application/xml")], DENIED.format(why).encode()
             with lock:
                 passed = self.command != "PUT" or left > 0
                 left -= self.command == "PUT"

@@ -256,17 +256,24 @@ async def test_too_many_failures_stop_it(fetcher: Fetcher, empty_bucket: Bucket)
     assert made.failed >= 3
 
 
+@pytest.mark.parametrize(
+    ("why", "missing"),
+    [
+        ("Access Denied", "s3:PutObject on arn:aws:s3:::"),
+        ("no access to the ciphertext, by KMS", "kms:GenerateDataKey"),
+    ],
+)
 async def test_without_the_permission_to_write_it_stops_and_says_which(
-    moto: EmbeddedS3, cache_dir: Path, empty_bucket: Bucket
+    moto: EmbeddedS3, cache_dir: Path, empty_bucket: Bucket, why: str, missing: str
 ) -> None:
     bucket = empty_bucket
     for name in range(12):
         bucket.put(f"{name}.jpg", photograph(name))
-    with refusing_writes(moto.endpoint_url, after=3) as url:
+    with refusing_writes(moto.endpoint_url, 3, why) as url:
         async with Fetcher(cache_dir=cache_dir, endpoint_url=url, workers=1) as fetcher:
             made, told = await run(fetcher, bucket.uri())
     assert made.stopped is not None
-    assert "s3:PutObject on arn:aws:s3:::" in made.stopped
+    assert missing in made.stopped
     assert (made.made, made.failed) == (3, 0), "nobody's failure"
     assert not any(one.failure for one in told)
     async with Fetcher(cache_dir=cache_dir, workers=1) as fetcher:
