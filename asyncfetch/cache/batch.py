@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from asyncfetch.cache.changes import Change
-    from asyncfetch.cache.claims import Miss
+    from asyncfetch.cache.claims import Missed
     from asyncfetch.cache.commands import Note
     from asyncfetch.cache.recovery import Lost
 
@@ -35,5 +35,5 @@ class Batch:
     released: list[Change] = field(default_factory=list)  # of claims
     noted: list[Note] = field(default_factory=list)
     lost: list[Lost] = field(default_factory=list)
-    misses: list[Miss] = field(default_factory=list)
+    missed: list[Missed] = field(default_factory=list)
     checks: list[Callable[[], None]] = field(default_factory=list)  # to be made once the index knows

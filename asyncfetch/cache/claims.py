@@ -38,12 +38,13 @@ _TAKE_OVER = "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?, ?)"
 _LEAVE = "DELETE FROM claims WHERE owner = ?"
 
 
-class Miss(NamedTuple):
-    """An object that is not here, and that is to be fetched unless another process is doing that."""
+class Missed(NamedTuple):
+    """Objects of one look-up that are not here, and are to be fetched unless another process is doing that."""
 
-    key: RefKey
+    keys: Sequence[RefKey]
+    places: Sequence[int]  # of each among all that were looked up
     later: Later  # told instead, on the loop, once the other has
-    answer: Callable[[Found | None, bool], None]  # takes where it is, or whether another process brings it
+    answer: Callable[[int, Found | None, bool], None]  # takes a place, where it is, or whether another brings it
 
 
 class Settled(NamedTuple):
@@ -71,31 +72,34 @@ class Claims:
         self._poll_at = self._dead_at = 0.0
         self._dead: set[str] = set()
 
-    def claim(self, misses: Sequence[Miss]) -> None:
+    def claim(self, missed: Sequence[Missed]) -> None:
         """Claims what was missed, or begins to wait for it, and answers."""
         if not self._owner.in_company():
-            self.mine.update(miss.key for miss in misses)
+            for one in missed:
+                self.mine.update(one.keys)
             return
+        keys = [key for one in missed for key in one.keys]
         before, self._told = [] if self._told else list(self.mine), True
         others: dict[RefKey, str] = {}
 
         def work(connection: sqlite3.Connection) -> None:
             others.clear()
             connection.executemany(_CLAIM, map(self._row, before))
-            for miss in misses:
-                if not connection.execute(_CLAIM, self._row(miss.key)).rowcount:
-                    (owner,) = connection.execute(_OWNER, (*miss.key, self._algorithm)).fetchone()
+            for key in keys:
+                if not connection.execute(_CLAIM, self._row(key)).rowcount:
+                    (owner,) = connection.execute(_OWNER, (*key, self._algorithm)).fetchone()
                     if owner != self._me:
-                        others[miss.key] = owner
+                        others[key] = owner
 
         self._index.apply((), (work,))  # where that fails, each process fetches for itself
-        found = self._made_mine([miss.key for miss in misses if miss.key not in others])
-        for miss in misses:
-            if (other := others.get(miss.key)) is None:
-                miss.answer(found.get(miss.key), False)
-            else:
-                self._wait(miss.key, other, miss.later)
-                miss.answer(None, True)
+        found = self._made_mine([key for key in keys if key not in others])
+        for one in missed:
+            for key, place in zip(one.keys, one.places, strict=True):
+                if (other := others.get(key)) is None:
+                    one.answer(place, found.get(key), False)
+                else:
+                    self._wait(key, other, one.later)
+                    one.answer(place, None, True)
 
     def release(self, key: RefKey) -> list[Change]:
         """Ends a claim: the object is there, or will not come. Returns what the index is to be told."""

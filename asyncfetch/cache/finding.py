@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from asyncfetch.cache.changes import met, touch
-from asyncfetch.cache.claims import Miss
+from asyncfetch.cache.claims import Missed
 from asyncfetch.cache.records import Elsewhere, Found
 from asyncfetch.cache.recovery import Lost
 
@@ -48,6 +48,9 @@ class Finding:
     def find(self, command: LookUp, batch: Batch) -> list[Found | Elsewhere | None]:
         """Where the objects are that are here. What the batch has to do besides is noted in it."""
         found: list[Found | Elsewhere | None] = []
+        missed: list[RefKey] = []
+        places: list[int] = []
+        fetched = command.later is not None and not self._room.refusing
         for key, known in zip(command.keys, self._index.find(command.keys), strict=True):
             ref, here = known and known.ref, None
             if (note := self._noted.get(key)) is not None:
@@ -58,10 +61,13 @@ class Finding:
                     self._lost(key, ref, batch)
                 elif self._touch(known, batch):
                     batch.checks.append(partial(self._look_again, found, len(found)))
-            if here is None and command.later is not None and not self._room.refusing:
-                batch.misses.append(Miss(key, command.later, partial(self._missed, found, len(found))))
+            if here is None and fetched:
+                missed.append(key)
+                places.append(len(found))
             found.append(here)
             self.hits += here is not None
+        if missed and command.later is not None:
+            batch.missed.append(Missed(missed, places, command.later, partial(self._missed, found)))
         self.look_ups += len(command.keys)
         return found
 

@@ -273,8 +273,8 @@ class Work:
             self.finding.noted(note)
         for check in batch.checks:
             check()
-        if batch.misses:
-            self.attempt(partial(self.claims.claim, batch.misses))
+        if batch.missed:
+            self.attempt(partial(self.claims.claim, batch.missed))
 
     def _counts(self) -> list[Change]:
         """What the index's counters have not been told yet."""

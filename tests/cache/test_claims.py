@@ -127,10 +127,10 @@ async def test_object_that_came_in_between_is_found(two: tuple[Asker, Asker], mo
     claim = claims.Claims.claim
     loop = asyncio.get_running_loop()
 
-    def overtaken(self: claims.Claims, misses: list[claims.Miss]) -> None:
+    def overtaken(self: claims.Claims, missed: list[claims.Missed]) -> None:
         monkeypatch.setattr(claims.Claims, "claim", claim)
         asyncio.run_coroutine_threadsafe(publish(one.cache, b"bytes", A), loop).result()
-        claim(self, misses)
+        claim(self, missed)
 
     monkeypatch.setattr(claims.Claims, "claim", overtaken)
     (answer,) = await other.ask(A)
