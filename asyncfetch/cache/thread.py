@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from asyncfetch.cache.work import Work
     from asyncfetch.cache.writers import Writers
 
+# Commands that the loop does at a time: 16 bodies of 86 KB take it 1 ms, and then others have their turn.
+MOST_HERE = 16
+
 
 class CacheThread:
     """The thread. `put` and `stop` are for the loop, `waiting` may be read by anybody, the rest is the thread's own."""
@@ -104,22 +107,25 @@ class CacheThread:
         if self._posted or not self._turn.acquire(blocking=False):
             self._post_line()
             return
-        handled, answers = 0, deque[Answer]()
+        commands = self._line[:MOST_HERE]
+        answers, done = deque[Answer](), False
         try:
-            if self._work.is_quick(self._line):
-                self._work.take(self._line)
+            if self._work.is_quick(commands):
+                self._work.take(commands)
                 while self._work.waits:
-                    batch = self._work.do_batch()
-                    handled += batch.handled
-                    answers += batch.answers
-                self._line = []
+                    answers += self._work.do_batch().answers
+                done = True
         finally:
-            if self._line:
+            if not done:
                 self._work.drop()
             self._turn.release()
-            self._post_line()
-        if handled:
-            self._deliver(handled, answers)
+            if not done:
+                self._post_line()
+        if done:
+            del self._line[:MOST_HERE]
+            if self._line:
+                self._loop.call_soon(self._serve_here)
+            self._deliver(len(commands), answers)
 
     def _run(self) -> None:
         try:
