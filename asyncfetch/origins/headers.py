@@ -87,13 +87,17 @@ def customer_key_headers(key: bytes) -> list[tuple[str, str]]:
     ]
 
 
-def read_retry_after(value: str | None) -> float | None:
-    """Seconds to wait by a Retry-After header, a number or a date (RFC 9110, section 10.2.3); None for neither."""
+def read_retry_after(value: str | None, date: str | None = None) -> float | None:
+    """Seconds to wait by a Retry-After header, a number or a date (RFC 9110, section 10.2.3); None for neither.
+
+    `date` is what the answer says in its Date header. A moment is told by the server's clock, and this machine's may be
+    off by hours.
+    """
     text = (value or "").strip()
     if re.fullmatch(r"\d{1,9}", text):
         return float(text)
     moment = read_date(text)
-    return None if moment is None else max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    return None if moment is None else max(0.0, (moment - (read_date(date) or datetime.now(UTC))).total_seconds())
 
 
 @lru_cache(maxsize=1024)

@@ -275,7 +275,7 @@ def _refusal(uri: str, head: ResponseHead) -> OriginError:
         remedy=remedy,
         status=status,
         request_id=request_id,
-        retry_after=read_retry_after(head.get("retry-after")),
+        retry_after=read_retry_after(head.get("retry-after"), head.get("date")),
     )
 
 

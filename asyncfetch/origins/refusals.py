@@ -92,7 +92,7 @@ def refusal(
         code=answer.code,
         status=answer.status,
         request_id=request_id,
-        retry_after=read_retry_after(answer.headers.get("retry-after")),
+        retry_after=read_retry_after(answer.headers.get("retry-after"), answer.headers.get("date")),
     )
 
 

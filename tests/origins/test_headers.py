@@ -83,5 +83,8 @@ def test_a_wait_is_seconds_or_a_date() -> None:
     assert read_retry_after(format_datetime(later, usegmt=True)) == pytest.approx(600, abs=30)
     assert read_retry_after(format_datetime(later.replace(tzinfo=None))) == pytest.approx(600, abs=30)
     assert read_retry_after("Fri, 20 Nov 2020 12:00:00 GMT") == 0.0
+    # The moment is the server's, whatever this clock says.
+    assert read_retry_after("Fri, 20 Nov 2020 12:00:03 GMT", "Fri, 20 Nov 2020 12:00:00 GMT") == 3.0
+    assert read_retry_after(format_datetime(later, usegmt=True), "no date") == pytest.approx(600, abs=30)
     for nothing in (None, "", "soon", "-5", "1.5", "9" * 12):
         assert read_retry_after(nothing) is None

@@ -207,3 +207,8 @@ def test_a_sentence_that_repeats_what_proves_an_identity_is_not(secret: str) -> 
     for code in ("AccessDenied", "InternalError", "Odd"):
         error = refusal(URI, Answer(400, {}, code, f"Not with {secret}!"))
         assert secret not in f"{error!s} {error!r} {vars(error)}"
+
+
+def test_a_moment_to_come_back_at_is_by_the_origins_clock() -> None:
+    headers = {"retry-after": "Fri, 20 Nov 2020 12:00:03 GMT", "date": "Fri, 20 Nov 2020 12:00:00 GMT"}
+    assert refusal(URI, Answer(503, headers, "SlowDown")).retry_after == 3.0
