@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncfetch import Fetcher
+from asyncfetch import Fetcher, NetworkPolicy
 from asyncfetch.testing import Faults, FaultServer, Generated
 from tests.leaks import census
 
@@ -47,6 +47,15 @@ async def test_a_rate_limit_is_kept_to_once_it_has_been_met(server: FaultServer,
         assert server.count(status=503) < 2 * 64
         assert stats.limits["s3://bucket"] <= 64
         assert stats.rates["s3://bucket"] < 1000
+
+
+async def test_who_refuses_everybody_is_not_asked_the_oftener_for_that(server: FaultServer, cache_dir: Path) -> None:
+    server.faults = Faults(unavailable=1.0)
+    network = NetworkPolicy(attempts=2)
+    async with Fetcher(cache_dir=cache_dir, endpoint_url=server.endpoint_url, network=network) as fetcher:
+        report = await fetcher.prefetch(uris(server, 4))
+        assert [failure.attempts for failure in report.failures] == [2] * 4
+    assert server.count() == 8
 
 
 async def test_a_throttled_prefix_holds_up_no_other(cache_dir: Path) -> None:

@@ -337,7 +337,7 @@ class Lanes:
         """Does what is decided after a failed try, or after a pause in which it could not be decided."""
         tries, standing, policy = errand.tries, place.standing, self._policy
         assert tries is not None
-        paced = self._place(errand.location).pace.rate < math.inf
+        paced = standing.known and self._place(errand.location).pace.rate < math.inf
         cost = standing.cost(error, paced=paced)
         move, pause = decide(
             error,

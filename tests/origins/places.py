@@ -168,8 +168,7 @@ PAIRS = {
     "boto-rclone": Pair(BotoOrigin, "rclone", RCLONE),
     "s3-moto": Pair(_native, "moto", MOTO),
     "s3-rclone": Pair(_native, "rclone", RCLONE),
-    # The reference is not here over TLS: after an answer that was not read to its end aiohttp now and then leaves a
-    # transport to the collector, whose warning fails whatever test runs then.
+    "boto-rclone-tls": Pair(BotoOrigin, "rclone", RCLONE, tls=True),
     "s3-moto-tls": Pair(_native, "moto", MOTO, tls=True),
     "s3-rclone-tls": Pair(_native, "rclone", RCLONE, tls=True),
     "http-moto": Pair(HTTPOrigin, "moto", WEB),
