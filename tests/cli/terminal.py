@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from asyncfetch.cli.app import main
+from tests.cli import forks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,15 +36,8 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def asyncfetch(*arguments: object, given: bytes = b"", **extra: str) -> Done:
     """Runs the command in a pipe."""
-    done = subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        input=given,
-        capture_output=True,
-        timeout=55,
-        env=environment(extra),
-        check=False,
-    )
-    return Done(done.returncode, done.stdout, done.stderr.decode())
+    code, out, err = forks.run([str(argument) for argument in arguments], environment(extra), given)
+    return Done(code, out, err.decode())
 
 
 def within(*arguments: object) -> Done:
