@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 0.5  # between looks at what takes too long, which cost some microseconds
 _MOST_BARREN = 3  # workers in a row that died without having begun an image
+_RETRY_SECONDS = 5.0  # until another is tried after that: what kept them from starting may be over
 
 
 class DecodeStatistics(NamedTuple):
@@ -79,6 +80,7 @@ class DecodePool:
         self._woken = False
         self._hungry = False  # there is use for a slot that comes back: a job waits for it, or the budget does
         self._barren = 0
+        self._gave_up_at = 0.0
         self._last_fate = ""
         self._closed = False
         self._decoded = self._failed = self._died = 0
@@ -191,6 +193,8 @@ class DecodePool:
             return
         self._hire()
         if self._barren >= _MOST_BARREN and not self._workers:
+            assert self._loop is not None
+            self._gave_up_at = self._gave_up_at or self._loop.time()
             message = f"Decode workers do not start; the last one {self._last_fate}"
             for given_up in self._waiting.clear():
                 self._settle(given_up, DecoderUnavailable(message, remedy=f"Try: {sys.executable} -c 'import cv2'"))
@@ -248,10 +252,12 @@ class DecodePool:
 
     def _hire(self) -> None:
         """Starts a worker if there is work for one more. One a round: starting takes the loop a few milliseconds."""
+        assert self._loop is not None
         jobs = len(self._waiting) + sum(len(worker.sent) for worker in self._workers)
+        if self._gave_up_at and self._loop.time() - self._gave_up_at > _RETRY_SECONDS:
+            self._gave_up_at, self._barren = 0.0, _MOST_BARREN - 1
         if len(self._workers) >= min(jobs, self._most_workers) or self._barren >= _MOST_BARREN:
             return
-        assert self._loop is not None
         try:
             allowance = Allowance(self._budget)
             worker = WorkerProcess(self._loop, self._policy, allowance, self._answered, self._exited)

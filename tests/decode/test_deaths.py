@@ -171,10 +171,19 @@ def broken_cv2(folder: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> Path
     place = folder / "path"
     place.mkdir()
     (place / "cv2.py").write_text(
-        f"import os, sys\nwith open({str(starts)!r}, 'a') as file: file.write('x')\n{textwrap.dedent(body)}"
+        f"import os, sys\nwith open('{starts}', 'a') as file: file.write('x')\n{textwrap.dedent(body)}"
     )
     monkeypatch.syspath_prepend(place)
     return starts
+
+
+FAILS_AT_FIRST = """
+if os.path.getsize('{starts}') < {good}:
+    os._exit(7)
+sys.path.remove(os.path.dirname(__file__))
+del sys.modules["cv2"]
+import cv2
+"""
 
 
 async def test_workers_that_cannot_start_fail_all_jobs_after_three_tries_and_quote_why(
@@ -192,20 +201,23 @@ async def test_workers_that_cannot_start_fail_all_jobs_after_three_tries_and_quo
     assert starts.read_text() == "xxx"
 
 
+async def test_what_kept_workers_from_starting_may_be_over(
+    pool: DecodePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts = broken_cv2(tmp_path, FAILS_AT_FIRST.format(starts=tmp_path / "starts", good=4), monkeypatch)
+    [path] = photographs(tmp_path, 1)
+    assert isinstance(await Outcome(pool, path).error(), DecoderUnavailable)
+    assert isinstance(await Outcome(pool, path).error(), DecoderUnavailable)
+    assert starts.read_text() == "xxx", "not tried again at once"
+    monkeypatch.setattr("asyncfetch.decode.pool._RETRY_SECONDS", -1.0)
+    assert (await decode(pool, path)).shape == (240, 320, 3)
+    assert starts.read_text() == "xxxx"
+
+
 async def test_a_worker_that_fails_to_start_at_first_is_replaced(
     pool: DecodePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    starts = broken_cv2(
-        tmp_path,
-        f"""
-        if os.path.getsize({str(tmp_path / "starts")!r}) < 3:
-            os._exit(7)
-        sys.path.remove(os.path.dirname(__file__))
-        del sys.modules["cv2"]
-        import cv2
-        """,
-        monkeypatch,
-    )
+    starts = broken_cv2(tmp_path, FAILS_AT_FIRST.format(starts=tmp_path / "starts", good=3), monkeypatch)
     [path] = photographs(tmp_path, 1)
     assert (await decode(pool, path)).shape == (240, 320, 3)
     assert starts.read_text() == "xxx"
