@@ -103,7 +103,7 @@ class Place:
         Gives the branches that it has more by that: errands in its lines may be theirs.
         """
         pace = self.pace
-        if sent <= pace.since:
+        if sent <= pace.since or not self.standing.known:  # of what has granted nothing no rate can be counted
             return []
         if self.tally is None or self.tally.full:
             self.tally = Tally(sent)
