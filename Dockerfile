@@ -5,13 +5,17 @@
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim AS build
-# The demo's server and photographs are half of the image; --build-arg EXTRAS= leaves them out.
-ARG EXTRAS=[demo]
+# The demo's server and photographs and the reader of Parquet are most of the image: --build-arg EXTRAS= leaves them
+# out, and --build-arg EXTRAS=[parquet] the first alone.
+ARG EXTRAS=[demo,parquet]
 RUN python -m venv /opt/asyncfetch
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY asyncfetch asyncfetch
-RUN /opt/asyncfetch/bin/pip install --no-cache-dir ".${EXTRAS}"
+# pip is of no use in the image, and what does not run there is not built.
+RUN /opt/asyncfetch/bin/pip install --no-cache-dir ".${EXTRAS}" \
+    && /opt/asyncfetch/bin/asyncfetch --version \
+    && /opt/asyncfetch/bin/pip uninstall --yes --quiet pip
 
 FROM python:${PYTHON}-slim
 # The cache is created with the owner and mode that a new volume then takes over.

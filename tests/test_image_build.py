@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -34,3 +35,22 @@ def test_it_runs_the_command_as_an_ordinary_user_with_the_cache_as_a_volume() ->
     assert [json.loads(rest) for word, rest in final if word == "ENTRYPOINT"] == [["asyncfetch"]]
     [volume] = [json.loads(rest) for word, rest in final if word == "VOLUME"]
     assert any(word == "ENV" and f"ASYNCFETCH_CACHE_DIR={volume[0]}" in rest.split() for word, rest in final)
+
+
+def test_its_extras_are_those_of_the_package_and_it_is_not_built_unless_the_command_runs() -> None:
+    [extras] = [
+        json.loads(rest.partition("=")[2].replace("[", '["').replace(",", '","').replace("]", '"]'))
+        for word, rest in instructions()
+        if word == "ARG" and rest.startswith("EXTRAS")
+    ]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(extras) == {"demo", "parquet"} <= set(project["optional-dependencies"])
+    [install] = [rest for word, rest in instructions() if word == "RUN" and "pip install" in rest]
+    assert "asyncfetch --version" in install
+
+
+def test_nothing_that_builds_is_in_the_last_stage() -> None:
+    final = instructions()
+    final = final[max(index for index, (word, _) in enumerate(final) if word == "FROM") :]
+    assert [rest for word, rest in final if word == "RUN" and "pip" in rest] == []
+    assert [rest for word, rest in final if word == "COPY" and not rest.startswith("--from=build")] == []
