@@ -51,13 +51,17 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=20_000)
     parser.add_argument("--late-objects", type=int, default=3_000, help="of those that come 20 ms late")
     parser.add_argument("--rows", type=int, default=5_000_000, help="of the list that is planned")
+    parser.add_argument("--only", default="plan,cold,late", help="the parts to run (default: %(default)s)")
     parser.add_argument("--directory", help="where all of it lies; else a temporary directory")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-download-", dir=options.directory) as name:
-        top = Path(name)
-        _plan(top, options.rows)  # first: a child's peak of memory begins with its parent's
-        _cold(top, options.objects)
-        _late(top, options.late_objects)
+        top, parts = Path(name), options.only.split(",")
+        if "plan" in parts:
+            _plan(top, options.rows)  # first: a child's peak of memory begins with its parent's
+        if "cold" in parts:
+            _cold(top, options.objects)
+        if "late" in parts:
+            _late(top, options.late_objects)
 
 
 def _cold(top: Path, objects: int) -> None:
