@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from asyncfetch.cli.common import FAILED, INTERRUPTED, USAGE, Interrupted, ReaderGone
+from asyncfetch.cli.common import FAILED, INTERRUPTED, USAGE, Interrupted, ReaderGone, told
 from asyncfetch.cli.later import Later
 from asyncfetch.errors import AsyncfetchError, UsageError
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 class _Commands(Later):
     places: ClassVar[dict[str, str]] = {
         "demo": "asyncfetch.cli.demo:demo",
-        "doctor": "asyncfetch.cli.doctor:doctor",
-        "presign": "asyncfetch.cli.presign:presign",
-        "cost": "asyncfetch.cli.cost:cost",
-        "bench": "asyncfetch.cli.bench:bench",
-        "download": "asyncfetch.cli.download:download",
         "get": "asyncfetch.cli.get:get",
         "ls": "asyncfetch.cli.ls:ls",
         "prefetch": "asyncfetch.cli.prefetch:prefetch",
+        "download": "asyncfetch.cli.download:download",
         "thumbnails": "asyncfetch.cli.thumbnails:thumbnails",
+        "bench": "asyncfetch.cli.bench:bench",
+        "doctor": "asyncfetch.cli.doctor:doctor",
+        "presign": "asyncfetch.cli.presign:presign",
+        "cost": "asyncfetch.cli.cost:cost",
         "cache": "asyncfetch.cli.cache:app",
         "store": "asyncfetch.cli.store:app",
         "runs": "asyncfetch.cli.runs:app",
@@ -41,7 +41,6 @@ app = typer.Typer(
     cls=_Commands,
     help="Fetch objects from S3 through a content-addressed disk cache.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -81,7 +80,7 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, terminate)
     try:
-        app()
+        app(prog_name="asyncfetch")  # also to `python -m asyncfetch`
     except (Interrupted, KeyboardInterrupt):
         print("asyncfetch: interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGTERM if terminated else INTERRUPTED)
@@ -94,5 +93,5 @@ def main() -> None:
             import traceback
 
             traceback.print_exc()
-        print(f"asyncfetch: {error}", file=sys.stderr)
+        print(f"asyncfetch: {told(error)}", file=sys.stderr)
         sys.exit(USAGE if isinstance(error, UsageError) else FAILED)

@@ -13,11 +13,14 @@ import typer
 
 from asyncfetch.cli.common import Interrupted
 from asyncfetch.errors import UsageError
+from asyncfetch.jobs import Limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from asyncfetch.cli.common import Options
+
+STOPPED = 3  # the exit code of a job that ended before its end, in good order
 
 
 def asked(options: Options, otherwise: str) -> bool:
@@ -28,6 +31,13 @@ def asked(options: Options, otherwise: str) -> bool:
         return True
     options.say(otherwise)
     return False
+
+
+def limit(max_failures: str | None, *, fail_fast: bool) -> Limit:
+    """How many failures end a job, as its options say. Raises `UsageError`."""
+    if fail_fast and max_failures is not None:
+        raise UsageError("--fail-fast is --max-failures 0", remedy="Say one of them.")
+    return Limit(0) if fail_fast else Limit() if max_failures is None else Limit.parse(max_failures)
 
 
 def typed() -> str:

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 import anyio
 import typer
@@ -101,21 +101,81 @@ def _revalidate(text: str | None) -> Any:
         raise UsageError(f"--revalidate must be once, always, never or seconds, not {text!r}") from None
 
 
-def _option(kind: Any, *names: str, help: str, panel: str) -> Any:
-    return Annotated[kind, typer.Option(*names, help=help, rich_help_panel=panel)]
+def _option(kind: Any, *names: str, help: str, panel: str, metavar: str | None = None, shown: str | None = None) -> Any:
+    metavar = "" if kind is bool else metavar  # an option without a value
+    return Annotated[
+        kind, typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar, show_default=shown or True)
+    ]
 
 
 _ACCESS, _ENGINE, _OUTPUT = "Access", "Engine", "Output"
 _SHARED: dict[str, tuple[Any, Any]] = {
-    "endpoint_url": (_option(str | None, "--endpoint-url", help="An S3 other than AWS's.", panel=_ACCESS), None),
-    "region": (_option(str | None, "--region", help="The bucket's region.", panel=_ACCESS), None),
-    "profile": (_option(str | None, "--profile", help="A profile of the AWS configuration.", panel=_ACCESS), None),
-    "anonymous": (_option(bool, "--anonymous", help="Sign nothing: public buckets.", panel=_ACCESS), False),
-    "requester_pays": (_option(bool, "--requester-pays", help="Accept the charges.", panel=_ACCESS), False),
-    "cache_dir": (_option(str | None, "--cache-dir", help="Where the cache is.", panel=_ENGINE), None),
-    "concurrency": (_option(int | None, "--concurrency", help="Objects read at once.", panel=_ENGINE), None),
-    "memory_budget": (_option(str | None, "--memory-budget", help="Such as 512MiB.", panel=_ENGINE), None),
-    "revalidate": (_option(str | None, "--revalidate", help="once, always, never or seconds.", panel=_ENGINE), None),
+    "endpoint_url": (
+        _option(
+            str | None,
+            "--endpoint-url",
+            help="An S3 other than AWS's.",
+            shown="ASYNCFETCH_ENDPOINT_URL, AWS_ENDPOINT_URL",
+            panel=_ACCESS,
+            metavar="URL",
+        ),
+        None,
+    ),
+    "region": (
+        _option(
+            str | None, "--region", help="The bucket's region; else it is found out.", panel=_ACCESS, metavar="NAME"
+        ),
+        None,
+    ),
+    "profile": (
+        _option(str | None, "--profile", help="A profile of the AWS configuration.", panel=_ACCESS, metavar="NAME"),
+        None,
+    ),
+    "anonymous": (_option(bool, "--anonymous", help="Sign nothing: for public buckets.", panel=_ACCESS), False),
+    "requester_pays": (
+        _option(bool, "--requester-pays", help="Pay for requests and traffic of another's bucket.", panel=_ACCESS),
+        False,
+    ),
+    "cache_dir": (
+        _option(
+            str | None,
+            "--cache-dir",
+            help="Where the cache is.",
+            shown="ASYNCFETCH_CACHE_DIR, or ~/.cache/asyncfetch",
+            panel=_ENGINE,
+            metavar="DIR",
+        ),
+        None,
+    ),
+    "concurrency": (
+        _option(
+            int | None, "--concurrency", help="The most objects read at once.", shown="64", panel=_ENGINE, metavar="N"
+        ),
+        None,
+    ),
+    "memory_budget": (
+        _option(
+            str | None,
+            "--memory-budget",
+            help="For bodies in flight and pixels.",
+            shown="512MiB",
+            panel=_ENGINE,
+            metavar="SIZE",
+        ),
+        None,
+    ),
+    "revalidate": (
+        _option(
+            str | None,
+            "--revalidate",
+            help="When to ask whether a cached object has changed: once a run, always, never, or after so many seconds."
+            "",
+            shown="once",
+            panel=_ENGINE,
+            metavar="WHEN",
+        ),
+        None,
+    ),
     "json": (_option(bool, "--json", help="Results as JSON on standard output.", panel=_OUTPUT), False),
     "quiet": (_option(bool, "--quiet", "-q", help="Say nothing but errors.", panel=_OUTPUT), False),
     "debug": (_option(bool, "--debug", help="Show tracebacks.", panel=_OUTPUT), False),
@@ -125,6 +185,8 @@ _SHARED: dict[str, tuple[Any, Any]] = {
 def command(function: Callable[..., int | None]) -> Callable[..., None]:
     """Gives a command the shared options, as its first argument `options`, and makes its result the exit code."""
     own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    for parameter in own:
+        _plain(parameter.annotation)
     shared = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         for name, (annotation, default) in _SHARED.items()
@@ -149,6 +211,13 @@ def command(function: Callable[..., int | None]) -> Callable[..., None]:
     return run
 
 
+def _plain(annotation: Any) -> None:
+    """Takes the word for its type away from an option that takes no value: help would show `<bool>`."""
+    kind, *details = get_args(annotation)
+    if kind in (bool, bool | None):
+        details[0].metavar = ""
+
+
 def on_loop(main: Callable[[], Awaitable[T]]) -> T:
     """Runs a coroutine function on uvloop."""
     return anyio.run(main, backend_options={"use_uvloop": True})
@@ -164,6 +233,13 @@ def describe(failure: Failure) -> dict[str, Any]:
         "error": type(failure.exception).__name__,
         "message": str(failure.exception),
     }
+
+
+def told(error: Exception) -> str:
+    """An error as people are told it: the system's own as `file: what is wrong`, without its number."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error) or type(error).__name__
+    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
 
 
 def human(count: float) -> str:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from asyncfetch.cli.bulk import Interrupts, asked, typed
+from asyncfetch.cli.bulk import STOPPED, Interrupts, asked, limit, typed
 from asyncfetch.cli.common import FAILED, Options, command, human, on_loop
+from asyncfetch.cli.common import told as as_told
 from asyncfetch.cli.planned import show
 from asyncfetch.cli.progress import Progress
-from asyncfetch.cli.wanted import asking
+from asyncfetch.cli.wanted import asking, empty
 from asyncfetch.errors import AsyncfetchError, UsageError
 from asyncfetch.jobs import (
     Chronicle,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from asyncfetch.fetcher import Fetcher
     from asyncfetch.jobs import Counts, Event, Tally, Way
 
-STOPPED = 3  # the exit code of a job that ended before its end, in good order
 _NAME = 30  # characters of the current file's name that are shown
 _PANEL = "Where to"
 _JOB = "The job"
@@ -47,34 +47,68 @@ _JOB = "The job"
 def download(
     options: Options,
     request: Request,
-    output: Annotated[str, typer.Option("--output", "-o", help="The directory for the files.", rich_help_panel=_PANEL)],
-    flatten: Annotated[bool, typer.Option("--flatten", help="No folders.", rich_help_panel=_PANEL)] = False,
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="The directory for the files.", metavar="DIR", rich_help_panel=_PANEL)
+    ],
+    flatten: Annotated[
+        bool,
+        typer.Option(
+            "--flatten", help="All files in one folder; what collides gets digits of its URI.", rich_help_panel=_PANEL
+        ),
+    ] = False,
     template: Annotated[
-        str | None, typer.Option("--template", help="Such as '{stem}-{digest:.8}{ext}'.", rich_help_panel=_PANEL)
+        str | None,
+        typer.Option(
+            "--template",
+            help="The path of each file, such as '{stem}-{digest:.8}{ext}'.",
+            metavar="TEXT",
+            rich_help_panel=_PANEL,
+        ),
     ] = None,
     place: Annotated[
-        str, typer.Option("--place", help="auto, link or copy: how files come from the cache.", rich_help_panel=_PANEL)
+        str,
+        typer.Option(
+            "--place",
+            help="How files come from the cache: auto (shared where it can be), link or copy.",
+            metavar="HOW",
+            rich_help_panel=_PANEL,
+        ),
     ] = "auto",
     convert: Annotated[
-        str | None, typer.Option("--convert", help="Make jpg, png or webp of images.", rich_help_panel=_PANEL)
+        str | None,
+        typer.Option("--convert", help="Make jpg, png or webp of images.", metavar="FORMAT", rich_help_panel=_PANEL),
     ] = None,
     max_side: Annotated[
-        int | None, typer.Option("--max-side", help="Pixels; shrink what has more.", rich_help_panel=_PANEL)
+        int | None,
+        typer.Option(
+            "--max-side", help="With --convert: shrink what is longer.", metavar="PIXELS", rich_help_panel=_PANEL
+        ),
     ] = None,
-    quality: Annotated[int, typer.Option("--quality", help="Of jpg and webp, to 100.", rich_help_panel=_PANEL)] = 90,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", rich_help_panel=_JOB)] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.", rich_help_panel=_JOB)] = False,
+    quality: Annotated[
+        int,
+        typer.Option(
+            "--quality", help="With --convert: of jpg and webp, 1 to 100.", metavar="N", rich_help_panel=_PANEL
+        ),
+    ] = 90,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask before it begins.", rich_help_panel=_JOB)
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and leave.", rich_help_panel=_JOB)
+    ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read all files of earlier runs again.", rich_help_panel=_JOB)
+        bool,
+        typer.Option("--verify", help="Read all files of earlier runs again, and mend them.", rich_help_panel=_JOB),
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Also what failed in earlier runs.", rich_help_panel=_JOB)
+        bool, typer.Option("--retry-failed", help="Try again what failed in earlier runs.", rich_help_panel=_JOB)
     ] = False,
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="End with the first failure.", rich_help_panel=_JOB)
     ] = False,
     max_failures: Annotated[
-        str | None, typer.Option("--max-failures", help="Such as 10 or 2%; more end it.", rich_help_panel=_JOB)
+        str | None,
+        typer.Option("--max-failures", help="More end it: such as 10 or 2%.", metavar="N|P%", rich_help_panel=_JOB),
     ] = None,
     delete: Annotated[
         bool,
@@ -83,21 +117,20 @@ def download(
 ) -> int:
     """Fetch a prefix, or the objects that a file names, into a directory.
 
-    It says what it found and asks before it begins. Run again, it goes on where it ended. Exit codes: 0 all is there;
-    1 some objects failed or are missing; 2 wrong use; 3 stopped before its end (failures, credentials, a full disk);
-    130 interrupted.
+    It says what it found, and asks before it begins. Run again, it goes on where it ended.
+
+    Exit codes: 0 all is there, 1 some objects failed or are missing, 2 wrong use,
+    3 stopped before its end (failures, credentials, a full disk), 130 interrupted.
     """
-    if fail_fast and max_failures is not None:
-        raise UsageError("--fail-fast is --max-failures 0", remedy="Say one of them.")
     if delete and (not request.lists or request.selection):
         raise UsageError("--delete mirrors a whole prefix", remedy="Name a prefix alone, without names or --include.")
-    limit = Limit(0) if fail_fast else Limit() if max_failures is None else Limit.parse(max_failures)
+    most = limit(max_failures, fail_fast=fail_fast)
     if convert is None and max_side is not None:
         raise UsageError("--max-side is for --convert", remedy="Say --convert jpg, png or webp.")
     made = None if convert is None else Convert(convert, max_side, quality)
     layout = Layout(flatten, template, None if made is None else made.ext)
     directory = Directory(output, cast("Way", place))
-    job = _Job(options, request, layout, directory, limit, made, yes=yes, dry_run=dry_run, delete=delete)
+    job = _Job(options, request, layout, directory, most, made, yes=yes, dry_run=dry_run, delete=delete)
     return on_loop(lambda: job.run(verify=verify, retry_failed=retry_failed))
 
 
@@ -159,7 +192,9 @@ class _Job:
                     sheet = [picture async for picture in pictures(fetcher, shown)]
                     await asyncio.to_thread(chronicle.finish, plan.counts, tally, fetcher.stats(), sheet)
                 except (AsyncfetchError, OSError) as error:  # of the disk that is full, too: the job is what counts
-                    print(f"asyncfetch: there is no report: {error}", file=sys.stderr)
+                    print(f"asyncfetch: there is no report: {as_told(error)}", file=sys.stderr)
+        if chronicle.broken is not None:
+            print(f"asyncfetch: the log ends early: {as_told(chronicle.broken)}", file=sys.stderr)
         return self._sum_up(plan.counts, tally)
 
     async def _fetch(
@@ -202,8 +237,7 @@ class _Job:
 
     def _check(self, counts: Counts) -> None:
         if not counts.rows:
-            what = self._request.rows or self._request.prefix
-            raise UsageError(f"Nothing is to be fetched: {what} has no objects", remedy="Check it, and the globs.")
+            raise empty(self._request)
         if self._request.prefix is not None and not self._request.lists and counts.missing == counts.rows:
             raise UsageError(
                 f"None of the {counts.rows:,} names has an object under {self._request.prefix}",

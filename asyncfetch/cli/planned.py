@@ -51,7 +51,8 @@ def show(options: Options, request: Request, counts: Counts, *, lanes: int, dele
 
 
 def _some(names: list[str], count: int) -> str:
-    return f"  {', '.join(names)}{', …' if count > len(names) else ''}" if names else ""
+    shown = [name if name == name.strip() and name.isprintable() else repr(name) for name in names]
+    return f"  {', '.join(shown)}{', …' if count > len(shown) else ''}" if shown else ""
 
 
 def _span(seconds: float) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asyncfetch.cli.bulk import STOPPED, Interrupts, limit, typed
 from asyncfetch.cli.common import FAILED, Options, command, describe, human, on_loop
 from asyncfetch.cli.planned import show
 from asyncfetch.cli.progress import Progress
-from asyncfetch.cli.wanted import asking
+from asyncfetch.cli.wanted import asking, empty
 from asyncfetch.errors import ObjectNotFound, UsageError
-from asyncfetch.jobs import Layout, Missing, Plan, Request, Wanted, find
+from asyncfetch.jobs import TOO_MANY, Layout, Limit, Missing, Plan, Request, Wanted, find, is_its_own
 from asyncfetch.objects import Failure
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from asyncfetch.jobs import Unclear
     from asyncfetch.objects import ObjectStat, Report
 
-KEPT = 1000  # names without an object that are told one by one
+KEPT = 1000  # failures that are told one by one
+_JOB = "The job"
 
 
 @command
@@ -29,44 +32,34 @@ KEPT = 1000  # names without an object that are told one by one
 def prefetch(
     options: Options,
     request: Request,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be fetched.", rich_help_panel=_JOB)
+    ] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="End with the first failure.", rich_help_panel=_JOB)
+    ] = False,
+    max_failures: Annotated[
+        str | None,
+        typer.Option("--max-failures", help="More end it: such as 10 or 2%.", metavar="N|P%", rich_help_panel=_JOB),
+    ] = None,
 ) -> int:
-    """Fill the cache with a prefix, or with the objects that a file names, as it is read."""
+    """Fill the cache with a prefix, or with the objects that a file names, as it is read.
+
+    Run again, it goes on where it ended: what is in the cache is not fetched twice.
+
+    Exit codes: 0 all is there, 1 some objects failed or are missing, 2 wrong use,
+    3 stopped before its end (failures, credentials, a full disk), 130 interrupted.
+    """
+    most = limit(max_failures, fail_fast=fail_fast)
     if dry_run:
         return on_loop(lambda: _look(options, request))
-    lost = _Lost()
-
-    async def run() -> Report:
-        async with options.fetcher() as fetcher:
-            with Progress("prefetch", quiet=options.quiet or options.json) as progress:
-                sources = _sources(fetcher, request, progress, lost)
-                async with fetcher.entries(sources, order="completion", on_error="yield") as stream:
-                    async for item in stream:
-                        progress.add(None if isinstance(item, Failure) else item.size)
-                return stream.report()
-
-    report = on_loop(run)
-    failed = report.failed + lost.count
-    failures = [*lost.failures, *report.failures][:KEPT]
-    if options.json:
-        options.out(
-            summary(report)
-            | {"missing": lost.missing, "ambiguous": lost.unclear}
-            | {"failures": [describe(failure) for failure in failures]}
-        )
-    else:
-        for failure in failures[:10]:
-            options.say(f"asyncfetch: {failure.exception}")
-        if failed > 10:
-            options.say(f"asyncfetch: … and {failed - 10} more (--json lists the first thousand)")
-        options.say(
-            f"{report.objects:,} objects, {human(report.bytes)} in {report.seconds:.1f} s; "
-            f"{report.downloaded:,} downloaded ({human(report.downloaded_bytes)}), "
-            f"{report.hit_rate:.0%} were in the cache, {failed:,} failed."
-        )
-        if report.objects:
-            options.say(str(report.verdict))
-    return FAILED if failed else 0
+    run, interrupts = _Run(options, request, most), Interrupts(options)
+    report = on_loop(lambda: run.run(interrupts))
+    run.tell(report)
+    interrupts.check()
+    if run.stopped is not None:
+        return STOPPED
+    return FAILED if run.failed else 0
 
 
 async def _look(options: Options, request: Request) -> int:
@@ -93,40 +86,98 @@ def summary(report: Report) -> dict[str, object]:
     }
 
 
-class _Lost:
-    """The names that were not fetched, because none or several objects answer to them."""
+class _Run:
+    """One run: what failed in it, what had no object, and why it ended before its end, if it did."""
 
-    def __init__(self) -> None:
-        self.missing = self.unclear = 0
-        self.failures: list[Failure] = []
+    def __init__(self, options: Options, request: Request, most: Limit) -> None:
+        self.failed = 0
+        self.stopped: str | None = None
+        self._options, self._request, self._most = options, request, most
+        self._rows = self._missing = self._unclear = 0
+        self._failures: list[Failure] = []
 
-    @property
-    def count(self) -> int:
-        """Of both kinds."""
-        return self.missing + self.unclear
+    async def run(self, interrupts: Interrupts) -> Report:
+        """Fetches until all is there, or it is stopped; what is in flight then is finished."""
+        async with self._options.fetcher() as fetcher:
+            with (
+                Progress("prefetch", quiet=self._options.quiet or self._options.json) as progress,
+                interrupts.lead_to(self._stop),
+            ):
+                sources = self._sources(fetcher, progress)
+                async with fetcher.entries(sources, order="completion", on_error="yield") as stream:
+                    async for item in stream:
+                        if not isinstance(item, Failure):
+                            progress.add(item.size)
+                        elif is_its_own(item.exception):
+                            self._fail(item)
+                            progress.add(None)
+                        else:  # no other object would fare better, so it is nobody's failure
+                            self._stop(str(item.exception))
+                            break
+                        if self._most.exceeded(self.failed, progress.objects + self.failed, ended=False):
+                            self._stop(TOO_MANY)
+                report = stream.report()
+        if not self._rows and self.stopped is None:
+            raise empty(self._request)
+        if self._most.exceeded(self.failed, report.objects + self.failed, ended=True):
+            self._stop(TOO_MANY)
+        return report
 
-    def add(self, found: Missing | Unclear, prefix: str) -> None:
-        """Counts one, and keeps the first of them."""
-        name, number = found.row.name, self.count
+    def tell(self, report: Report) -> None:
+        """Says what came of it, to people or to programs."""
+        options = self._options
+        if options.json:
+            options.out(
+                summary(report)
+                | {"failed": self.failed - self._missing - self._unclear}
+                | {"missing": self._missing, "ambiguous": self._unclear}
+                | {"failures": [describe(failure) for failure in self._failures], "stopped": self.stopped}
+            )
+        for failure in self._failures[:10]:
+            options.say(f"asyncfetch: {failure.exception}")
+        if self.failed > 10:
+            options.say(f"asyncfetch: … and {self.failed - 10} more (--json lists the first thousand)")
+        options.say(
+            f"{report.objects:,} objects, {human(report.bytes)} in {report.seconds:.1f} s; "
+            f"{report.downloaded:,} downloaded ({human(report.downloaded_bytes)}), "
+            f"{report.hit_rate:.0%} were in the cache, {self.failed:,} failed."
+        )
+        if report.objects:
+            options.say(str(report.verdict))
+        if self.stopped is not None:
+            print(f"asyncfetch: {self.stopped.rstrip('.')}.", file=sys.stderr)
+            options.say(f"to go on: {typed()}")
+
+    async def _sources(self, fetcher: Fetcher, progress: Progress) -> AsyncIterator[str | ObjectStat]:
+        async for found in find(fetcher, self._request):
+            if self.stopped is not None:
+                return
+            self._rows += 1
+            progress.total = self._rows
+            if isinstance(found, Wanted):
+                yield found.listed or found.uri
+            else:
+                self._lose(found)
+                progress.add(None)
+
+    def _stop(self, why: str) -> None:
+        """Asks for no more objects. The first reason is the one that is told."""
+        self.stopped = self.stopped or why
+
+    def _fail(self, failure: Failure) -> None:
+        self.failed += 1
+        if len(self._failures) < KEPT:
+            self._failures.append(failure)
+
+    def _lose(self, found: Missing | Unclear) -> None:
+        """Counts a name that none or several objects answer to."""
+        name = found.row.name
         error: ObjectNotFound | UsageError
         if isinstance(found, Missing):
-            self.missing += 1
-            error = ObjectNotFound(name, f"no object under {prefix} has this name")
+            self._missing += 1
+            error = ObjectNotFound(name, f"no object under {self._request.prefix} has this name")
         else:
-            self.unclear += 1
+            self._unclear += 1
             several = ", ".join(found.uris[:3]) + (", …" if len(found.uris) > 3 else "")
             error = UsageError(f"{name}: {len(found.uris)} objects have it: {several}", remedy="Say --ambiguous.")
-        if number < KEPT:
-            self.failures.append(Failure(name, found.row.line - 1, None, "source", 0, error))
-
-
-async def _sources(
-    fetcher: Fetcher, request: Request, progress: Progress, lost: _Lost
-) -> AsyncIterator[str | ObjectStat]:
-    async for found in find(fetcher, request):
-        progress.total = (progress.total or 0) + 1
-        if isinstance(found, Wanted):
-            yield found.listed or found.uri
-        else:
-            lost.add(found, request.prefix or "")
-            progress.add(None)
+        self._fail(Failure(name, found.row.line - 1, None, "source", 0, error))

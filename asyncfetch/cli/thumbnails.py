@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asyncfetch.cli.bulk import Interrupts, asked, typed
+from asyncfetch.cli.bulk import STOPPED, Interrupts, asked, typed
 from asyncfetch.cli.common import FAILED, Options, command, describe, human, on_loop
-from asyncfetch.cli.download import STOPPED
 from asyncfetch.cli.progress import Progress
 from asyncfetch.cli.wanted import asking
 from asyncfetch.errors import UsageError

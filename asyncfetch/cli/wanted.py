@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from asyncfetch.errors import UsageError
 from asyncfetch.jobs import FORMATS, Reading, Request, selection
 
 if TYPE_CHECKING:
@@ -15,31 +16,93 @@ if TYPE_CHECKING:
 _PANEL = "What to fetch"
 
 
-def _option(kind: Any, *names: str, help: str) -> Any:
-    return Annotated[kind, typer.Option(*names, help=help, rich_help_panel=_PANEL)]
+def _option(kind: Any, *names: str, help: str, metavar: str = "", shown: str | None = None) -> Any:
+    return Annotated[
+        kind, typer.Option(*names, help=help, rich_help_panel=_PANEL, metavar=metavar, show_default=shown or True)
+    ]
 
 
 _ASKED: dict[str, tuple[Any, Any]] = {
     "uris": (
-        Annotated[list[str] | None, typer.Argument(help="A prefix: everything under it. Or several objects.")],
+        Annotated[
+            list[str] | None,
+            typer.Argument(help="A prefix: everything under it. Or several objects.", metavar="URI"),
+        ],
         None,
     ),
-    "list_": (_option(str | None, "--from", help="Names: a file, a URI, or - for standard input."), None),
+    "list_": (
+        _option(str | None, "--from", help="A list of names: a file, a URI, or - for standard input.", metavar="FILE"),
+        None,
+    ),
     "format": (
-        _option(str | None, "--format", help=f"{', '.join(FORMATS)}; else by its name."),
+        _option(
+            str | None,
+            "--format",
+            help=f"Of the list: {', '.join(FORMATS)}.",
+            shown="by the file's name, or lines",
+            metavar="FORMAT",
+        ),
         None,
     ),
-    "column": (_option(str | None, "--column", help="Which one has the names: a header, or a number from 1."), None),
-    "header": (_option(bool | None, "--header/--no-header", help="Whether the first row is one."), None),
-    "encoding": (_option(str | None, "--encoding", help="Of the file, where it is not UTF-8."), None),
-    "prefix": (_option(str | None, "--prefix", help="Where names are looked up, with one listing."), None),
-    "match": (_option(str, "--match", help="exact, name (in any folder) or stem (whatever its extension)."), "exact"),
-    "ambiguous": (_option(str, "--ambiguous", help="Several objects for a name: first, newest, all or fail."), "fail"),
-    "include": (_option(list[str] | None, "--include", help="Globs, such as '*.jpg'; only these."), None),
-    "exclude": (_option(list[str] | None, "--exclude", help="Globs; not these."), None),
-    "min_size": (_option(str | None, "--min-size", help="Such as 10kB."), None),
-    "max_size": (_option(str | None, "--max-size", help="Such as 2GiB."), None),
-    "newer_than": (_option(str | None, "--newer-than", help="A date or a duration, such as 7d."), None),
+    "column": (
+        _option(
+            str | None,
+            "--column",
+            help="Which column has the names: its header, or a number from 1.",
+            shown="found by its header",
+            metavar="NAME",
+        ),
+        None,
+    ),
+    "header": (
+        _option(bool | None, "--header/--no-header", help="Whether the first row is one.", shown="found out"),
+        None,
+    ),
+    "encoding": (
+        _option(str | None, "--encoding", help="Of the list.", shown="utf-8, or as its mark says", metavar="NAME"),
+        None,
+    ),
+    "prefix": (
+        _option(str | None, "--prefix", help="Where names are looked up, with one listing.", metavar="URI"),
+        None,
+    ),
+    "match": (
+        _option(
+            str,
+            "--match",
+            help="What a name is under the prefix: exact, name (in any folder) or stem (whatever its extension).",
+            metavar="HOW",
+        ),
+        "exact",
+    ),
+    "ambiguous": (
+        _option(
+            str,
+            "--ambiguous",
+            help="What becomes of a name that several objects have: first, newest, all, or fail (none of them).",
+            metavar="WHICH",
+        ),
+        "fail",
+    ),
+    "include": (
+        _option(
+            list[str] | None,
+            "--include",
+            help="Only names like this, such as '*.jpg'; may be repeated.",
+            metavar="GLOB",
+        ),
+        None,
+    ),
+    "exclude": (
+        _option(list[str] | None, "--exclude", help="No names like this; may be repeated.", metavar="GLOB"),
+        None,
+    ),
+    "min_size": (_option(str | None, "--min-size", help="No smaller objects, such as 10kB.", metavar="SIZE"), None),
+    "max_size": (_option(str | None, "--max-size", help="No larger objects, such as 2GiB.", metavar="SIZE"), None),
+    "newer_than": (
+        _option(str | None, "--newer-than", help="Changed since a date, or a duration such as 7d.", metavar="WHEN"),
+        None,
+    ),
 }
 
 
@@ -58,6 +121,16 @@ def asking(function: Callable[..., int | None]) -> Callable[..., int | None]:
     run.__signature__ = inspect.Signature([first, *asked, *rest])  # type: ignore[attr-defined]
     run.__doc__, run.__name__ = function.__doc__, function.__name__
     return run
+
+
+def empty(request: Request) -> UsageError:
+    """What there is to say when a request comes to nothing."""
+    if request.rows is not None:
+        return UsageError(f"Nothing is to be fetched: {request.rows} names nothing", remedy="Check it, and --column.")
+    remedy = "Check it, and the globs."
+    if request.prefix is not None and "://" not in request.prefix:
+        remedy = "A prefix in a bucket begins with s3://."
+    return UsageError(f"Nothing is to be fetched: {request.prefix} has no objects", remedy=remedy)
 
 
 def _request(uris: list[str] | None, list_: str | None, **said: Any) -> Request:
