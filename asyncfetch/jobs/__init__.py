@@ -2,7 +2,7 @@
 
 from asyncfetch.jobs.chronicle import Chronicle
 from asyncfetch.jobs.directory import Directory, DirectoryBusy, Way
-from asyncfetch.jobs.download import Download, Event, Limit, Tally
+from asyncfetch.jobs.download import TOO_MANY, Download, Event, Limit, Tally, is_its_own
 from asyncfetch.jobs.layout import Layout
 from asyncfetch.jobs.matching import Matched, Names
 from asyncfetch.jobs.pictures import Convert, pictures
@@ -14,6 +14,7 @@ from asyncfetch.jobs.sources import Missing, Request, Unclear, Wanted, find
 
 __all__ = [
     "FORMATS",
+    "TOO_MANY",
     "Chronicle",
     "Convert",
     "Counts",
@@ -39,6 +40,7 @@ __all__ = [
     "Wanted",
     "Way",
     "find",
+    "is_its_own",
     "pictures",
     "read_rows",
     "selection",

@@ -31,7 +31,8 @@ _COLUMNS = 240  # of throughput over time
 class Chronicle:
     """Takes down what happens, on the loop; its memory does not grow with the number of files. A context manager.
 
-    `root` is the directory of the job, `title` what was asked for.
+    `root` is the directory of the job, `title` what was asked for. A disk that is full ends the log and nothing else:
+    `broken` is then what it said.
     """
 
     def __init__(self, root: Path, title: str) -> None:
@@ -45,6 +46,7 @@ class Chronicle:
         self._pictures: list[str] = []
         self._seen = 0
         self._step = 1
+        self.broken: OSError | None = None
 
     def __enter__(self) -> Self:
         (self._root / "logs").mkdir(exist_ok=True)
@@ -57,7 +59,10 @@ class Chronicle:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._say("ended" if kind is None else f"ended by {kind.__name__}")
-        self._log.close()
+        try:
+            self._log.close()
+        except OSError as error:  # what it still held; the descriptor is closed all the same
+            self.broken = self.broken or error
 
     @property
     def pictures(self) -> list[str]:
@@ -121,7 +126,12 @@ class Chronicle:
         self._seen += 1
 
     def _say(self, text: str) -> None:
-        self._log.write(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {text}\n")
+        if self.broken is not None:
+            return
+        try:
+            self._log.write(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {text}\n")
+        except OSError as error:
+            self.broken = error
 
 
 def columns(seconds: Mapping[int, int]) -> dict[str, Any]:

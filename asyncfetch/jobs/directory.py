@@ -75,7 +75,18 @@ class Directory:
         self._folders: OrderedDict[str, int] = OrderedDict()
 
     def __enter__(self) -> Self:
+        if self.root.exists() and not self.root.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self.root))
         self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self._open()
+        except OSError as error:
+            if error.filename in (STATE, "lock"):  # opened below a descriptor
+                error.filename = str(self.root / STATE)
+            raise
+        return self
+
+    def _open(self) -> None:
         with contextlib.ExitStack() as opened:
             self._root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             opened.callback(os.close, self._root)
@@ -94,7 +105,6 @@ class Directory:
                 if name.endswith(".part"):  # of a run that was killed
                     os.unlink(name, dir_fd=self._state)
             opened.pop_all()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -152,7 +152,7 @@ class Download:
                     elif isinstance(item, Image):
                         thing, asked = item.payload
                         self._add(_Taken(item.entry, thing, asked, None, item.pixels.tobytes()))
-                    elif _is_its_own(item.exception):
+                    elif is_its_own(item.exception):
                         self._failed(item)
                     else:
                         self.stop(str(item.exception) or repr(item.exception))
@@ -214,8 +214,19 @@ class Download:
     def _failed(self, failure: Failure) -> None:
         thing, asked = failure.payload
         error = failure.exception
-        self._failures.write(Failure(thing.uri, failure.index, None, failure.stage, failure.attempts, error))
+        full = self._keep(Failure(thing.uri, failure.index, None, failure.stage, failure.attempts, error))
+        if full is not None:
+            self.stop(str(full))
+            return
         self._add(_failure(thing, error, asked))
+
+    def _keep(self, failure: Failure) -> StorageFull | None:
+        """Writes a failure where it can be run again from; where that cannot be written, the object is still to do."""
+        try:
+            self._failures.write(failure)
+        except OSError as error:
+            return StorageFull(f"{self._directory.root}: {error.strerror}")
+        return None
 
     # Placing: on a thread, all that has come since the last time at once
 
@@ -243,8 +254,8 @@ class Download:
                 if isinstance(error, OSError) and error.errno in FULL:
                     results.append(StorageFull(f"{self._directory.root}: {error.strerror}"))
                 else:
-                    self._failures.write(Failure(what.thing.uri, what.entry.index, None, "cache", 0, error))
-                    results.append(Event(_failure(what.thing, error, what.asked), False))
+                    full = self._keep(Failure(what.thing.uri, what.entry.index, None, "cache", 0, error))
+                    results.append(full or Event(_failure(what.thing, error, what.asked), False))
             finally:
                 if what.source is not None:
                     os.close(what.source.descriptor)
@@ -308,7 +319,7 @@ class Download:
             await asyncio.wait([self._placing])
 
 
-def _is_its_own(error: Exception) -> bool:
+def is_its_own(error: Exception) -> bool:
     """Whether a failure is that of its object, and others may fare better."""
     return isinstance(error, AsyncfetchError | OSError) and not isinstance(error, CredentialsError | StorageFull)
 

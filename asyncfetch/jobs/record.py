@@ -57,8 +57,10 @@ class Record:
                 os.write(self._file, _line(self._job))
             else:
                 self._check()
-        except BaseException:
+        except BaseException as error:
             os.close(self._file)
+            if isinstance(error, OSError) and error.filename is None:  # it knows a descriptor alone
+                error.filename = str(self.path)
             raise
         return self
 

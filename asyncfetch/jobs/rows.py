@@ -111,23 +111,36 @@ def is_remote(path: str) -> bool:
 
 
 def _table(text: Text, path: str, reading: Reading, delimiter: str) -> Iterator[Row]:
-    rows = csv.reader(text, delimiter=delimiter)
+    rows = csv.reader(text, delimiter=delimiter, strict=True)
     place: int | None = None
+    lines = 0  # that another reader has read
     while True:
+        began = lines + rows.line_num + 1
         try:
             cells = next(rows, None)
         except csv.Error as error:
-            raise UsageError(f"{path}: line {rows.line_num} is no row: {error}") from None
+            reason = "its quote is not closed" if "end of data" in str(error) or "field limit" in str(error) else error
+            raise UsageError(f"{path}: the row that begins in line {began} is none: {reason}") from None
         if cells is None:
             return
-        if not any(cells):
+        if not any(cell.strip() for cell in cells):
             continue
         if place is None:
+            if delimiter == "," and len(cells) == 1 and _has_semicolons(cells[0], reading):
+                lines, delimiter = rows.line_num, ";"  # as spreadsheets write where the comma is in numbers
+                [cells] = csv.reader(cells, delimiter=delimiter)
+                rows = csv.reader(text, delimiter=delimiter, strict=True)
             place, header = _find_column(cells, path, reading)
             if header:
                 continue
         if place < len(cells) and (name := cells[place]):
-            yield Row(rows.line_num, name)
+            yield Row(lines + rows.line_num, name)
+
+
+def _has_semicolons(cell: str, reading: Reading) -> bool:
+    """Whether the only cell of a first row is a header whose columns semicolons divide."""
+    names = [name.strip().strip('"').lower() for name in cell.split(";")]
+    return len(names) > 1 and (reading.column in names or any(name in _KNOWN for name in names))
 
 
 def _find_column(cells: list[str], path: str, reading: Reading) -> tuple[int, bool]:

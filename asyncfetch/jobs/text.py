@@ -110,6 +110,9 @@ class Text:
             return self._file.read1(PIECE)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise UsageError(f"{self._path} is cut off or damaged behind line {self._number}: {error}") from None
+        except OSError as error:
+            error.filename = self._path
+            raise
 
     def _begin(self) -> bytes:
         """Finds out packing and encoding from the first bytes, of which there are three if the file has so many."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import resource
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -80,3 +82,18 @@ def test_a_run_in_which_nothing_happened_has_a_report_too(tmp_path: Path) -> Non
 def test_a_long_run_has_no_more_columns() -> None:
     series = columns({0: 1, 10_000: 2})
     assert (series["seconds"], len(series["bytes"]), sum(series["bytes"])) == (42, 239, 3)
+
+
+def test_a_log_that_cannot_be_written_on_ends_and_the_run_does_not(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))  # bytes of a file: to it, a disk that is full
+    try:
+        with Chronicle(tmp_path, "download") as chronicle:
+            for number in range(2000):
+                chronicle.note(done(number))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert chronicle.broken is not None
+    assert chronicle.broken.errno == errno.EFBIG
+    (log,) = (tmp_path / "logs").iterdir()
+    assert 0 < log.stat().st_size <= 1 << 16

@@ -1,0 +1,206 @@
+"""`asyncfetch download` and `prefetch`, given what goes wrong in life: a line each, an exit code, and nothing lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from asyncfetch.testing import Credentials, Fault, Faults, FaultServer
+from tests.cli.terminal import Done, asyncfetch
+
+BODIES = {f"photos/{index:03}.jpg": f"body {index}".encode() * 50 for index in range(12)}
+USER = Credentials("user", "users-secret")
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[FaultServer]:
+    with FaultServer(dict(BODIES), credentials=USER) as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared: FaultServer, monkeypatch: pytest.MonkeyPatch, cache_dir: Path) -> Iterator[FaultServer]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", USER.access_key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", USER.secret_access_key)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("ASYNCFETCH_ENDPOINT_URL", shared.endpoint_url)
+    monkeypatch.setenv("ASYNCFETCH_CACHE_DIR", str(cache_dir))
+    yield shared
+    shared.faults = Faults()
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def complaints(done: Done) -> list[str]:
+    return [line for line in done.err.splitlines() if line.startswith("asyncfetch: ")]
+
+
+def there(out: Path) -> int:
+    return len(list(out.rglob("*.jpg")))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        b'\xef\xbb\xbf"image",label\r\n\r\n"001.png",x\r\n  \r\n,\r\n002.png,"two\r\nlines"\r\n001.png,y\r\n',
+        b"label;image\nx;001.png\n\ny;002.png\nz;001.png\n",
+        b'label;image\r\n"a;b";001.png\r\ny;"002.png"\r\nz;001.png\r\n',
+        "image\tlabel\n001.png\tä\n002.png\t\n001.png\t\n".encode("utf-16"),
+    ],
+    ids=["mark-quotes-empty-rows", "semicolons", "quoted-semicolons", "utf-16"],
+)
+def test_lists_as_spreadsheets_write_them(server: FaultServer, out: Path, tmp_path: Path, rows: bytes) -> None:
+    path = tmp_path / ("names.tsv" if b"\t" in rows else "names.csv")
+    path.write_bytes(rows)
+    done = asyncfetch("download", "--from", path, "--prefix", server.uri("photos/"), "--match", "stem", "-o", out, "-y")
+    assert done.code == 0, done.err
+    assert sorted(path.name for path in out.rglob("*.jpg")) == ["001.jpg", "002.jpg"]
+    assert "duplicates               1" in done.err
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (b"image,label\n001.png,1\n", "has no column 'file'. It has image, label"),
+        (b"image;label\n001.png;1\n", "has no column 'file'. It has image, label"),
+        (b'file\n001.png\n"002.png\n003.png\n', "the row that begins in line 3 is none: its quote is not closed"),
+        (b'file\n"001.png"x\n', "the row that begins in line 2 is none"),
+        ("file\nä.png\n".encode("latin-1"), "line 2 there is what is not utf-8. Say which encoding"),
+        ("file\n1.png\n".encode("utf-16-le"), "is no text. If it is UTF-16"),
+        (b"", "names.csv names nothing"),
+        (b"file\n", "names.csv names nothing"),
+        (b"\x1f\x8b\x08\0garbage", "is cut off or damaged"),
+    ],
+)
+def test_lists_that_cannot_be_read_are_one_line(
+    server: FaultServer, out: Path, tmp_path: Path, rows: bytes, words: str
+) -> None:
+    path = tmp_path / "names.csv"
+    path.write_bytes(rows)
+    for command in (["download", "-o", str(out), "-y"], ["prefetch"]):
+        done = asyncfetch(*command, "--from", path, "--column", "file", "--prefix", server.uri("photos/"))
+        assert (done.code, len(complaints(done))) == (2, 1), done.err
+        assert words in complaints(done)[0]
+    assert there(out) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (["--from", "{tmp}/nothing.csv"], 1, "asyncfetch: {tmp}/nothing.csv: No such file or directory"),
+        (["--from", "{tmp}"], 2, "asyncfetch: {tmp} is a directory, not a list of names."),
+        (["{uri}nothing/"], 2, "asyncfetch: Nothing is to be fetched: {uri}nothing/ has no objects."),
+        (["{tmp}/nothing"], 2, "A prefix in a bucket begins with s3://."),
+        (["s3://no-such-bucket/a/"], 1, "asyncfetch: s3://no-such-bucket/a/: there is no such bucket"),
+    ],
+)
+@pytest.mark.parametrize("command", ["download", "prefetch"])
+def test_what_is_not_there_is_one_line(
+    server: FaultServer, out: Path, tmp_path: Path, command: str, arguments: list[str], code: int, line: str
+) -> None:
+    said = [argument.format(tmp=tmp_path, uri=server.uri()) for argument in arguments]
+    done = asyncfetch(command, *said, *(["-o", str(out), "-y"] if command == "download" else []))
+    assert (done.code, len(complaints(done))) == (code, 1), done.err
+    assert line.format(tmp=tmp_path, uri=server.uri()) in complaints(done)[0]
+
+
+def test_names_with_spaces_around_are_shown_so_that_one_sees_them(server: FaultServer, out: Path) -> None:
+    arguments = ("--from", "-", "--prefix", server.uri("photos/"), "-o", out, "-y")
+    done = asyncfetch("download", *arguments, given=b" 001.jpg\n002.jpg\n")
+    assert (done.code, there(out)) == (1, 1)
+    assert "missing                  1  ' 001.jpg'" in done.err
+
+
+@pytest.mark.parametrize(
+    ("taken", "line"),
+    [
+        ("", "{out}: Not a directory"),
+        (".asyncfetch", "{out}/.asyncfetch: Not a directory"),
+        ("logs", "{out}/logs: File exists"),
+    ],
+)
+def test_a_file_where_the_job_needs_a_directory_is_named(server: FaultServer, out: Path, taken: str, line: str) -> None:
+    (out / taken).parent.mkdir(exist_ok=True)
+    (out / taken).write_text("x")
+    done = asyncfetch("download", server.uri(), "-o", out, "-y")
+    assert (done.code, complaints(done)) == (1, ["asyncfetch: " + line.format(out=out)])
+
+
+@pytest.mark.parametrize("taken", ["ledger.jsonl", "failures.jsonl"])
+def test_a_directory_where_the_job_needs_a_file_is_named(server: FaultServer, out: Path, taken: str) -> None:
+    (out / taken).mkdir(parents=True)
+    done = asyncfetch("download", server.uri(), "-o", out, "-y")
+    assert (done.code, complaints(done)) == (1, [f"asyncfetch: {out / taken}: Is a directory"])
+
+
+def test_a_full_disk_under_the_ledger_is_named(server: FaultServer, out: Path) -> None:
+    out.mkdir()
+    (out / "ledger.jsonl").symlink_to("/dev/full")
+    done = asyncfetch("download", server.uri(), "-o", out, "-y")
+    full = f"asyncfetch: {out / 'ledger.jsonl'}: No space left on device"
+    assert (done.code, complaints(done)) == (1, [full])
+
+
+def test_a_disk_too_full_to_keep_a_failure_stops_it_and_it_is_none(server: FaultServer, out: Path) -> None:
+    out.mkdir()
+    (out / "failures.jsonl").symlink_to("/dev/full")
+    names = [server.uri(key) for key in ("not-there", *BODIES)]
+    done = asyncfetch("download", *names, "-o", out, "-y", "--json")
+    end = json.loads(done.out.splitlines()[-1])
+    assert (done.code, end["failed"]) == (3, 0), done.err
+    assert "No space left on device" in end["stopped"]
+    (out / "failures.jsonl").unlink()
+    assert asyncfetch("download", *names, "-o", out, "-y").code == 1
+    assert there(out) == len(BODIES)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        (lambda kept: b"hello\n", 2, "is not the ledger of a download. Choose another directory."),
+        (lambda kept: kept.replace(b'"version":1', b'"version":9', 1), 2, "is not the ledger of a download"),
+        (lambda kept: kept.replace(b'"flatten":false', b'"flatten":true', 1), 2, "by another job (flatten=True)"),
+        (lambda kept: kept[:500] + b"\xff\0\n" + kept[500:], 0, "lines of the ledger are damaged"),
+    ],
+    ids=["foreign", "of-a-later-version", "of-another-layout", "damaged"],
+)
+def test_ledgers_that_are_not_as_they_were(
+    server: FaultServer, out: Path, change: object, code: int, words: str
+) -> None:
+    assert callable(change)
+    assert asyncfetch("download", server.uri(), "-o", out, "-y").code == 0
+    kept = (out / "ledger.jsonl").read_bytes()
+    (out / "ledger.jsonl").write_bytes(change(kept))
+    done = asyncfetch("download", server.uri(), "-o", out, "-y")
+    assert (done.code, len(complaints(done))) == (code, 1), done.err
+    assert words in complaints(done)[0]
+    assert {path.name: path.read_bytes() for path in (out / "photos").iterdir()} == {
+        key.removeprefix("photos/"): body for key, body in BODIES.items()
+    }
+
+
+def test_expired_credentials_stop_a_prefetch_and_are_nobodys_failure(server: FaultServer) -> None:
+    server.faults = Faults(at={(key, turn): Fault.EXPIRE_TOKEN for key in BODIES for turn in range(1, 9)})
+    done = asyncfetch("prefetch", server.uri(), "--json")
+    told = json.loads(done.out)
+    assert (done.code, told["failed"]) == (3, 0)
+    assert "aws sso login" in told["stopped"]
+    assert len(complaints(done)) == 1
+    server.faults = Faults()
+    assert asyncfetch("prefetch", server.uri(), "--quiet").code == 0
+
+
+@pytest.mark.parametrize("arguments", [["--fail-fast"], ["--max-failures", "2"], ["--max-failures", "10%"]])
+def test_too_many_failures_stop_a_prefetch(server: FaultServer, arguments: list[str]) -> None:
+    names = [server.uri(f"no/{index}") for index in range(40)]
+    done = asyncfetch("prefetch", *names, "--concurrency", "1", "--json", *arguments)
+    told = json.loads(done.out)
+    assert done.code == 3
+    assert "--max-failures" in told["stopped"]
+    assert told["failed"] <= 40
