@@ -69,7 +69,7 @@ def test_a_run_is_told_in_a_log_a_report_and_a_page(tmp_path: Path) -> None:
     assert not {"script", "link", "iframe", "origin"} & set(page.tags)
     assert all(source.startswith("data:image/webp;base64,") for source in page.sources)
     assert "<script>" in page.text, "as text"
-    assert page.tags.count("rect") == 1 + 11 + 1
+    assert page.tags.count("i") == 1 + 11 + 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "report.html", "report.json"]
 
 
