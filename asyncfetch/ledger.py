@@ -49,7 +49,9 @@ class Ledger:
             text = json.dumps(line)
         # One call, on the loop's thread: lines of several writers do not mix (POSIX, O_APPEND), and a failure is in the
         # file before its stream moves on. Failures are rare, and what is written so stays in the page cache.
-        os.write(self._file, text.encode() + b"\n")
+        rest = text.encode() + b"\n"
+        while rest:  # a full disk takes a part, and says what it is at the next call
+            rest = rest[os.write(self._file, rest) :]
 
     def close(self) -> None:
         """Closes the file. Twice is once."""

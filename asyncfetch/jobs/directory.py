@@ -280,7 +280,7 @@ class Directory:
 def _copy(source: Source, descriptor: int) -> bool:
     with (
         open(source.descriptor, "rb", buffering=0, closefd=False) as original,
-        open(descriptor, "wb", buffering=0, closefd=False) as file,
+        open(descriptor, "wb", closefd=False) as file,  # unbuffered, a full disk would write less and say nothing
     ):
         original.seek(0)
         shutil.copyfileobj(original, file, 1 << 20)

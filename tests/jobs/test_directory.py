@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,18 @@ def test_a_file_comes_whole(tmp_path: Path, way: Way, shared: bool, own: bool) -
         else:
             assert way != "link"
     assert all_files(tmp_path / "out") == {"a/b/c.jpg": b"body", ".asyncfetch/lock": b""}
+
+
+def test_a_file_that_a_full_disk_cuts_short_is_not_there(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Directory(tmp_path / "out", "copy") as directory, source(tmp_path, bytes(30_000)) as blob:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # as a full disk: the first write is a short one
+        try:
+            with pytest.raises(OSError, match="large"):
+                directory.place(blob, "a", "s3://b/k", own=False)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert all_files(tmp_path / "out") == {".asyncfetch/lock": b""}
 
 
 def test_what_cannot_be_linked_is_said_when_nothing_else_is_allowed(tmp_path: Path) -> None:
