@@ -260,10 +260,10 @@ def test_demo_draws_bars_and_a_table_on_a_terminal_and_can_keep_the_cache(tmp_pa
 
 def test_shells_complete_commands_and_options(tmp_path: Path) -> None:
     # typer's own switch: the shell is then named, and not looked for among the processes above this one
-    named = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
-    installed = asyncfetch("--install-completion", "bash", HOME=str(tmp_path), **named)
+    installed = asyncfetch(
+        "--install-completion", "bash", HOME=str(tmp_path), _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1"
+    )
     assert (installed.code, installed.err) == (0, "")
     assert "asyncfetch" in (tmp_path / ".bash_completions/asyncfetch.sh").read_text()
-    asked = {"COMP_WORDS": "asyncfetch download --ret", "COMP_CWORD": "2"}
-    done = asyncfetch(_ASYNCFETCH_COMPLETE="complete_bash", **asked)
+    done = asyncfetch(_ASYNCFETCH_COMPLETE="complete_bash", COMP_WORDS="asyncfetch download --ret", COMP_CWORD="2")
     assert done.out.split() == [b"--retry-failed"], done.err
