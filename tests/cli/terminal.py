@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 import pty
-import signal
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, NamedTuple
 
-import pytest
-
-from asyncfetch.cli.app import main
 from tests.cli import forks
 
 if TYPE_CHECKING:
@@ -38,23 +32,6 @@ def asyncfetch(*arguments: object, given: bytes = b"", **extra: str) -> Done:
     """Runs the command in a pipe."""
     code, out, err = forks.run([str(argument) for argument in arguments], environment(extra), given)
     return Done(code, out, err.decode())
-
-
-def within(*arguments: object) -> Done:
-    """Runs the command in this process, where a process of its own is not the point: that spares its start."""
-    out, err = io.StringIO(), io.StringIO()
-    before = signal.getsignal(signal.SIGTERM)
-    code = 0
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["asyncfetch", *map(str, arguments)])
-        patch.setattr(sys, "stdin", io.StringIO())
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        finally:
-            signal.signal(signal.SIGTERM, before)
-    return Done(code, out.getvalue().encode(), err.getvalue())
 
 
 # Makes the terminal the one whose Ctrl-C reaches the command.

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from asyncfetch.testing import demo_objects
-from tests.cli.terminal import COMMAND, Done, environment, within
+from tests.cli.terminal import COMMAND, Done, asyncfetch, environment
 from tests.objects import Bucket
 from tests.toolbox.kinds import photograph
 
@@ -56,7 +56,7 @@ def begun(bucket: Bucket) -> Iterator[subprocess.Popen[str]]:
 
 
 def thumbnails(*arguments: object) -> Done:
-    return within("thumbnails", *arguments)
+    return asyncfetch("thumbnails", *arguments)
 
 
 def bodies(bucket: Bucket, prefix: str = "") -> dict[str, bytes]:
