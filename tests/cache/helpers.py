@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from blake3 import blake3
 
-from asyncfetch.cache import Body, BodySink, Cache, CacheStats, Elsewhere, Found, Published, RefKey
+from asyncfetch.cache import Begun, Body, BodySink, Cache, CacheStats, Elsewhere, Found, Published, RefKey
+from asyncfetch.cache.partmap import missing, parse
 from asyncfetch.settings import CachePolicy, Digest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
+
+    from asyncfetch.cache import PartedBody
 
 T = TypeVar("T")
 
@@ -80,6 +83,46 @@ async def publish(cache: Cache, data: bytes, name: RefKey | None = None, **facts
     return await taken(lambda done: cache.publish(body, name, done, **facts))
 
 
+async def begin(cache: Cache, begun: Begun) -> PartedBody:
+    """A large body that goes on with what came of it before."""
+    body = cache.parted(begun.size, begun=begun)
+    while (pause := body.opening()) is not None:
+        await pause
+    return body
+
+
+async def bring(body: PartedBody, start: int, stop: int, data: bytes) -> None:
+    """Puts these bytes of `data`, which is all of it, into a large body."""
+    sink = body.part(start, stop)
+    while sink.at < stop:
+        while (pause := sink.drain()) is not None:
+            await pause
+        room = sink.get_buffer(stop - sink.at)
+        room[:] = data[sink.at : sink.at + len(room)]
+        sink.advance(len(room))
+    await sink.flush()
+
+
+async def give_up(cache: Cache, begun: Begun, data: bytes, *spans: tuple[int, int]) -> None:
+    """Brings these parts of a large body and leaves them, some moments later, to another attempt."""
+    body = await begin(cache, begun)
+    for span in spans:
+        await bring(body, *span, data)
+    body.abort(of_use=True)
+
+
+async def go_on(cache: Cache, begun: Begun, data: bytes) -> Published:
+    """Brings what is missing of a large body, and publishes it."""
+    body = await begin(cache, begun)
+    try:
+        for span in missing(body.present, begun.size):
+            await bring(body, *span, data)
+        whole = await body.finish()
+    finally:
+        body.abort(of_use=True)
+    return await taken(lambda done: cache.publish(whole, begun.key, done, etag=begun.etag))
+
+
 async def keep_private(cache: Cache, data: bytes) -> Published:
     body = await fill(cache.sink(), data)
     return await taken(lambda done: cache.keep_private(body, done))
@@ -137,6 +180,22 @@ def check_blobs(directory: Path, names: Sequence[str] | None = None) -> None:
         assert path.parent.name == name[:2]
     if names is not None:
         assert set(found) == set(names)
+
+
+def unfinished(directory: Path) -> list[Path]:
+    """What came of each large object that is not whole and that nobody is bringing."""
+    return list((directory / "v1" / "partial").glob("*"))
+
+
+def check_unfinished(directory: Path, content: Callable[[str], bytes]) -> None:
+    """No map claims bytes that are not there; `content` gives those of an object by its key."""
+    for path in unfinished(directory):
+        said = parse((path / "map").read_bytes())
+        assert said is not None
+        assert said.begun.name == path.name
+        body, right = (path / "body").read_bytes(), content(said.begun.key.key)
+        assert said.stretches
+        assert all(body[start:stop] == right[start:stop] for start, stop in said.stretches)
 
 
 def leftovers(directory: Path) -> list[Path]:

@@ -19,39 +19,18 @@ from asyncfetch.cache.partials import Partials
 from asyncfetch.cache.sinks import PIECE
 from asyncfetch.errors import StorageFull
 
-from .helpers import HASHES, key, leftovers, look_up, opened, publish, taken
+from .helpers import HASHES, begin, bring, give_up, key, leftovers, look_up, opened, publish, taken, unfinished
 from .test_owner import forsake
 
 if TYPE_CHECKING:
-    from asyncfetch.cache import Cache, PartedBody
+    from asyncfetch.cache import Cache
 
 NOISE = random.Random(17).randbytes(6 * PIECE + 99)
 BEGUN = Begun(key("large"), "one", len(NOISE))
 
 
-async def begin(cache: Cache, begun: Begun = BEGUN) -> PartedBody:
-    body = cache.parted(begun.size, begun=begun)
-    while (pause := body.opening()) is not None:
-        await pause
-    return body
-
-
-async def bring(body: PartedBody, start: int, stop: int, noise: bytes = NOISE) -> None:
-    sink = body.part(start, stop)
-    while sink.at < stop:
-        while (pause := sink.drain()) is not None:
-            await pause
-        room = sink.get_buffer(stop - sink.at)
-        room[:] = noise[sink.at : sink.at + len(room)]
-        sink.advance(len(room))
-    await sink.flush()
-
-
 async def leave(cache: Cache, *spans: tuple[int, int], begun: Begun = BEGUN) -> None:
-    body = await begin(cache, begun)
-    for span in spans:
-        await bring(body, *span)
-    body.abort(of_use=True)
+    await give_up(cache, begun, NOISE, *spans)
     while leftovers_in(cache):
         await asyncio.sleep(0)
 
@@ -60,21 +39,17 @@ def leftovers_in(cache: Cache) -> list[str]:
     return [name for name in files.names(cache._owner.directory) if name not in ("lock", "intent")]
 
 
-def unfinished(directory: Path) -> list[Path]:
-    return list((directory / "v1" / "partial").iterdir())
-
-
 async def test_another_attempt_goes_on_with_what_came(tmp_path: Path) -> None:
     spans = [(PIECE, 2 * PIECE), (4 * PIECE, 4 * PIECE + 7)]
     async with opened(tmp_path) as cache:
         await leave(cache, *spans)
         assert len(unfinished(tmp_path)) == 1
     async with opened(tmp_path) as cache:
-        body = await begin(cache)
+        body = await begin(cache, BEGUN)
         assert list(body.present) == spans
         assert not unfinished(tmp_path)
         for start, stop in ((0, PIECE), (2 * PIECE, 4 * PIECE), (4 * PIECE + 7, len(NOISE))):
-            await bring(body, start, stop)
+            await bring(body, start, stop, NOISE)
         whole = await body.finish()
         assert whole.digest == "blake3:" + HASHES["blake3"](NOISE)
         published: Published = await taken(lambda done: cache.publish(whole, BEGUN.key, done, etag=BEGUN.etag))
@@ -90,8 +65,8 @@ async def test_a_digest_is_of_the_bytes_that_are_there(tmp_path: Path) -> None:
         (left,) = unfinished(tmp_path)
         with (left / "body").open("r+b") as file:
             file.write(b"damage")
-        body = await begin(cache)
-        await bring(body, PIECE, len(NOISE))
+        body = await begin(cache, BEGUN)
+        await bring(body, PIECE, len(NOISE), NOISE)
         whole = await body.finish()
         assert whole.digest == "blake3:" + HASHES["blake3"](Path(whole.path).read_bytes())
         assert whole.digest != "blake3:" + HASHES["blake3"](NOISE)
@@ -110,10 +85,10 @@ async def test_another_object_voids_what_is_there(tmp_path: Path, other: Begun) 
 
 async def test_nothing_is_left_of_what_is_of_no_use(tmp_path: Path) -> None:
     async with opened(tmp_path) as cache:
-        body = await begin(cache)
-        await bring(body, 0, PIECE)
+        body = await begin(cache, BEGUN)
+        await bring(body, 0, PIECE, NOISE)
         body.abort()
-        (await begin(cache)).abort(of_use=True)
+        (await begin(cache, BEGUN)).abort(of_use=True)
     assert not unfinished(tmp_path)
 
 
@@ -124,7 +99,7 @@ async def test_another_boot_voids_what_is_there(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(opening_module, "boot_id", lambda: "another boot")
     async with opened(tmp_path) as cache:
         assert not unfinished(tmp_path)
-        assert not (await begin(cache)).present
+        assert not (await begin(cache, BEGUN)).present
 
 
 async def test_a_map_that_claims_what_is_not_there_is_not_believed(tmp_path: Path) -> None:
@@ -132,7 +107,7 @@ async def test_a_map_that_claims_what_is_not_there_is_not_believed(tmp_path: Pat
         await leave(cache, (0, 2 * PIECE))
         (left,) = unfinished(tmp_path)
         os.truncate(left / "body", 2 * PIECE - 1)
-        body = await begin(cache)
+        body = await begin(cache, BEGUN)
         assert not body.present
         body.abort()
     assert not unfinished(tmp_path)
@@ -147,7 +122,7 @@ async def test_junk_is_of_no_use_and_goes(tmp_path: Path, junk: str) -> None:
             (left / "map").write_bytes(b"nothing of the kind")
         for name in {"no map": ["map"], "no body": ["body"], "empty": ["map", "body"]}.get(junk, []):
             (left / name).unlink()
-        assert not (await begin(cache)).present
+        assert not (await begin(cache, BEGUN)).present
     async with opened(tmp_path):
         assert not unfinished(tmp_path)
 
@@ -163,10 +138,10 @@ async def test_what_a_dead_process_was_bringing_is_gone_on_with(tmp_path: Path) 
             left.rename(f"{dead.directory}/7-{left.name}")
             forsake(dead)
             if number:
-                assert (await begin(living)).present
+                assert (await begin(living, BEGUN)).present
                 continue
             async with opened(tmp_path) as cache:
-                body = await begin(cache)
+                body = await begin(cache, BEGUN)
                 assert body.present
                 body.abort()
 
@@ -174,28 +149,28 @@ async def test_what_a_dead_process_was_bringing_is_gone_on_with(tmp_path: Path) 
 async def test_of_two_that_were_at_it_the_one_of_which_more_came_stays(tmp_path: Path) -> None:
     for first, second in [((0, 3 * PIECE), (0, PIECE)), ((0, PIECE), (0, 3 * PIECE))]:
         async with opened(tmp_path) as one, opened(tmp_path) as other:
-            bodies = [await begin(one), await begin(other)]
+            bodies = [await begin(one, BEGUN), await begin(other, BEGUN)]
             assert [list(body.present) for body in bodies] == [[], []]
             for cache, body, span in zip((one, other), bodies, (first, second), strict=True):
-                await bring(body, *span)
+                await bring(body, *span, NOISE)
                 body.abort(of_use=True)
                 while leftovers_in(cache):
                     await asyncio.sleep(0)
-            body = await begin(one)
+            body = await begin(one, BEGUN)
             assert list(body.present) == [(0, 3 * PIECE)]
             body.abort()
 
 
 async def test_the_next_attempt_waits_for_the_one_before_to_leave_what_came(tmp_path: Path) -> None:
     async with opened(tmp_path) as cache:
-        body = await begin(cache)
-        await bring(body, 0, PIECE)
+        body = await begin(cache, BEGUN)
+        await bring(body, 0, PIECE, NOISE)
         body.abort(of_use=True)
         again = cache.parted(len(NOISE), begun=BEGUN)
         while (pause := again.opening()) is not None:
             await pause
         assert list(again.present) == [(0, PIECE)]
-        aside = await begin(cache)  # one more at the same time is brought for itself
+        aside = await begin(cache, BEGUN)  # one more at the same time is brought for itself
         assert not aside.present
         aside.abort(of_use=True)
         again.abort()
@@ -212,9 +187,9 @@ async def test_on_a_full_disk_nothing_is_left_to_fill_it(tmp_path: Path, monkeyp
 
     async with opened(tmp_path) as cache:
         monkeypatch.setattr(files, "write_at", full)
-        body = await begin(cache)
+        body = await begin(cache, BEGUN)
         with pytest.raises(StorageFull):
-            await bring(body, 0, len(NOISE))
+            await bring(body, 0, len(NOISE), NOISE)
         body.abort(of_use=True)
     assert not unfinished(tmp_path)
 
@@ -235,21 +210,21 @@ async def test_a_map_that_cannot_be_written_claims_nothing_more(
     async with opened(tmp_path) as cache:
         monkeypatch.setattr(files, "write_at", full)
         await leave(cache, (0, PIECE), (PIECE, 2 * PIECE), (2 * PIECE, 3 * PIECE))
-        assert list((await begin(cache)).present) == [(0, PIECE)]
+        assert list((await begin(cache, BEGUN)).present) == [(0, PIECE)]
 
 
 @pytest.mark.usefixtures("no_locks")
 async def test_without_locks_one_takes_the_parts_of_a_living_process_and_both_are_right(tmp_path: Path) -> None:
     async with opened(tmp_path) as one, opened(tmp_path) as other:
-        first = await begin(one)
-        await bring(first, 0, PIECE)
-        second = await begin(other)
+        first = await begin(one, BEGUN)
+        await bring(first, 0, PIECE, NOISE)
+        second = await begin(other, BEGUN)
         assert list(second.present) == [(0, PIECE)]
         with pytest.raises(PartsLost):
-            await bring(first, PIECE, len(NOISE))
+            await bring(first, PIECE, len(NOISE), NOISE)
             await first.finish()
         first.abort(of_use=True)
-        await bring(second, PIECE, len(NOISE))
+        await bring(second, PIECE, len(NOISE), NOISE)
         whole = await second.finish()
         assert Path(whole.path).read_bytes() == NOISE
         whole.release()
@@ -301,7 +276,7 @@ async def test_clearing_takes_it_along(tmp_path: Path) -> None:
         gone = await cache.clear()
         assert (gone.unfinished, gone.unfinished_bytes >= PIECE) == (1, True)
         assert not unfinished(tmp_path)
-        assert not (await begin(cache)).present
+        assert not (await begin(cache, BEGUN)).present
 
 
 def test_the_sum_follows_what_comes_and_goes(tmp_path: Path) -> None:

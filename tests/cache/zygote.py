@@ -21,12 +21,16 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asyncfetch.cache import SMALL, Cache, Elsewhere, Found, RefKey, files
+from asyncfetch.cache import SMALL, Begun, Cache, Elsewhere, Found, RefKey, files
+from asyncfetch.cache.sinks import PIECE
 
 from .helpers import (
     blobs,
     check_accounts,
     check_blobs,
+    check_unfinished,
+    give_up,
+    go_on,
     keep_private,
     key,
     leftovers,
@@ -36,6 +40,7 @@ from .helpers import (
     publish,
     taken,
     totals,
+    unfinished,
 )
 
 if TYPE_CHECKING:
@@ -43,17 +48,35 @@ if TYPE_CHECKING:
 
 LATER = 2e12  # when a job starts that finds all that is here unused
 SIZES = [0, 1, 5_000, 86_000, SMALL + 1]
+LARGE = PIECE + 4099  # of what comes in parts
 
 
 def body(name: str) -> bytes:
     """The bytes of an object, from its name: `<number>-<whose>`; equal numbers of "all" are equal for everybody."""
     rng = random.Random(name)
-    return rng.randbytes(rng.choice(SIZES))
+    return rng.randbytes(LARGE if name.startswith("large") else rng.choice(SIZES))
+
+
+async def bring_in_part(cache: Cache, name: str) -> None:
+    """Leaves what came of a large object: its first piece, and a few bytes further on."""
+    await give_up(cache, Begun(key(name), name, LARGE), body(name), (0, PIECE), (PIECE + 50, PIECE + 60))
+
+
+async def bring_in_parts(cache: Cache, name: str) -> None:
+    """Brings a large object whole, going on with what came of it before."""
+    published = await go_on(cache, Begun(key(name), name, LARGE), body(name))
+    assert Path(published.path).read_bytes() == body(name)
+    if published.private:
+        cache.discard(published.path)
 
 
 async def write(directory: Path, whose: str, tell: Callable[[str], object], *, count: int, clear: bool) -> None:
     """Uses a cache in every way, and tells of each object once the cache says that it is there."""
     async with opened(directory) as cache:
+        await bring_in_part(cache, "large-all")
+        await bring_in_parts(cache, "large-all")
+        tell("large-all")
+        await bring_in_part(cache, f"large-{whose}")
         for number in range(count):
             for name in (f"{number}-all", f"{number}-{whose}"):
                 published = await publish(cache, body(name), key(name), etag=name, validated=float(number))
@@ -72,27 +95,30 @@ async def evict(directory: Path) -> None:
         for number in range(3):
             await publish(cache, body(f"{number}-evicting"), key(f"{number}-evicting"))
             await look_up(cache, *(key(f"{one}-all") for one in range(3)))
-        while cache.statistics().evicted < 2:
+        while cache.statistics().evicted < 2 or unfinished(directory):
             await asyncio.sleep(0)
 
 
 async def clear(directory: Path) -> None:
     async with opened(directory) as cache:
         await publish(cache, body("0-all"), key("0-all"))
+        await bring_in_part(cache, "large-cleared")
         await cache.clear()
         await publish(cache, body("1-all"), key("1-all"))
 
 
 async def inspect_after(directory: Path, told: list[str]) -> None:
-    """Whatever was killed when: blobs are whole, what was told of is there, and nothing unfinished is left."""
+    """Whatever was killed when: blobs are whole, what was told of is there, and what is unfinished is of use."""
     check_blobs(directory)
     async with opened(directory) as cache:
         assert len(owners(directory)) == 1
         assert not leftovers(directory)
+        check_unfinished(directory, body)
         check_accounts(directory)
         await _all_there(cache, told)
         check_blobs(directory)
         assert (await publish(cache, body("0-all"), key("0-all"))).path
+        await bring_in_parts(cache, "large-all")
         check_accounts(directory)
 
 
@@ -241,6 +267,7 @@ def together(directory: Path, processes: int) -> dict[str, int]:
     os.close(gate_writing)
     failed = [child for child in children if not succeeded(child)]
     told = [f"{number}-{whose}" for number in range(15) for whose in ("all", *map(str, range(processes)))]
+    told.append("large-all")
     assert succeeded(fork(lambda: inspect_after(directory, told)))
     return {"failed": len(failed), "objects": len(told)}
 
@@ -303,6 +330,7 @@ async def inspect_whole(directory: Path) -> None:
     """Blobs are whole, nothing is left over, and no blob is there that the index does not count."""
     async with opened(directory):
         check_blobs(directory)
+        check_unfinished(directory, body)
         assert not leftovers(directory)
         number, size = totals(directory)
         there = blobs(directory).values()
