@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asyncfetch.cli.bulk import STOPPED, Interrupts, limit, typed
+from asyncfetch.cli.bulk import STOPPED, limit, typed
 from asyncfetch.cli.common import FAILED, Options, command, describe, human, on_loop
 from asyncfetch.cli.planned import show
 from asyncfetch.cli.progress import Progress
@@ -53,10 +53,9 @@ def prefetch(
     most = limit(max_failures, fail_fast=fail_fast)
     if dry_run:
         return on_loop(lambda: _look(options, request))
-    run, interrupts = _Run(options, request, most), Interrupts(options)
-    report = on_loop(lambda: run.run(interrupts))
+    run = _Run(options, request, most)
+    report = on_loop(run.run)
     run.tell(report)
-    interrupts.check()
     if run.stopped is not None:
         return STOPPED
     return FAILED if run.failed else 0
@@ -96,13 +95,10 @@ class _Run:
         self._rows = self._missing = self._unclear = 0
         self._failures: list[Failure] = []
 
-    async def run(self, interrupts: Interrupts) -> Report:
+    async def run(self) -> Report:
         """Fetches until all is there, or it is stopped; what is in flight then is finished."""
         async with self._options.fetcher() as fetcher:
-            with (
-                Progress("prefetch", quiet=self._options.quiet or self._options.json) as progress,
-                interrupts.lead_to(self._stop),
-            ):
+            with Progress("prefetch", quiet=self._options.quiet or self._options.json) as progress:
                 sources = self._sources(fetcher, progress)
                 async with fetcher.entries(sources, order="completion", on_error="yield") as stream:
                     async for item in stream:

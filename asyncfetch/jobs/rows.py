@@ -123,7 +123,7 @@ def _table(text: Text, path: str, reading: Reading, delimiter: str) -> Iterator[
             raise UsageError(f"{path}: the row that begins in line {began} is none: {reason}") from None
         if cells is None:
             return
-        if not any(cell.strip() for cell in cells):
+        if not any(cells):
             continue
         if place is None:
             if delimiter == "," and len(cells) == 1 and _has_semicolons(cells[0], reading):

@@ -48,7 +48,7 @@ def there(out: Path) -> int:
 @pytest.mark.parametrize(
     "rows",
     [
-        b'\xef\xbb\xbf"image",label\r\n\r\n"001.png",x\r\n  \r\n,\r\n002.png,"two\r\nlines"\r\n001.png,y\r\n',
+        b'\xef\xbb\xbf"image",label\r\n\r\n"001.png",x\r\n,\r\n002.png,"two\r\nlines"\r\n001.png,y\r\n',
         b"label;image\nx;001.png\n\ny;002.png\nz;001.png\n",
         b'label;image\r\n"a;b";001.png\r\ny;"002.png"\r\nz;001.png\r\n',
         "image\tlabel\n001.png\tä\n002.png\t\n001.png\t\n".encode("utf-16"),
