@@ -4,9 +4,9 @@ The figures are those of https://aws.amazon.com/s3/pricing/ as they were known o
 the first tier of each (50 TB a month of STANDARD, 10 TB a month of transfer). Prices change: what is made from them is
 an estimate, never a bill.
 
-They were held against what others had published of that page up to 2025, which agreed: all of us-east-1; of
-eu-central-1 STANDARD, STANDARD_IA, DEEP_ARCHIVE and requests; of ap-northeast-1 STANDARD and requests. The others
-(GLACIER, GLACIER_IR and ONEZONE_IA outside of us-east-1, all of ap-southeast-1, transfer from Asia) nobody has checked.
+They were held against what others had published of that page up to 2025, which agreed: us-east-1 except for
+ONEZONE_IA and GLACIER; of eu-central-1 STANDARD, STANDARD_IA, DEEP_ARCHIVE and requests; of ap-northeast-1 STANDARD and
+requests. The others nobody has checked.
 """
 
 from __future__ import annotations
