@@ -59,6 +59,10 @@ class Partials:
         """Where the body of an object may be brought to; its owner's, and recognized by `rescue`."""
         return f"{self._owner.new_path()}-{begun.name}"
 
+    def path(self, name: str) -> str:
+        """Where one lies while nobody is bringing it."""
+        return f"{self._root}/{name}"
+
     def claim(self, name: str, again: Callable[[], None]) -> bool | None:
         """Makes one this caller's among those of this process. False while another is bringing it.
 
@@ -94,12 +98,12 @@ class Partials:
         """
         path = self.new_path(begun)
         try:
-            files.rename(f"{self._root}/{begun.name}", path)
+            files.rename(self.path(begun.name), path)
         except FileNotFoundError:
             if not self._owner.visit_dead(self.rescue):
                 return None
             try:
-                files.rename(f"{self._root}/{begun.name}", path)
+                files.rename(self.path(begun.name), path)
             except FileNotFoundError:
                 return None
         found = _read(path, _MOST_MAP)
@@ -117,7 +121,7 @@ class Partials:
         Where there is something already, as two processes were at it, the one of which less came is removed; of two
         objects that of the last to leave stays.
         """
-        target = f"{self._root}/{name}"
+        target = self.path(name)
         files.make_directory(self._root)
         try:
             files.rename(path, target)
@@ -164,7 +168,7 @@ class Partials:
     def unfinished(self) -> Iterator[Unfinished]:
         """All that lie here, in no order."""
         for name in files.names(self._root):
-            path = f"{self._root}/{name}"
+            path = self.path(name)
             if not _NAME.match(name) or (stamp := files.stamp_of(f"{path}/{MAP}") or files.stamp_of(path)) is None:
                 continue  # a stranger's, or taken meanwhile
             found = _read(path, _MOST_HEAD)
@@ -195,7 +199,7 @@ class Partials:
 
     def remove(self, one: Unfinished) -> bool:
         """Removes one. False where somebody has taken it meanwhile, to go on with it."""
-        return self._remove(f"{self._root}/{one.name}")
+        return self._remove(self.path(one.name))
 
     def _remove(self, path: str) -> bool:
         aside = self._owner.new_path()

@@ -17,18 +17,19 @@ from asyncfetch.cache import files
 from asyncfetch.cache.changes import Change, split
 from asyncfetch.cache.failures import explain
 from asyncfetch.cache.finding import UNLIMITED_SECONDS
+from asyncfetch.cache.partials import Unfinished
 from asyncfetch.cache.recovery import Intents
+from asyncfetch.cache.upkeep.catalog import BlobRow
 from asyncfetch.cache.upkeep.reading import list_blobs
 from asyncfetch.cache.upkeep.selection import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from asyncfetch.cache.partials import Unfinished
-    from asyncfetch.cache.upkeep.catalog import BlobRow, Listed, OddRef
+    from asyncfetch.cache.upkeep.catalog import Listed, OddRef
     from asyncfetch.cache.upkeep.session import Select, Upkeep
 
-_Sized = TypeVar("_Sized", "BlobRow", "Unfinished")
+_Sized = TypeVar("_Sized", bound=BlobRow | Unfinished)
 
 _TOGETHER = 128  # blobs removed under the index's write lock: some 3 ms
 
@@ -50,7 +51,7 @@ class Gone(NamedTuple):
 
 
 class Stuck(NamedTuple):
-    """A blob that could not be removed, and why."""
+    """A blob, or what is unfinished, that could not be removed, and why."""
 
     path: str
     reason: str
@@ -64,14 +65,14 @@ def prune(
     stored_before: float | None = None,
     dry_run: bool = False,
 ) -> Iterator[Gone | Unfinished | Stuck]:
-    """Removes blobs of which one of these holds, and tells each; times are seconds since 1970.
+    """Removes blobs, and what is unfinished, of which one of these holds, and tells each; times are in s since 1970.
 
     - no job has used it since `unused_since`;
     - it was written before `stored_before`;
-    - it is among the least recently used, and all blobs together have more than `max_bytes`.
+    - it is among the least recently used, and all together have more than `max_bytes`.
 
-    What is pinned stays, and what a job that runs has used. A `dry_run` tells the same and removes nothing. Raises
-    `CacheUnusable`.
+    What is pinned stays, and what a job that runs has used. Pins do not hold what is unfinished. A `dry_run` tells the
+    same and removes nothing. Raises `CacheUnusable`.
     """
     running = _jobs_since(keeping)
     if not dry_run:
@@ -158,14 +159,21 @@ class _Removing:
             self._intents.fulfil()
             yield from told
 
-    def drop(self, unfinished: Iterable[Unfinished]) -> Iterator[Unfinished]:
+    def drop(self, unfinished: Iterable[Unfinished]) -> Iterator[Unfinished | Stuck]:
         for one in unfinished:
             if self._dry_run:
                 if one.name not in self.foretold:
                     self.foretold[one.name] = one.size
                     yield one
-            elif self._keeping.partials.remove(one):
-                yield one
+                continue
+            try:
+                gone = self._keeping.partials.remove(one)
+            except OSError as error:
+                path = self._keeping.partials.path(one.name)
+                yield Stuck(path, str(explain(error, path)))
+            else:
+                if gone:
+                    yield one
 
     def close(self) -> None:
         self._intents.close()
@@ -220,16 +228,22 @@ def _remove_excess(
         found = keeping.totals()
         return found.blob_bytes + found.unfinished_bytes - max_bytes - sum(removing.foretold.values())
 
-    parts = _unfinished(keeping, before)
+    parts = [one for one in _unfinished(keeping, before) if one.name not in removing.foretold]
     for page in keeping.catalog.by_use(before):
-        older = [one for one in parts if one.modified < page[0].used]
+        older = [one for one in parts if one.modified < page[-1].used]
         parts = parts[len(older) :]
-        yield from removing.drop(_enough(older, excess()))
-        rows = _enough([row for row in page if row.digest not in removing.foretold], excess())
-        yield from removing.remove([row.digest for row in rows])
+        rows = [row for row in page if row.digest not in removing.foretold]
+        candidates: list[BlobRow | Unfinished] = [*older, *rows]
+        chosen = _enough(sorted(candidates, key=_used), excess())
+        yield from removing.drop(one for one in chosen if isinstance(one, Unfinished))
+        yield from removing.remove([one.digest for one in chosen if isinstance(one, BlobRow)])
         if excess() <= 0:
             return
     yield from removing.drop(_enough(parts, excess()))
+
+
+def _used(one: BlobRow | Unfinished) -> float:
+    return one.used if isinstance(one, BlobRow) else one.modified
 
 
 def _enough(candidates: Sequence[_Sized], size: int) -> list[_Sized]:

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from asyncfetch.cache import files
+from asyncfetch.cache import Begun, files
 from asyncfetch.cache.owner import Owner
 from asyncfetch.cache.upkeep import Gone, Listed, Pin, Stuck, check, clear_old, pin, prune, remove, select
 from asyncfetch.cache.upkeep.checking import Blob
-from tests.cache.helpers import blobs, check_blobs, key, look_up, opened
+from tests.cache.helpers import blobs, check_blobs, give_up, key, look_up, opened
 from tests.cache.upkeep.helpers import BODIES, BUCKET, ENDPOINT, fill, keeping
 
 DAY = 86_400.0
@@ -160,6 +160,28 @@ async def test_what_cannot_be_removed_is_named_and_stays_known(aged: Path, monke
         assert "Permission denied" in stuck.reason
         assert gone == Gone(4000), "another goes in its place"
     assert left(aged) == {"one", "three"}
+
+
+async def test_what_is_unfinished_and_cannot_be_removed_is_named_and_the_rest_goes(
+    aged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = Begun(key("large"), '"one"', 9000)
+    async with opened(aged) as cache:
+        await give_up(cache, begun, b"x" * begun.size, (0, 4096))
+    really = files.rename
+
+    def refuse(source: str, target: str) -> None:
+        if "/partial/" in source:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), source)
+        really(source, target)
+
+    monkeypatch.setattr(files, "rename", refuse)
+    with keeping(aged) as one:
+        *gone, stuck = prune(one, max_bytes=1)
+    assert isinstance(stuck, Stuck)
+    assert "Permission denied" in stuck.reason
+    assert stuck.path.endswith(f"/partial/{begun.name}")
+    assert len(gone) == len(BODIES)
 
 
 async def test_blobs_that_the_index_does_not_know_go_by_their_age(aged: Path) -> None:
