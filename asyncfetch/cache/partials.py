@@ -106,12 +106,9 @@ class Partials:
                 files.rename(self.path(begun.name), path)
             except FileNotFoundError:
                 return None
-        found = _read(path, _MOST_MAP)
-        if found is not None and (found.begun, found.boot) == (begun, self.boot) and found.stretches:
-            _, end = found.stretches[-1]
-            # Of a body that somebody cut short, what is missing would read as zeros once more is written behind it.
-            if (files.size_of(f"{path}/{BODY}") or 0) >= end:
-                return path, found
+        found = self._read_useful(path, _MOST_MAP)
+        if found is not None and found.begun == begun:
+            return path, found
         files.remove_tree(path)
         return None
 
@@ -142,8 +139,7 @@ class Partials:
             if (left := _LEFT.match(name)) is None:
                 continue
             path = f"{directory}/{name}"
-            found = _read(path, _MOST_HEAD)
-            if found is not None and found.boot == self.boot and found.stretches:
+            if self._read_useful(path, _MOST_HEAD) is not None:
                 self.keep(path, left[1])
                 rescued = True
         return rescued
@@ -200,6 +196,15 @@ class Partials:
     def remove(self, one: Unfinished) -> bool:
         """Removes one. False where somebody has taken it meanwhile, to go on with it."""
         return self._remove(self.path(one.name))
+
+    def _read_useful(self, path: str, limit: int) -> PartMap | None:
+        """The map of a directory, or of so many bytes of it, if some attempt can go on with what it says."""
+        found = _read(path, limit)
+        if found is None or found.boot != self.boot or not found.stretches:
+            return None
+        # Of a body that somebody cut short, what is missing would read as zeros once more is written behind it. There
+        # is none at all where a process was killed that had just made it whole.
+        return found if (files.size_of(f"{path}/{BODY}") or 0) >= found.stretches[-1][1] else None
 
     def _remove(self, path: str) -> bool:
         aside = self._owner.new_path()

@@ -146,6 +146,19 @@ async def test_what_a_dead_process_was_bringing_is_gone_on_with(tmp_path: Path) 
                 body.abort()
 
 
+async def test_what_a_dead_process_had_made_whole_is_not_left_without_its_body(tmp_path: Path) -> None:
+    async with opened(tmp_path) as cache:
+        await leave(cache, (0, PIECE))
+    dead = Owner(str(tmp_path / "v1" / "tmp"))
+    (left,) = unfinished(tmp_path)
+    (left / "body").rename(f"{dead.directory}/8")
+    left.rename(f"{dead.directory}/7-{left.name}")
+    forsake(dead)
+    async with opened(tmp_path):
+        assert not unfinished(tmp_path)
+        assert not leftovers(tmp_path)
+
+
 async def test_of_two_that_were_at_it_the_one_of_which_more_came_stays(tmp_path: Path) -> None:
     for first, second in [((0, 3 * PIECE), (0, PIECE)), ((0, PIECE), (0, 3 * PIECE))]:
         async with opened(tmp_path) as one, opened(tmp_path) as other:
