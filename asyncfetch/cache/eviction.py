@@ -141,6 +141,12 @@ class Room:
             slices += 1
         return self.evicted_bytes > before
 
+    def look(self) -> None:
+        """Sees anew how much there is, because something came that no batch brought, and that may go too."""
+        if self._limits.any:
+            self._looked_at, self._exhausted_at = 0.0, -1.0
+            self._room = room(self._limits, self._level())
+
     def pause(self) -> float | None:
         """Seconds until the next slice is due, of blobs because there are too many or of refs; None while none is."""
         if not self._refs_due and not self._has_too_much():

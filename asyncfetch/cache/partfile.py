@@ -106,13 +106,16 @@ class PartFile:
         path, self.path = self.path, ""
         return path
 
-    def leave(self) -> None:
-        """Closes it, and leaves what is there for another attempt, if it would be of use."""
+    def leave(self) -> bool:
+        """Closes it, and leaves what is there for another attempt, if it would be of use. False where it is not."""
+        left = False
         with contextlib.suppress(OSError):
             self._close()
             if self._directory and self._worth and self._begun is not None:
                 self._partials.keep(self._directory, self._begun.name)
+                left = True
         self.drop()
+        return left
 
     def drop(self) -> None:
         """Closes it and removes what there is, without hiding why behind a second failure. May be called twice."""

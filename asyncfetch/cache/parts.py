@@ -60,18 +60,19 @@ class PartedBody:
         discard: Callable[[str], None],
         make_room: Callable[[int], bool],
         ended: Callable[[PartedBody], None],
+        left: Callable[[], None],
         check: Check | None = None,
     ) -> None:
         """`windows` keeps memory to read back into, for all bodies; `ended` is called when this is whole or aborted.
 
-        `make_room` is called, on a thread, when the disk is full, as for `Spill`. The whole body is held against
-        `check`.
+        `make_room` is called, on a thread, when the disk is full, as for `Spill`, and `left` when what came was left to
+        another attempt. The whole body is held against `check`.
         """
         self._check = check
         self.size = size
         self._file, self._algorithm, self._writers, self._loop = file, algorithm, writers, loop
         self._pool, self._windows, self._discard, self._ended = pool, windows, discard, ended
-        self._make_room = make_room
+        self._make_room, self._left = make_room, left
         self._lock = threading.Lock()
         self._hasher = digests.new(algorithm)
         self._hashed = 0
@@ -313,10 +314,10 @@ class PartedBody:
 
     def _end(self) -> None:
         """Leaves what there is, or removes it, once nobody writes any more."""
-        if self._of_use:
-            self._file.leave()
-        else:
+        if not self._of_use:
             self._file.drop()
+        elif self._file.leave():
+            self._left()
         path, self._path = self._path, ""
         with contextlib.suppress(OSError):
             if path:

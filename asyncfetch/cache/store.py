@@ -176,6 +176,7 @@ class Cache:
             make_room=self._thread.make_room,
             check=check,
             ended=self._spills.discard,
+            left=self._thread.look,
         )
         self._spills.add(body)
         return body

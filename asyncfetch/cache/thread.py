@@ -58,7 +58,7 @@ class CacheThread:
         self._turn = threading.Lock()  # whoever does the work, the thread or the loop, has it
         self._line: list[Command] = []  # what the loop may do itself, at the end of its turn
         self._posted = 0  # commands that the thread has not answered
-        self._mailbox: SimpleQueue[Sequence[Command] | Need | None] = SimpleQueue()
+        self._mailbox: SimpleQueue[Sequence[Command] | Need | Callable[[], None] | None] = SimpleQueue()
         self._needs = Needs(self._mailbox.put)
         self._stopping = False
         self._stopped: Callable[[], None] | None = None
@@ -83,6 +83,10 @@ class CacheThread:
         False where nothing could go.
         """
         return self._needs.ask(size)
+
+    def look(self) -> None:
+        """Has it seen whether there is too much, now that something was left. For the threads that write."""
+        self._mailbox.put(self._work.room.look)
 
     def stop(self, stopped: Callable[[], None]) -> None:
         """Ends the thread when all is answered that was handed in, closes what it has, calls `stopped` on the loop."""
@@ -163,8 +167,10 @@ class CacheThread:
                 self._stopping = True
                 continue
             if isinstance(mail, Need):
+                mail = partial(self._needs.answer, mail, self._work.room.make_on_full_disk)
+            if callable(mail):
                 with self._turn:
-                    self._work.attempt(partial(self._needs.answer, mail, self._work.room.make_on_full_disk))
+                    self._work.attempt(mail)
                 continue
             self._work.take(mail)
 

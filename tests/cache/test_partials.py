@@ -19,7 +19,21 @@ from asyncfetch.cache.partials import Partials
 from asyncfetch.cache.sinks import PIECE
 from asyncfetch.errors import StorageFull
 
-from .helpers import HASHES, begin, bring, give_up, key, leftovers, look_up, opened, publish, taken, unfinished
+from .helpers import (
+    HASHES,
+    begin,
+    bring,
+    give_up,
+    key,
+    leftovers,
+    look_up,
+    opened,
+    publish,
+    settled,
+    taken,
+    totals,
+    unfinished,
+)
 from .test_owner import forsake
 
 if TYPE_CHECKING:
@@ -281,6 +295,34 @@ async def test_a_blob_that_is_older_goes_first_and_where_none_may_go_the_parts_d
         assert not (await publish(cache, b"m" * 1000, key("another"))).private
         assert not unfinished(tmp_path), "a job may use the blob"
         assert await look_up(cache, key("new")) != [None]
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["empty", "full of what the job uses"])
+async def test_a_cache_that_has_nothing_else_to_do_makes_room_for_what_was_left(tmp_path: Path, full: bool) -> None:
+    async with opened(tmp_path, max_bytes=2 * PIECE) as cache:
+        if full:
+            assert not (await publish(cache, NOISE[: 2 * PIECE], key("used"))).private
+            refused = await publish(cache, b"n" * 1000, key("refused"))
+            assert refused.private, "it was just seen that nothing may go"
+            cache.discard(refused.path)
+        await leave(cache, (0, 3 * PIECE))
+        while unfinished(tmp_path):
+            await asyncio.sleep(0.001)
+        await settled(cache)
+        assert cache.statistics().evicted == 1
+        assert full == (await look_up(cache, key("used")) != [None])
+
+
+async def test_what_was_left_stays_where_what_is_older_makes_room_for_it(tmp_path: Path) -> None:
+    async with opened(tmp_path) as cache:
+        await publish(cache, NOISE[:PIECE], key("old"))
+    async with opened(tmp_path, max_bytes=3 * PIECE, job_started=2e12) as cache:
+        await leave(cache, (0, 5 * PIECE // 2))
+        while totals(tmp_path)[0]:
+            await asyncio.sleep(0.001)
+        await settled(cache)
+        assert len(unfinished(tmp_path)) == 1
+        assert list((await begin(cache, BEGUN)).present) == [(0, 5 * PIECE // 2)]
 
 
 async def test_clearing_takes_it_along(tmp_path: Path) -> None:
