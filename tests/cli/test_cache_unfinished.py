@@ -185,8 +185,8 @@ async def test_what_is_being_brought_is_not_touched(kept: Path, arguments: list[
 
 @pytest.mark.parametrize("arguments", PRUNE + OTHERS, ids=" ".join)
 async def test_prune_spares_what_has_come_since_a_running_job_began(kept: Path, arguments: list[str]) -> None:
-    job_started = time.time() - 1.5 * DAY
-    async with opened(kept, job_started=job_started, max_bytes="1GiB"):
+    """Exactly, also where the uses of blobs are noted to the day alone."""
+    async with opened(kept, job_started=time.time() - 1.5 * DAY):
         done: dict[str, Any] = told(*arguments)[0]
     assert done["unfinished"] == (1 if arguments in PRUNE else 2)
     assert part(kept, "films/b").exists() == (arguments in PRUNE)

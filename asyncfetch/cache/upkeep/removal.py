@@ -74,20 +74,21 @@ def prune(
     What is pinned stays, and what a job that runs has used. Pins do not hold what is unfinished. A `dry_run` tells the
     same and removes nothing. Raises `CacheUnusable`.
     """
-    running = _jobs_since(keeping)
+    running, oldest_job = _jobs_since(keeping), keeping.owner.oldest_job()
     if not dry_run:
         keeping.index.limit()  # from now on uses are noted exactly
     removing = _Removing(keeping, spare_since=running, dry_run=dry_run)
     with closing(removing):
         if stored_before is not None:
             yield from _remove_old(keeping, removing, stored_before)
-            yield from removing.drop(_unfinished(keeping, min(stored_before, running)))
+            yield from removing.drop(_unfinished(keeping, min(stored_before, oldest_job)))
         if unused_since is not None:
             for page in keeping.catalog.by_use(min(unused_since, running)):
                 yield from removing.remove([row.digest for row in page])
-            yield from removing.drop(_unfinished(keeping, min(unused_since, running)))
+            yield from removing.drop(_unfinished(keeping, min(unused_since, oldest_job)))
         if max_bytes is not None:
-            yield from _remove_excess(keeping, removing, running, max_bytes)
+            parts = [one for one in _unfinished(keeping, oldest_job) if one.name not in removing.foretold]
+            yield from _remove_excess(keeping, removing, running, parts, max_bytes)
         if not dry_run:
             forget_stale(keeping)
 
@@ -220,15 +221,17 @@ def _unfinished(keeping: Upkeep, before: float = math.inf) -> list[Unfinished]:
 
 
 def _remove_excess(
-    keeping: Upkeep, removing: _Removing, before: float, max_bytes: int
+    keeping: Upkeep, removing: _Removing, before: float, parts: Sequence[Unfinished], max_bytes: int
 ) -> Iterator[Gone | Unfinished | Stuck]:
-    """Removes what was last used before a time, the longest unused first, until no more than `max_bytes` are left."""
+    """Removes blobs last used before a time, and `parts`, which are in order, until `max_bytes` or less are left.
+
+    The longest unused first.
+    """
 
     def excess() -> int:
         found = keeping.totals()
         return found.blob_bytes + found.unfinished_bytes - max_bytes - sum(removing.foretold.values())
 
-    parts = [one for one in _unfinished(keeping, before) if one.name not in removing.foretold]
     for page in keeping.catalog.by_use(before):
         older = [one for one in parts if one.modified < page[-1].used]
         parts = parts[len(older) :]
