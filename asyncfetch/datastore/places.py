@@ -165,7 +165,8 @@ def _publish(partial: Path, target: Path, *, only_new: bool) -> bool:
             if only_new:
                 return _link(partial, target)
             partial.replace(target)
-        except FileNotFoundError:  # a deletion has taken the empty folder meanwhile
+        # A deletion has taken the empty folder meanwhile: before the file came, or while mkdir looked what is there.
+        except (FileNotFoundError, FileExistsError):
             if attempt == _ATTEMPTS - 1:
                 raise
         else:
