@@ -82,7 +82,11 @@ def _make(top: str) -> None:
 
 
 def _refuse_newer(top: str) -> None:
-    versions = [int(found[1]) for found in map(re.compile(r"v(\d{1,9})\Z").match, files.names(top)) if found]
+    try:
+        names = files.names(top)
+    except OSError as error:
+        raise explain(error, top) from error
+    versions = [int(found[1]) for found in map(re.compile(r"v(\d{1,9})\Z").match, names) if found]
     if max(versions, default=0) > VERSION:
         raise CacheUnusable(
             f"{top}: the cache was made by a newer version of asyncfetch: layout v{max(versions)}, not v{VERSION}",

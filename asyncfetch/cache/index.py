@@ -320,10 +320,12 @@ class Index:
             raise
         self._path, self._connection, self.limited = generations.database_of(self._directory, named), connection, False
         self._trusted = {0: True}
-        # In this order: a swap by another process meanwhile is seen here, or by the next follow().
-        self._stamps = self._look()
-        if generations.in_force(self._directory) != named:
-            self._stamps = None
+        self._stamps = None
+        with contextlib.suppress(OSError):  # what cannot be looked at now is no reason to begin another: follow() looks
+            # In this order: a swap by another process meanwhile is seen here, or by the next follow().
+            stamps = self._look()
+            if generations.in_force(self._directory) == named:
+                self._stamps = stamps
 
     def _replace(self, named: bytes | None) -> None:
         """Begins a generation in the place of the one that `CURRENT` named, unless another process was first."""

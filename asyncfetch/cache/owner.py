@@ -139,7 +139,8 @@ class Owner:
     def close(self) -> None:
         """Removes the directory with all that is in it, then lets go of the lock."""
         _remove_all(self._directory)
-        files.close(self._lock)
+        with contextlib.suppress(OSError):  # nothing was written to it that anybody needs
+            files.close(self._lock)
 
     def _others(self) -> list[str]:
         paths = [f"{self._root}/{name}" for name in files.names(self._root)]
