@@ -78,7 +78,8 @@ class PartFile:
             self._map = files.open_to_update(f"{self._directory}/{MAP}")
         except OSError as error:
             _log.warning("what came of %s cannot be used (%s); it is fetched anew", self._begun.key.key, error)
-            self._close()
+            with contextlib.suppress(OSError):
+                self._close()
             self._remove_directory()
             return []
         self._map_end, self._worth = said.end, True
@@ -172,9 +173,10 @@ class PartFile:
     def _close(self) -> None:
         descriptors = self._map, self._descriptor
         self._map = self._descriptor = -1
-        for descriptor in descriptors:
-            if descriptor >= 0:
-                files.close(descriptor)
+        with contextlib.ExitStack() as closing:  # one that fails does not leave the other open
+            for descriptor in descriptors:
+                if descriptor >= 0:
+                    closing.callback(files.close, descriptor)
 
     def _remove_directory(self) -> None:
         directory, self._directory = self._directory, ""

@@ -9,7 +9,7 @@ is needed to have one all to oneself, and there is at most one for each object.
 from __future__ import annotations
 
 import contextlib
-import math
+import logging
 import re
 import threading
 import time
@@ -30,13 +30,15 @@ _MOST_MAP = 1 << 29  # bytes; of an object of 5 TiB in pieces of 512 KiB it has 
 _MOST_HEAD = 1 << 16  # a key has 1,024 bytes at most
 _SETTLING_NS = 100 * 10**6  # two changes of a directory can have the same time; file times are exact to 10 ms or better
 
+_log = logging.getLogger(__name__)
+
 
 class Unfinished(NamedTuple):
     """What came of an object that nobody is bringing now."""
 
     name: str  # of its directory
-    begun: Begun | None  # None where its map cannot be read
-    boot: str
+    begun: Begun | None  # None where its map says nothing, or cannot be read
+    boot: str | None  # None where its map cannot be read now
     size: int  # bytes on the disk
     modified: float  # seconds since 1970, when the last of them came
 
@@ -54,6 +56,7 @@ class Partials:
         self._mine: dict[str, list[Callable[[], None]] | None] = {}  # a list of who waits, once it is being left
         self._seen: files.Stamp | None = None
         self._held = 0
+        self._stuck: set[str] = set()  # of those that could not be evicted who was told of
 
     def new_path(self, begun: Begun) -> str:
         """Where the body of an object may be brought to; its owner's, and recognized by `rescue`."""
@@ -106,11 +109,15 @@ class Partials:
                 files.rename(self.path(begun.name), path)
             except FileNotFoundError:
                 return None
-        found = self._read_useful(path, _MOST_MAP)
-        if found is not None and found.begun == begun:
-            return path, found
-        files.remove_tree(path)
-        return None
+        found = None
+        try:
+            found = self._read_useful(path, _MOST_MAP)
+            if found is not None and found.begun != begun:
+                found = None
+        finally:  # also where it cannot be read: nobody else would
+            if found is None:
+                files.remove_tree(path)
+        return (path, found) if found is not None else None
 
     def keep(self, path: str, name: str) -> None:
         """Leaves what came of an object for whoever goes on with it.
@@ -139,17 +146,19 @@ class Partials:
             if (left := _LEFT.match(name)) is None:
                 continue
             path = f"{directory}/{name}"
-            if self._read_useful(path, _MOST_HEAD) is not None:
-                self.keep(path, left[1])
-                rescued = True
+            with contextlib.suppress(OSError):  # of others more may be of use
+                if self._read_useful(path, _MOST_HEAD) is not None:
+                    self.keep(path, left[1])
+                    rescued = True
         return rescued
 
     def sweep(self) -> None:
         """Removes what came under another boot, and may not have reached the disk, and what is nothing of this kind."""
         with contextlib.suppress(OSError):
             for one in self.unfinished():
-                if one.begun is None or one.boot != self.boot:
-                    self.remove(one)
+                if one.boot not in (self.boot, None):
+                    with contextlib.suppress(OSError):
+                        self.remove(one)
 
     def held(self) -> int:
         """How many bytes lie here. One look at the directory as long as none comes or goes."""
@@ -162,14 +171,12 @@ class Partials:
         return self._held
 
     def unfinished(self) -> Iterator[Unfinished]:
-        """All that lie here, in no order."""
+        """All that lie here, in no order, but for those that cannot be looked at."""
         for name in files.names(self._root):
-            path = self.path(name)
-            if not _NAME.match(name) or (stamp := files.stamp_of(f"{path}/{MAP}") or files.stamp_of(path)) is None:
-                continue  # a stranger's, or taken meanwhile
-            found = _read(path, _MOST_HEAD)
-            begun, boot = (found.begun, found.boot) if found else (None, "")
-            yield Unfinished(name, begun, boot, _size(path), stamp.modified_ns / 1e9)
+            if _NAME.match(name):  # else a stranger's
+                with contextlib.suppress(OSError):
+                    if (one := self._look_at(name)) is not None:
+                        yield one
 
     def totals(self) -> tuple[int, int]:
         """How many lie here, and how many bytes they have."""
@@ -179,23 +186,40 @@ class Partials:
     def evict(self, need: float, before: float) -> list[int]:
         """Removes those whose last byte came before a time, the oldest first, until `need` bytes are free.
 
-        Returns how many bytes each had.
+        Returns how many bytes each had. One that cannot be removed is told of once, and does not hold up the others.
         """
         freed: list[int] = []
         for one in sorted(self.unfinished(), key=lambda one: one.modified):
             if sum(freed) >= need or one.modified >= before:
                 break
-            if self.remove(one):
-                freed.append(one.size)
+            try:
+                if self.remove(one):
+                    freed.append(one.size)
+            except OSError as error:
+                if one.name not in self._stuck:
+                    self._stuck.add(one.name)
+                    _log.warning("what came of an object could not be evicted: %s: %s", self.path(one.name), error)
         return freed
 
     def clear(self) -> list[int]:
         """Removes all. Returns how many bytes each had."""
-        return self.evict(math.inf, math.inf)
+        return [one.size for one in list(self.unfinished()) if self.remove(one)]
 
     def remove(self, one: Unfinished) -> bool:
         """Removes one. False where somebody has taken it meanwhile, to go on with it."""
         return self._remove(self.path(one.name))
+
+    def _look_at(self, name: str) -> Unfinished | None:
+        path = self.path(name)
+        stamp = files.stamp_of(f"{path}/{MAP}") or files.stamp_of(path)
+        if stamp is None:
+            return None  # taken meanwhile
+        begun: Begun | None = None
+        boot: str | None = None
+        with contextlib.suppress(OSError):
+            found = _read(path, _MOST_HEAD)
+            begun, boot = (found.begun, found.boot) if found else (None, "")
+        return Unfinished(name, begun, boot, _size(path), stamp.modified_ns / 1e9)
 
     def _read_useful(self, path: str, limit: int) -> PartMap | None:
         """The map of a directory, or of so many bytes of it, if some attempt can go on with what it says."""
