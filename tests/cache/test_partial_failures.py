@@ -329,8 +329,8 @@ async def test_parts_that_cannot_be_evicted_do_not_hold_up_the_others(
 ) -> None:
     (this,) = [path for path in unfinished(two) if path.name == BEGUN.name]
     os.utime(this / "map", (1e9, 1e9))  # the first in turn
+    refuse_this_one(monkeypatch, function)  # before the thread is there, which may evict at once
     async with opened(two, max_bytes=100_000, job_started=2e12) as cache:
-        refuse_this_one(monkeypatch, function)
         for number in range(3):
             await publish(cache, b"%d" % number * 1000, key(str(number)))
         while any(path.name == OTHER.name for path in unfinished(two)):
