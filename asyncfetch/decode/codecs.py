@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from asyncfetch.decode import damage, fitting, headers, samples, sniff, tiff
+from asyncfetch.decode import damage, exif, fitting, headers, samples, sniff, tiff
 from asyncfetch.decode.fitting import Part
 
 if TYPE_CHECKING:
@@ -38,8 +38,9 @@ _OPTIONAL = {
     "OpenEXR": "OpenEXR",
     "DICOM": "DCMTK|GDCM",
 }
-_RESIZABLE = ("uint8", "uint16", "int16", "float32", "float64")
-_SWAPPABLE = ("uint8", "uint16", "float32")  # by cvtColor
+# As dtypes and not by name: NumPy works a name out anew each time, which takes as long as opening the file.
+_RESIZABLE = tuple(map(np.dtype, ("uint8", "uint16", "int16", "float32", "float64")))
+_SWAPPABLE = tuple(map(np.dtype, ("uint8", "uint16", "float32")))  # by cvtColor
 
 
 class UndecodableError(Exception):
@@ -95,7 +96,7 @@ def decode(data: memoryview, kind: str, header: headers.Header, form: Form) -> P
             x, y, *size = form.crop
             part = f"{size[0]} x {size[1]} pixels at ({x}, {y})"
             raise UndecodableError("failed", f"the crop of {part} does not lie in its {width} x {height}")
-        if image.dtype.name in _RESIZABLE:
+        if image.dtype in _RESIZABLE:
             return _sampled(_fit(image, fitted.part, fitted, kind), data, kind, form)
         return _fit(_sampled(image, data, kind, form), fitted.part, fitted, kind)
     except cv2.error as error:
@@ -114,7 +115,7 @@ def place(image: Pixels, form: Form, slot: mmap.mmap | memoryview) -> tuple[tupl
         cv2.split(image, list(room[::-1] if swapped else room))  # a copy of the transposed array takes 18 times as long
         return shape, image.dtype.str
     room = np.ndarray(shape, image.dtype, buffer=slot)
-    if swapped and image.dtype.name in _SWAPPABLE:
+    if swapped and image.dtype in _SWAPPABLE:
         cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=room)
     else:
         np.copyto(room, image[..., ::-1] if swapped else image)
@@ -196,7 +197,7 @@ def _unchanged(buffer: npt.NDArray[np.uint8], kind: str, form: Form) -> Pixels |
     if image is None:
         return None
     for block in (block for of, block in zip(kinds, blocks, strict=True) if of == cv2.IMAGE_METADATA_EXIF):
-        image = samples.turn_upright(image, samples.orientation(block.tobytes()))
+        image = samples.turn_upright(image, exif.orientation(block.tobytes()))
     return image
 
 
@@ -206,7 +207,7 @@ def _page(buffer: npt.NDArray[np.uint8], flags: int, page: int) -> Pixels | None
 
 
 def _sampled(image: Pixels, data: memoryview, kind: str, form: Form) -> Pixels:
-    if form.dtype == image.dtype.name == "uint8":
+    if form.dtype == "uint8" and image.dtype == np.uint8:
         return image
     depth = headers.sample_bits(kind, data) if image.dtype == np.uint16 else 8 * image.itemsize
     converted = samples.convert(image, form.dtype, depth)

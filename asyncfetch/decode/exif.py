@@ -9,6 +9,8 @@ import re
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from asyncfetch.decode import jpeg
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -17,6 +19,7 @@ _ORIENTATION, _EXIF_IFD = 0x0112, 0x8769
 _DATES = ((0x9003, 0x9011), (0x9004, 0x9012), (0x0132, 0x9010))
 _ASCII, _SHORT, _LONG = 2, 3, 4
 _EXIF = b"Exif\0\0"
+_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 _MOST_FIELDS = 4096  # real directories have some 60
 _MOST_TEXT = 64
 _DATE = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)[ T](\d\d:\d\d:\d\d)")
@@ -35,7 +38,7 @@ def read_exif(kind: str, data: memoryview) -> Exif:
     values: dict[int, int | str] = {}
     try:
         block = _block(kind, data)
-        order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(block[:4]))
+        order = _ORDERS.get(bytes(block[:4]))
         if order is not None:
             values.update(_fields(block, order, struct.unpack_from(f"{order}I", block, 4)[0]))
             below = values.get(_EXIF_IFD)
@@ -43,8 +46,25 @@ def read_exif(kind: str, data: memoryview) -> Exif:
                 values.update(_fields(block, order, below))
     except struct.error:
         pass  # what was read until here stands
-    orientation = values.get(_ORIENTATION)
-    return Exif(_taken(values), orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else None)
+    turned = values.get(_ORIENTATION)
+    return Exif(_taken(values), turned if isinstance(turned, int) and 1 <= turned <= 8 else None)
+
+
+def orientation(exif: bytes | memoryview) -> int:
+    """Reads the orientation out of an Exif block, 1 to 8; 1, upright, where it has none or none that means anything."""
+    exif = bytes(exif).removeprefix(_EXIF)
+    order = _ORDERS.get(exif[:4])
+    if order is None:
+        return 1
+    try:
+        at = struct.unpack_from(f"{order}I", exif, 4)[0]
+        for entry in range(struct.unpack_from(f"{order}H", exif, at)[0]):
+            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", exif, at + 2 + 12 * entry)
+            if tag == _ORIENTATION:
+                return value if kind == _SHORT and 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1
 
 
 def _block(kind: str, data: memoryview) -> memoryview:
@@ -52,29 +72,14 @@ def _block(kind: str, data: memoryview) -> memoryview:
     empty = data[:0]
     if kind == "TIFF":
         return data
-    if kind == "JPEG":  # an APP1 segment before the first scan (section 4.7.2)
-        found = (body[6:] for mark, body in _segments(data) if mark == 0xE1 and bytes(body[:6]) == _EXIF)
-        return next(found, empty)
+    if kind == "JPEG":
+        return jpeg.look(data).exif or empty
     if kind == "PNG":  # eXIf (PNG, third edition, section 11.3.3.1)
         return next((body for name, body in _chunks(data, 8, ">I4s", 4) if name == b"eXIf"), empty)
     if kind == "WebP":  # RIFF, with chunks of even length
         body = next((body for name, body in _chunks(data, 12, "<4sI", 0) if name == b"EXIF"), empty)
         return body[6:] if bytes(body[:6]) == _EXIF else body
     return empty
-
-
-def _segments(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        mark = data[at + 1]
-        if mark == 0xDA:
-            return
-        if mark == 0xFF:  # fill
-            at += 1
-            continue
-        length = struct.unpack_from(">H", data, at + 2)[0]
-        yield mark, data[at + 4 : at + 2 + length]
-        at += 2 + length
 
 
 def _chunks(data: memoryview, at: int, head: str, tail: int) -> Iterator[tuple[bytes, memoryview]]:

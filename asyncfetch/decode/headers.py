@@ -1,7 +1,7 @@
 """What an image's header says before anything is decoded, and how much memory decoding it will take.
 
 Sizes are read by imagesize, which knows the headers of nearly all that OpenCV decodes. What it does not tell (bits of
-samples, the pages of a TIFF file) is read here.
+samples, the pages of a TIFF file) is read here, and JPEG, which it takes long for.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import imagesize
 
-from asyncfetch.decode import tiff
+from asyncfetch.decode import jpeg, tiff
+from asyncfetch.decode.exif import orientation
 from asyncfetch.decode.fitting import fit
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ class Header(NamedTuple):
     channels: int
     bits: int  # of one sample
     progressive: bool = False  # of a JPEG
+
+
+_UNKNOWN = Header(0, 0, 4, 16)
 
 
 class Needs(NamedTuple):
@@ -79,7 +83,9 @@ def read_header(kind: str, data: memoryview, page: int = 0) -> Header:
         for number, found in enumerate(tiff.pages(data)):
             if number == page:
                 return Header(*found)
-        return Header(0, 0, 4, 16)
+        return _UNKNOWN
+    if kind == "JPEG":
+        return _jpeg(data)
     try:
         info = imagesize.get_info(_Window(data))
         width, height, channels = info.width, info.height, info.channels
@@ -88,9 +94,8 @@ def read_header(kind: str, data: memoryview, page: int = 0) -> Header:
     if kind == "AVIF" and width < 0:  # the box that says how it is turned ends the patience of imagesize 2.0
         width, height = _largest_extent(data)
     if width < 0 or height < 0:
-        return Header(0, 0, 4, 32 if kind in _FLOATS else 16)
-    progressive = kind == "JPEG" and _is_progressive(data)
-    return Header(width, height, channels if channels > 0 else 4, _bits(kind, data), progressive)
+        return _UNKNOWN._replace(bits=32) if kind in _FLOATS else _UNKNOWN
+    return Header(width, height, channels if channels > 0 else 4, _bits(kind, data))
 
 
 def needs(kind: str, header: Header, form: Form, size: int) -> Needs:
@@ -138,25 +143,20 @@ def sample_bits(kind: str, data: memoryview) -> int:
 
 
 def _bits(kind: str, data: memoryview) -> int:
-    if kind in ("JPEG", "WebP", "GIF", "BMP", "PAM", "Sun raster"):
+    if kind in ("WebP", "GIF", "BMP", "PAM", "Sun raster"):
         return 8
     if kind == "PNG":
         return 16 if data[24] == 16 else 8  # IHDR (PNG, third edition, section 11.2.1)
     return 8 if sample_bits(kind, data) == 8 else 16
 
 
-def _is_progressive(data: memoryview) -> bool:
-    """Walks the segments to the frame (ITU-T T.81, section B.2.2): SOF2, or one of the rarer progressive ones."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill
-            at += 1
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return marker & 3 == 2
-        else:
-            at += 2 + struct.unpack_from(">H", data, at + 2)[0]
-    return False
+def _jpeg(data: memoryview) -> Header:
+    width, height, channels, progressive, exif = jpeg.look(data)
+    if not channels:
+        return _UNKNOWN
+    if exif is not None and orientation(exif) >= 5:  # it lies on its side
+        width, height = height, width
+    return Header(width, height, channels, 8, progressive)
 
 
 def _largest_extent(data: memoryview) -> tuple[int, int]:

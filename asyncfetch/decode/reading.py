@@ -22,10 +22,11 @@ class Reader:
         self._buffer = bytearray(_LEAST)
         self._descriptor = -1
         self._size = 0  # of what has been read
+        self._whole = False  # whether that is known to be all
 
     def open(self, path: str, least: int) -> memoryview:
         """Opens a file and gives its beginning: `least` bytes or more, or all that it has."""
-        self._descriptor, self._size = os.open(path, os.O_RDONLY), 0
+        self._descriptor, self._size, self._whole = os.open(path, os.O_RDONLY), 0, False
         while self._size < least and self._more():
             pass
         return memoryview(self._buffer)[: self._size]
@@ -34,12 +35,13 @@ class Reader:
         """Gives all bytes without reading those that are not read yet, and their number."""
         size = os.fstat(self._descriptor).st_size
         if size <= self._size:
+            self._whole = size == self._size  # a special file has none
             return memoryview(self._buffer)[: self._size], self._size
         return memoryview(mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)), size
 
     def read(self) -> memoryview:
         """Reads the rest, and gives all bytes. They are valid until the next file is opened."""
-        while self._more():
+        while not self._whole and self._more():
             pass
         return memoryview(self._buffer)[: self._size]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -10,26 +9,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     from asyncfetch.decode.forms import Pixels
-
-_ORIENTATION = 0x0112  # Exif 3.0, section 4.6.5: tag 274, a SHORT
-_SHORT = 3
-
-
-def orientation(exif: bytes) -> int:
-    """Reads the orientation out of an Exif block, 1 to 8; 1, upright, where it has none or none that means anything."""
-    exif = exif.removeprefix(b"Exif\0\0")
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
-    if order is None:
-        return 1
-    try:
-        at = struct.unpack_from(f"{order}I", exif, 4)[0]
-        for entry in range(struct.unpack_from(f"{order}H", exif, at)[0]):
-            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", exif, at + 2 + 12 * entry)
-            if tag == _ORIENTATION:
-                return value if kind == _SHORT and 1 <= value <= 8 else 1
-    except struct.error:
-        pass
-    return 1
 
 
 def turn_upright(image: Pixels, orientation: int) -> Pixels:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncfetch.decode import samples, tiff
+from asyncfetch.decode import tiff
+from asyncfetch.decode.exif import orientation
 from tests.decode.parts import PHOTOGRAPHS, encode, photograph
 from tests.decode.test_codecs import complaint, through_a_slot
 from tests.decode.written import exif, four_channel_jpeg, interlaced_png, palette_png, tiff_file
@@ -220,19 +221,19 @@ def test_the_orientation_of_a_tiff_is_applied_once(color: Color, dtype: Any) -> 
 
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_an_exif_block_is_read_in_both_orders_and_with_its_name(order: str) -> None:
-    assert samples.orientation(exif(7, order)) == 7
-    assert samples.orientation(b"Exif\0\0" + exif(8, order)) == 8
+    assert orientation(exif(7, order)) == 7
+    assert orientation(b"Exif\0\0" + exif(8, order)) == 8
 
 
-@pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_an_orientation_that_means_nothing_is_upright(orientation: int) -> None:
-    assert samples.orientation(exif(orientation)) == 1
+@pytest.mark.parametrize("value", [0, 9, 65535])
+def test_an_orientation_that_means_nothing_is_upright(value: int) -> None:
+    assert orientation(exif(value)) == 1
 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_may_be_read_as_exif(block: bytes) -> None:
     for head in (b"", b"II*\0", b"MM\0*\0\0\0\x08"):
-        assert 1 <= samples.orientation(head + block) <= 8
+        assert 1 <= orientation(head + block) <= 8
 
 
 @pytest.mark.parametrize("color", COLORS)
