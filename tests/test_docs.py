@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from asyncfetch.testing import EmbeddedS3, demo_objects
+from tests.cli import forks
 from tests.cli.terminal import environment
 from tests.servers import s3_client
 
@@ -60,25 +61,19 @@ def demo_bucket(moto: EmbeddedS3, photographs: list[tuple[str, bytes]]) -> dict[
 
 
 @pytest.mark.parametrize("code", EXAMPLES)
-def test_an_example_runs_as_typed(code: str, demo_bucket: dict[str, str], tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        cwd=tmp_path,
-        env=environment(demo_bucket),
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+def test_an_example_runs_as_typed(
+    code: str, demo_bucket: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, _, said = forks.run(["-c", code], environment(demo_bucket), b"")
+    assert (status, said.decode()) == (0, "")
 
 
-@pytest.mark.timeout(180)  # a page may have twenty, each a Python of its own
 @pytest.mark.parametrize("commands", COMMANDS)
 def test_the_commands_of_a_page_run_one_after_the_other(
     commands: list[str], demo_bucket: dict[str, str], tmp_path: Path
 ) -> None:
-    command = shlex.join([sys.executable, "-W", "error", "-m", "asyncfetch"])
+    command = shlex.join(forks.command())
     script = "\n".join(re.sub(r"\basyncfetch (?=[a-z])", f"{command} ", line) for line in commands)
     done = subprocess.run(
         ["/bin/sh", "-e", "-c", script],
@@ -87,7 +82,7 @@ def test_the_commands_of_a_page_run_one_after_the_other(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=forks.LIMIT,
         check=False,
     )
     assert done.returncode == 0, done.stderr
