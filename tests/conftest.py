@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
+import re
 import signal
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ from tests.servers import behind_tls, certificate, rclone_s3
 from tests.soak import LONG, SECONDS, SHORT, Soak
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.servers import Certificate, RunningServer, Server
@@ -53,14 +55,31 @@ def soak(pytestconfig: pytest.Config) -> Soak:
     return LONG if pytestconfig.getoption("--soak") else SHORT
 
 
+@pytest.fixture(scope="session")
+def directories(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes new ones. The factory would look through all that there are for the next number, 8 ms at the end."""
+    root, numbers = tmp_path_factory.mktemp("each"), itertools.count()
+
+    def make(name: str) -> Path:
+        directory = root / f"{name}-{next(numbers)}"
+        directory.mkdir(mode=0o700)
+        return directory
+
+    return make
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, directories: Callable[[str], Path]) -> Path:
+    return directories(re.sub(r"\W", "_", request.node.name)[:30])
+
+
 @pytest.fixture(autouse=True)
-def isolated_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def isolated_environment(monkeypatch: pytest.MonkeyPatch, directories: Callable[[str], Path]) -> None:
     """No AWS settings, no proxies, an empty home; and nobody asks an instance for its credentials."""
     for name in os.environ:
         if name.upper().endswith("_PROXY") or name.startswith(("AWS_", "ASYNCFETCH_", "XDG_", "BOTO")):
             monkeypatch.delenv(name)
-    home = tmp_path_factory.mktemp("home")
-    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("HOME", str(directories("home")))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
