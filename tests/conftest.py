@@ -44,7 +44,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    # What is imported by now stays: who counts what is left need not look through a million of its objects each time.
+    _keep_what_is_there()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def older_objects_kept() -> Iterator[None]:
+    """What a module of tests leaves: clients, models of botocore's, what was imported late."""
+    yield
+    _keep_what_is_there()
+
+
+def _keep_what_is_there() -> None:
+    """Who counts what is left need not look through hundreds of thousands of older objects each time."""
     gc.collect()
     gc.freeze()
 
