@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# When the loop has brought no answer of this host for longer than this, in seconds, a connection is looked at before it
-# is used again. The look is a system call that lets go of the interpreter: with another thread at work that costs 8 us.
-# At full speed the loop asks the system every millisecond, and would have told what became of an idle connection.
-UNSEEN: Final = 0.005
+# A connection idle for longer than this, in seconds, is looked at before it is used again. The look is a system call
+# that lets go of the interpreter: with another thread at work that costs 8 us, and at full speed, where a connection is
+# idle for some turns of the loop, nearly each request would pay. No server gives up a connection so soon.
+UNSEEN: Final = 0.25
 
 MAX_BODY: Final = 1 << 20  # an error document has a few KiB; who expects more than a usual page of keys says so
 
@@ -84,8 +84,6 @@ class Waits(NamedTuple):
 class Keeper(Protocol):
     """Who owns connections, and hears what becomes of them."""
 
-    answered_at: float  # the loop's time when a response on any of them was whole
-
     def freed(self, connection: Connection) -> None:
         """A response was whole, and the connection can take another request."""
 
@@ -115,6 +113,7 @@ class Connection(asyncio.BufferedProtocol):
         self._poll = select.poll()
         self._blocked: asyncio.Future[None] | None = None  # reading is paused until it is done
         self._loop = asyncio.get_running_loop()
+        self._done_at = -1.0  # the loop's time when the last response was whole
         self._hidden = False  # reading was paused, and a TLS layer may have forgotten what ended meanwhile
         self._heard = False  # something happened since the last look at the clock
         self._quiet_since = 0.0
@@ -130,7 +129,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def start(self, exchange: Exchange) -> bool:
         """Sends a request. False when it could not be built: its future knows, and nothing was sent."""
-        unseen, self._hidden = self._hidden or self._loop.time() - self._keeper.answered_at > UNSEEN, False
+        unseen, self._hidden = self._hidden or self._loop.time() - self._done_at > UNSEEN, False
         if unseen and not self.fresh and self._poll.poll(0):
             # The server has hung up, or sent bytes that would pass for this request's answer, and the loop did not tell
             # yet: asyncio reads but once a turn, and its TLS layer forgets an end that comes while reading is paused.
@@ -248,7 +247,7 @@ class Connection(asyncio.BufferedProtocol):
         assert exchange is not None
         self.exchange = exchange.connection = None
         self.fresh = False
-        self._keeper.answered_at = self._loop.time()
+        self._done_at = self._loop.time()
         if not response.head.persistent or self._ended or self._lost or self._parser.surplus or self.retiring:
             self.close()
         elif self._tls is None:

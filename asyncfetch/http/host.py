@@ -58,7 +58,6 @@ class Host:
         self._closed = False
         # The time of the last check: near enough for idle times and lifetimes, and free.
         self._now = asyncio.get_running_loop().time()
-        self.answered_at = -1.0
 
     @property
     def vacant(self) -> bool:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import select
+import socket
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from asyncfetch.http import ConnectionLost, Endpoint
+from asyncfetch.http import Client, ConnectionLost, Endpoint
+from asyncfetch.http.connection import UNSEEN
 from tests.http.helpers import Asking, Channel, Ending, Hold, RawRequest, answer, get
 
 if TYPE_CHECKING:
+    from asyncfetch.http import Response
     from asyncfetch.testing.scripted import Answer
 
 
@@ -101,3 +107,52 @@ class TestAStaleConnection:
             responses = await asyncio.gather(*[get(client, server, "/last") for _ in range(10)])
             assert {response.body for response in responses} == {b"fresh"}
             assert client.statistics().repeated == 4
+
+    async def test_that_was_told_so_in_a_long_turn_takes_no_request(self) -> None:
+        """A 408 comes while the loop is busy: it must not pass for the answer to what is sent next on that connection,
+        though the loop has just brought another connection's answer.
+        """
+        loop = asyncio.get_running_loop()
+        with contextlib.ExitStack() as stack:
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            listener.settimeout(5)
+            endpoint, client = Endpoint("127.0.0.1", listener.getsockname()[1], False), Client()
+
+            def ask(path: bytes, kind: type[Asking] = Asking) -> asyncio.Task[Response]:
+                request = b"GET %s HTTP/1.1\r\n\r\n" % path
+                return asyncio.create_task(client.request(endpoint, kind(lambda: request)))
+
+            def accept() -> socket.socket:
+                return stack.enter_context(listener.accept()[0])
+
+            first = [ask(b"/"), ask(b"/")]
+            servers = [await asyncio.to_thread(accept) for _ in first]
+            for server in servers:
+                await asyncio.to_thread(server.recv, 100)
+                server.sendall(answer())
+            await asyncio.gather(*first)
+            following: list[asyncio.Task[Response]] = []
+
+            class Followed(Asking):
+                def end(self, response: Response) -> None:
+                    super().end(response)
+                    following.extend([ask(b"/a"), ask(b"/b")])
+
+            held = ask(b"/held", Followed)
+            await asyncio.sleep(0)
+            busy = (await asyncio.to_thread(select.select, servers, [], []))[0][0]
+            busy.recv(100)
+            idle = next(server for server in servers if server is not busy)
+
+            def long_turn() -> None:
+                idle.sendall(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+                time.sleep(UNSEEN + 0.01)
+
+            busy.sendall(answer())
+            loop.call_soon(long_turn)  # in the very turn that brings the answer
+            await held
+            for server in [busy, await asyncio.to_thread(accept)]:
+                await asyncio.to_thread(server.recv, 100)
+                server.sendall(answer(b"asked for"))
+            assert [response.body for response in await asyncio.gather(*following)] == [b"asked for"] * 2
+            await client.aclose()
