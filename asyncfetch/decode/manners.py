@@ -36,10 +36,11 @@ class Manner:
         self.guess = 0  # bytes that what the next one becomes will need; 0: nothing is known
         self.scratch = 0  # and beside them while it is made
 
-    def learn(self, size: int, scratch: int) -> None:
-        """Moves the guess: up at once, down slowly, because too small costs a round."""
-        self.guess = max(size, self.guess - (self.guess - size) // _FORGETTING)
-        self.scratch = max(scratch, self.scratch - (self.scratch - scratch) // _FORGETTING)
+    def learn(self, size: int, scratch: int, *, count: int = 1) -> None:
+        """Moves the guess, with so many images: up at once, down slowly, because too small costs a round."""
+        count = min(count, _FORGETTING)
+        self.guess = max(size, self.guess - (self.guess - size) * count // _FORGETTING)
+        self.scratch = max(scratch, self.scratch - (self.scratch - scratch) * count // _FORGETTING)
 
 
 class Manners:

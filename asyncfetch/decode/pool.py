@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from asyncfetch.decode.arena import Slot
     from asyncfetch.decode.budget import Budget
     from asyncfetch.decode.forms import Pixels
-    from asyncfetch.decode.rows import Row, Slab
+    from asyncfetch.decode.manners import Manner
+    from asyncfetch.decode.rows import Slab
+    from asyncfetch.decode.seating import Seat
     from asyncfetch.settings import DecodePolicy
 
 _LOOK_SECONDS = 0.5  # between looks at what takes too long, which cost some microseconds
@@ -155,7 +157,7 @@ class DecodePool:
                 self._watching.cancel()
             for worker in self._workers:
                 worker.close()
-            jobs = [sent.job for worker in self._workers for sent in worker.sent.values()]
+            jobs = [job for worker in self._workers for sent in worker.sent for job in sent.jobs]
             self._seating.close()
             for job in (*(job for job in jobs if job.state == "sent"), *self._waiting.clear()):
                 self._settle(job, FetcherClosed(f"{job.uri}: the decode pool closed before the image was decoded"))
@@ -226,7 +228,7 @@ class DecodePool:
 
     def _place(self, job: DecodeJob, open_to_more: list[WorkerProcess]) -> WorkerProcess | None:
         """Sends the first job to a worker, or settles it; None says that neither can be done now."""
-        if job.digest is not None and (why := self._quarantine.why(job.digest)) is not None:
+        if (why := self._quarantine.why(job.digest)) is not None:
             self._waiting.remove(job)
             message = f"its bytes have killed {MOST_STRIKES} decode workers; the last {why}"
             remedy = f"Where that was not their fault: asyncfetch cache release {job.digest}"
@@ -243,17 +245,36 @@ class DecodePool:
             return open_to_more[0]
         if seat is None:
             return None
+        seat.worker.assign(self._group(job, seat, len(open_to_more)), seat.place, seat.scratch)
+        return seat.worker
+
+    def _group(self, job: DecodeJob, seat: Seat, workers: int) -> list[DecodeJob]:
+        """Takes the first job out, with those behind it that may go to its worker in one order.
+
+        These are wanted alike and have rows of the same slab. The other workers get their share of what waits.
+        """
         self._waiting.remove(job)
         job.state = "sent"
-        seat.worker.assign(job, seat.slot, seat.scratch)
-        return seat.worker
+        group = [job]
+        if job.row is not None:
+            manner, slab = job.manner, job.row.slab
+            assert manner is not None
+            most = min(seat.worker.room_for(slab.size), -(-len(self._waiting) // workers))
+            while len(group) < most and (other := self._waiting.first()) is not None:
+                alike = other.manner is manner and other.row is not None and other.row.slab is slab
+                if not alike or other.scratch > seat.scratch or self._quarantine.why(other.digest) is not None:
+                    break
+                self._waiting.remove(other)
+                other.state = "sent"
+                group.append(other)
+        return group
 
     # Workers: their beginning, their answers, their end.
 
     def _hire(self) -> None:
         """Starts a worker if there is work for one more. One a round: starting takes the loop a few milliseconds."""
         assert self._loop is not None
-        jobs = len(self._waiting) + sum(len(worker.sent) for worker in self._workers)
+        jobs = len(self._waiting) + sum(worker.load for worker in self._workers)
         if self._gave_up_at and self._loop.time() - self._gave_up_at > _RETRY_SECONDS:
             self._gave_up_at, self._barren = 0.0, _MOST_BARREN - 1
         if len(self._workers) >= min(jobs, self._most_workers) or self._barren >= _MOST_BARREN:
@@ -276,34 +297,47 @@ class DecodePool:
         elif not worker.answered:
             worker.answered = True
             self._barren = 0
-        for number, seconds, word, detail in answers:
+        for number, count, seconds, word, detail in answers:
             self._busy_seconds += seconds
-            job, slot, _ = worker.release(number)
-            self._take(job, slot, word, detail)
+            jobs, place = worker.release(number, count)
+            manner = jobs[0].manner
+            assert manner is not None
+            if word == "pixels":
+                self._take_pixels(jobs, place, manner, *detail)
+            else:
+                [job] = jobs
+                self._take(job, place, manner, word, detail)
         if worker.allowance.amount > KEPT_HEAP:
-            worker.allowance.lower_to(max(KEPT_HEAP, *(sent.scratch for sent in worker.sent.values()), 0))
+            worker.allowance.lower_to(max(KEPT_HEAP, *(sent.scratch for sent in worker.sent), 0))
 
-    def _take(self, job: DecodeJob, slot: Slot | Row, word: str, detail: Any) -> None:
-        manner = job.manner
-        assert manner is not None
-        if job.state != "sent":  # cancelled meanwhile
-            self._seating.put_back(slot)
-        elif word == "pixels":
-            shape, dtype, scratch = detail
-            pixels = self._seating.lend(slot, shape, dtype)
-            manner.learn(pixels.nbytes, scratch)
+    def _take_pixels(
+        self, jobs: list[DecodeJob], place: Slot | Slab, manner: Manner, shape: list[int], dtype: str, scratch: int
+    ) -> None:
+        if jobs[0].state != "sent" and len(jobs) == 1:  # cancelled meanwhile
+            self._seating.put_back(place)
+            return
+        arrays = self._seating.lend(jobs, place, shape, dtype)
+        manner.learn(arrays[0].nbytes, scratch, count=len(jobs))
+        for job, pixels in zip(jobs, arrays, strict=True):
+            if job.state != "sent":
+                continue
             if pixels.flags.aligned:
                 self._settle(job, pixels)
             else:  # it came with another dtype than the row was made for
                 job.row = None
                 self._waiting.add(job)
+
+    def _take(self, job: DecodeJob, place: Slot | Slab, manner: Manner, word: str, detail: Any) -> None:
+        if job.state != "sent":  # cancelled meanwhile
+            self._seating.put_back(place)
         elif word == "value" and job.maps:
             spans, scratch = detail
-            value = Packed(self._seating.lend(slot, [sum(spans[-1])], "|u1"), spans)
+            [ground] = self._seating.lend([job], place, [sum(spans[-1])], "|u1")
+            value = Packed(ground, spans)
             manner.learn(value.nbytes, scratch)
             self._settle(job, value)
         else:
-            self._seating.put_back(slot)
+            self._seating.put_back(place)
             if word == "needs":
                 job.need, job.scratch = detail
                 manner.learn(job.need, job.scratch)
@@ -318,12 +352,13 @@ class DecodePool:
         self._died += 1
         self._workers.remove(worker)
         culprit, fate = worker.current(), worker.fate()
-        for number, (job, slot, _) in list(worker.sent.items()):
-            worker.release(number)
-            self._seating.put_back(slot)
+        while worker.sent:
+            jobs, place = worker.release(worker.sent[0].jobs[0].number, 1)
+            self._seating.put_back(place)
+            [job] = jobs
             if job.state != "sent":
                 continue
-            if number == culprit and worker.overdue in (0, number):
+            if job.number == culprit and worker.overdue in (0, job.number):
                 if worker.overdue:
                     fate = f"was killed after {self._policy.timeout:g} seconds"
                 if job.digest is not None and not worker.transforms:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from asyncfetch.decode.arena import Slot
 from asyncfetch.decode.forms import MOST_FORMS
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from asyncfetch.decode.allowance import Allowance
     from asyncfetch.decode.jobs import DecodeJob
-    from asyncfetch.decode.rows import Row
+    from asyncfetch.decode.rows import Slab
     from asyncfetch.settings import DecodePolicy
 
 # Run by `python -c`, never by importing the user's main module again. The packages are entered without their
@@ -55,12 +55,16 @@ _GRACE_SECONDS = 2.0  # until one that has hung up and does not end is killed
 _QUOTED_BYTES, _QUOTED_LINES = 600, 3
 
 
-class Sent(NamedTuple):
-    """A job that a worker has, with the memory for it."""
+class Sent:
+    """A group of jobs that a worker has and answers in their order, with the memory for it."""
 
-    job: DecodeJob
-    slot: Slot | Row
-    scratch: int  # bytes that it may take beside
+    __slots__ = ("jobs", "place", "scratch", "size")
+
+    def __init__(self, jobs: list[DecodeJob], place: Slot | Slab, scratch: int) -> None:
+        self.jobs = deque(jobs)  # that are not answered
+        self.place = place
+        self.size = place.capacity if isinstance(place, Slot) else place.size  # bytes for each
+        self.scratch = scratch  # bytes that each may take beside
 
 
 class WorkerProcess:
@@ -78,7 +82,8 @@ class WorkerProcess:
         on_answers: Callable[[WorkerProcess, list[Any]], None],
         on_exit: Callable[[WorkerProcess], None],
     ) -> None:
-        self.sent: dict[int, Sent] = {}
+        self.sent: deque[Sent] = deque()
+        self.load = 0  # jobs of these that are not answered
         self.sent_bytes = 0
         self.ready = False
         self.answered = False
@@ -93,7 +98,7 @@ class WorkerProcess:
         self._forms: set[int] = set()  # that the worker knows
         self._made: list[Slot] = []
         self._dropped: list[int] = []
-        self._tasks: list[list[Any]] = []
+        self._groups: list[list[Any]] = []
         self._unsent: deque[tuple[bytes, list[Slot]]] = deque()
         self._unpacker = Unpacker()
         self._blocked = False
@@ -122,16 +127,19 @@ class WorkerProcess:
     @property
     def has_room(self) -> bool:
         """Whether it may be sent another job now."""
-        count = len(self.sent)
-        enough = count >= _MOST_JOBS or (count >= 2 and self.sent_bytes >= _MOST_BYTES)
+        enough = self.load >= _MOST_JOBS or (self.load >= 2 and self.sent_bytes >= _MOST_BYTES)
         return self.ready and not enough and self._unseen < _MOST_UNSEEN
+
+    def room_for(self, size: int) -> int:
+        """How many more jobs of so many bytes it may be sent, by the rules of `has_room`."""
+        return min(_MOST_JOBS - self.load, max(2 - self.load, -(-(_MOST_BYTES - self.sent_bytes) // size)))
 
     @property
     def wants_more(self) -> bool:
         """Whether it is time for more: jobs go in batches, because it is the frame that costs, not what is in it."""
-        if len(self.sent) <= _MOST_JOBS // 2:
+        if self.load <= _MOST_JOBS // 2:
             self._filled = False
-        elif len(self.sent) >= _MOST_JOBS:
+        elif self.load >= _MOST_JOBS:
             self._filled = True
         return not self._filled and self.has_room
 
@@ -148,35 +156,52 @@ class WorkerProcess:
         """Has the worker unmap a slot, with the orders sent next."""
         self._dropped.append(slot.number)
 
-    def assign(self, job: DecodeJob, slot: Slot | Row, scratch: int) -> None:
-        """Adds a job to the orders sent next, which may take `scratch` bytes beside its slot."""
-        manner = job.manner
+    def assign(self, jobs: list[DecodeJob], place: Slot | Slab, scratch: int) -> None:
+        """Adds jobs to the orders sent next: one with a slot, or some that are alike and have rows of one slab.
+
+        Each may take `scratch` bytes beside.
+        """
+        manner = jobs[0].manner
         assert manner is not None
-        self.sent[job.number] = Sent(job, slot, scratch)
-        self.sent_bytes += slot.capacity
-        task: list[Any] = [job.number, slot.number, job.path, scratch, job.epoch, job.index, manner.number]
+        sent = Sent(jobs, place, scratch)
+        self.sent.append(sent)
+        self.load += len(jobs)
+        self.sent_bytes += len(jobs) * sent.size
+        rows = [0 if job.row is None else job.row.index for job in jobs]
+        images = [[job.number, job.path, job.epoch, job.index, row] for job, row in zip(jobs, rows, strict=True)]
+        if isinstance(place, Slot):
+            group: list[Any] = [place.number, 0, scratch, manner.number, images]
+        else:
+            group = [place.slot.number, place.size, scratch, manner.number, images]
         if manner.number not in self._forms:
             if len(self._forms) == MOST_FORMS:
                 self._forms.clear()
             self._forms.add(manner.number)
-            task.append(manner.form)
-        self._tasks.append(task)
+            group.append(manner.form)
+        self._groups.append(group)
 
-    def release(self, number: int) -> Sent:
-        """Takes out a job that was answered."""
-        sent = self.sent.pop(number)
-        self.sent_bytes -= sent.slot.capacity
-        if isinstance(sent.slot, Slot) and sent.slot.descriptor is not None:
-            sent.slot.close_descriptor()
+    def release(self, number: int, count: int) -> tuple[list[DecodeJob], Slot | Slab]:
+        """Takes out jobs that were answered, the first of which has the number. `ValueError`: these are not next."""
+        sent = self.sent[0] if self.sent else None
+        if sent is None or sent.jobs[0].number != number or not 1 <= count <= len(sent.jobs):
+            raise ValueError("a worker has answered what it was not asked")
+        jobs = [sent.jobs.popleft() for _ in range(count)]
+        self.load -= count
+        self.sent_bytes -= count * sent.size
+        if not sent.jobs:
+            self.sent.popleft()
+        place = sent.place
+        if isinstance(place, Slot) and place.descriptor is not None:
+            place.close_descriptor()
             self._unseen -= 1
-        return sent
+        return jobs, place
 
     def flush(self) -> None:
         """Sends what has gathered. Never blocks: what the socket does not take follows when it does."""
-        if self._made or self._dropped or self._tasks or self.frugal:
+        if self._made or self._dropped or self._groups or self.frugal:
             made = [[slot.number, slot.capacity] for slot in self._made]
-            self._unsent.append((pack([made, self._dropped, self.frugal, self._tasks]), self._made))
-            self._made, self._dropped, self._tasks, self.frugal = [], [], [], False
+            self._unsent.append((pack([made, self._dropped, self.frugal, self._groups]), self._made))
+            self._made, self._dropped, self._groups, self.frugal = [], [], [], False
             if len(self._unsent) == 1:
                 self._write()
 

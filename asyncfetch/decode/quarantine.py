@@ -32,8 +32,10 @@ class Quarantine:
         self._record = record
         self._own: dict[str, tuple[int, str]] = {}  # of this pool, on top of what was recorded then
 
-    def why(self, digest: str) -> str | None:
+    def why(self, digest: str | None) -> str | None:
         """Why these bytes are not decoded any more: the last death, once there have been three; None where they are."""
+        if digest is None:
+            return None
         if not self._own and (self._record is None or not self._record.strikes):
             return None  # nearly always, and it is asked for each image
         count, why = self._count(digest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -43,13 +44,20 @@ class Slab:
         pixels: Pixels = self.ground[: count * self.size].view(dtype).reshape(count, *shape)
         return pixels
 
+    def pixels(self, rows: Sequence[int], shape: Sequence[int], dtype: str) -> list[Pixels]:
+        """What was written at the beginnings of some rows, each as an array."""
+        import numpy as np
+
+        if np.dtype(dtype).itemsize * math.prod(shape) != self.size:
+            return [np.ndarray(shape, dtype, self.ground, row * self.size) for row in rows]
+        array = self.array(self.count, shape, dtype)
+        return [array[row, ...] for row in rows]  # with the dots also what has no axes is an array
+
 
 class Row:
     """One image's place in a slab. A job that has one is given no slot of its own, and a worker writes there."""
 
     __slots__ = ("index", "slab")
-
-    descriptor = None  # the slab's stays open as long as there is the slab
 
     def __init__(self, slab: Slab, index: int) -> None:
         self.slab = slab
@@ -62,18 +70,6 @@ class Row:
     def capacity(self) -> int:
         """Its bytes."""
         return self.slab.size
-
-    @property
-    def number(self) -> list[int]:
-        """What an order calls it: the number of its slab, and which bytes of that."""
-        return [self.slab.slot.number, self.index * self.slab.size, self.slab.size]
-
-    def pixels(self, shape: Sequence[int], dtype: str) -> Pixels:
-        """What was written there."""
-        import numpy as np
-
-        pixels: Pixels = np.ndarray(shape, dtype, self.slab.ground, self.index * self.slab.size)
-        return pixels
 
 
 class Sharer(Protocol):

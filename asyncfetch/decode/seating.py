@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncfetch.decode.arena import Arena
-from asyncfetch.decode.rows import AllWorkers, Row, Slab
+from asyncfetch.decode.rows import AllWorkers, Slab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -21,10 +21,10 @@ _FIRST_SCRATCH = 4 << 20  # what the decoder of a JPEG may take for it
 
 
 class Seat(NamedTuple):
-    """A worker, and the memory that it may use for a job."""
+    """A worker, and the memory that it may use for a job, or for some that have rows of one slab."""
 
     worker: WorkerProcess
-    slot: Slot | Row
+    place: Slot | Slab
     scratch: int  # bytes beside the slot
 
 
@@ -60,7 +60,7 @@ class Seating:
         """
         worker = open_to_more[0]
         for other in open_to_more:
-            if len(other.sent) < len(worker.sent):
+            if other.load < worker.load:
                 worker = other
         manner = job.manner
         assert manner is not None
@@ -71,22 +71,24 @@ class Seating:
             if worker.sent:
                 return None
             need = min(_FIRST_GUESS, job.options.most_bytes or _FIRST_GUESS)
-        worker, slot = self._find(job, worker, open_to_more, need, scratch)
-        if slot is None and job.urgent and idle:
+        worker, place = self._find(job, worker, open_to_more, need, scratch)
+        if place is None and job.urgent and idle:
             # There is nothing left to wait for.
             job.row = None
-            slot = self._arena.overdraw(worker, need, max(0, scratch - worker.allowance.amount))
+            place = self._arena.overdraw(worker, need, max(0, scratch - worker.allowance.amount))
             worker.frugal = True
-        return None if slot is None else Seat(worker, slot, max(scratch, worker.allowance.amount))
+        return None if place is None else Seat(worker, place, max(scratch, worker.allowance.amount))
 
-    def lend(self, slot: Slot | Row, shape: list[int], dtype: str) -> Pixels:
-        """What was written at a slot's begin, as an array whose memory is lent until nothing looks at it any more."""
-        return slot.pixels(shape, dtype) if isinstance(slot, Row) else self._arena.lend(slot, shape, dtype)
+    def lend(self, jobs: Sequence[DecodeJob], place: Slot | Slab, shape: list[int], dtype: str) -> list[Pixels]:
+        """What was written for jobs, as arrays whose memory is lent until nothing looks at it any more."""
+        if isinstance(place, Slab):
+            return place.pixels([job.row.index for job in jobs if job.row is not None], shape, dtype)
+        return [self._arena.lend(place, shape, dtype)]
 
-    def put_back(self, slot: Slot | Row) -> None:
+    def put_back(self, place: Slot | Slab) -> None:
         """Takes back what a job was given."""
-        if not isinstance(slot, Row):  # a slab comes back by itself
-            self._arena.put_back(slot)
+        if not isinstance(place, Slab):  # which comes back by itself
+            self._arena.put_back(place)
 
     def slab(self, count: int, size: int, *, alone: bool) -> Slab | None:
         """Room for `count` images of `size` bytes each; None for no bytes, without memory, or when the budget refuses.
@@ -140,8 +142,8 @@ class Seating:
 
     def _find(
         self, job: DecodeJob, worker: WorkerProcess, others: Sequence[WorkerProcess], need: int, scratch: int
-    ) -> tuple[WorkerProcess, Slot | Row | None]:
-        """Finds memory for a job: its row, a free slot, a new one, or a new one for which free ones are dropped."""
+    ) -> tuple[WorkerProcess, Slot | Slab | None]:
+        """Finds memory for a job: its slab, a free slot, a new one, or a new one for which free ones are dropped."""
         arena = self._arena
         if worker.sent and worker.allowance.amount < scratch:
             # What it keeps idle for the next image may do as well elsewhere.
@@ -150,8 +152,9 @@ class Seating:
         if scratch > kept and not self._allow(worker, scratch):
             return worker, None
         if job.row is not None:
-            self._all_workers.tell(worker, job.row.slab.slot)
-            return worker, job.row
+            slab = job.row.slab
+            self._all_workers.tell(worker, slab.slot)
+            return worker, slab
         slot = arena.find(worker, need) or arena.make(worker, need)
         if slot is not None:
             return worker, slot

@@ -8,18 +8,20 @@ Beside the socket they share a status page, which outlives a worker: the number 
 when it was begun, in nanoseconds of the monotonic clock, which is the same in all processes, and whether it has come
 to its transform (0 or 1).
 
-The pool sends orders, `[made, dropped, frugal, tasks]`:
+The pool sends orders, `[made, dropped, frugal, groups]`:
 - `made`: `[slot, capacity]` for each new slot; its descriptor travels with the frame (SCM_RIGHTS), in the same order.
 - `dropped`: numbers of slots to forget.
 - `frugal`: whether to give back to the system what memory is kept for the next image.
-- `tasks`: `[job, place, path, allowance, epoch, index, form]`. The place is a slot, or some bytes of one that other
-  workers write to as well: `[slot, start, size]`. The allowance is the memory, in bytes, that decoding may take beside
-  it; epoch and index are what a transform is seeded with. A form is a number; the first time, and again after
-  `MOST_FORMS` others, `[…, form, fields]` says what it stands for (see `forms`).
+- `groups`: `[slot, size, allowance, form, images]`, images that are wanted alike: one, in a slot of its own (the size
+  is 0), or some, in rows of `size` bytes of a slot that other workers write to as well. An image is `[job, path, epoch,
+  index, row]`. The allowance is the memory, in bytes, that decoding may take beside the slot; epoch and index are what
+  a transform is seeded with. A form is a number; the first time, and again after `MOST_FORMS` others, `[…, images,
+  fields]` says what it stands for (see `forms`).
 
-The worker sends lists of answers, `[job, seconds, word, detail]`; an empty list is its greeting. `seconds` is the
-time spent on the image. The word says what `detail` is:
-- `"pixels"`: `[shape, dtype, scratch]` of what now lies at the place's begin, with the memory that it took beside.
+The worker sends lists of answers, in the order of the images: `[job, count, seconds, word, detail]`, the same of so
+many images of a group, the first of which is the job; an empty list is its greeting. `seconds` is the time spent on
+them. The word says what `detail` is:
+- `"pixels"`: `[shape, dtype, scratch]` of what now lies at the place's begin, and the most memory that it took beside.
 - `"value"`: `[spans, scratch]` of what a mapped function gave, if it is no array of numbers: `[start, size]` of its
   pickle and of the buffers left out of that (see `packing`).
 - `"needs"`: `[pixels, scratch]`, the bytes that the place and the allowance should have had.

@@ -20,7 +20,7 @@ from asyncfetch.settings import DecodePolicy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from asyncfetch.decode import Budget, Pixels
+    from asyncfetch.decode import Budget, Pixels, Row, Slab
 
 PHOTOGRAPHS = Path(skimage.__file__).parent / "data"
 PLENTY = 1 << 30
@@ -148,6 +148,47 @@ class Outcome:
             self._future.exception()  # not every test asks
         else:
             self._future.set_result(outcome)
+
+
+class Seated:
+    """A job with a row, whose outcome can be awaited."""
+
+    def __init__(
+        self,
+        pool: DecodePool,
+        path: Path,
+        row: Row,
+        *,
+        order: int = 0,
+        urgent: bool = False,
+        digest: str | None = None,
+        **options: Any,
+    ) -> None:
+        self._future: asyncio.Future[Pixels | Exception] = asyncio.get_running_loop().create_future()
+        self.job = DecodeJob(
+            uri=str(path),
+            path=str(path),
+            options=DecodeOptions(**options),
+            order=order,
+            row=row,
+            urgent=urgent,
+            digest=digest,
+            done=self._future.set_result,
+        )
+        pool.submit(self.job)
+
+    @property
+    def came(self) -> bool:
+        return self._future.done()
+
+    async def get(self) -> Any:
+        return await asyncio.wait_for(self._future, 20)
+
+
+def make_slab(pool: DecodePool, count: int, size: int) -> Slab:
+    slab = pool.slab(count, size)
+    assert slab is not None
+    return slab
 
 
 async def decode(pool: DecodePool, path: Path, **options: Any) -> Pixels:

@@ -2,61 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from asyncfetch.decode import DecodeJob, DecodeOptions, DecodePool
 from asyncfetch.errors import Quarantined, WorkerDied
-from tests.decode.parts import PlainBudget, expected, photographs, until
+from tests.decode.parts import PlainBudget, Seated, expected, make_slab, photographs, until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from asyncfetch.decode import Pixels, Row, Slab
+    from asyncfetch.decode import DecodePool
     from tests.decode.parts import OpenPool
-
-
-class Seated:
-    """A job with a row, whose outcome can be awaited."""
-
-    def __init__(
-        self,
-        pool: DecodePool,
-        path: Path,
-        row: Row,
-        *,
-        order: int = 0,
-        urgent: bool = False,
-        digest: str | None = None,
-        **options: Any,
-    ) -> None:
-        self._future: asyncio.Future[Pixels | Exception] = asyncio.get_running_loop().create_future()
-        self.job = DecodeJob(
-            uri=str(path),
-            path=str(path),
-            options=DecodeOptions(**options),
-            order=order,
-            row=row,
-            urgent=urgent,
-            digest=digest,
-            done=self._future.set_result,
-        )
-        pool.submit(self.job)
-
-    async def get(self) -> Any:
-        return await asyncio.wait_for(self._future, 20)
-
-
-def make_slab(pool: DecodePool, count: int, size: int) -> Slab:
-    slab = pool.slab(count, size)
-    assert slab is not None
-    return slab
 
 
 @pytest.fixture

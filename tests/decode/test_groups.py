@@ -1,0 +1,187 @@
+"""Images that go to a worker in one order: each has its own outcome, whatever becomes of its neighbours."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from asyncfetch.errors import (
+    CorruptImage,
+    DecodeTimeout,
+    EmptyObject,
+    ObjectNotFound,
+    Quarantined,
+    UnsupportedFormat,
+    WorkerDied,
+)
+from tests.decode.parts import Seated, decode, encode, expected, make_slab, photograph, photographs, until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from asyncfetch.decode import DecodePool, Slab
+    from tests.decode.parts import OpenPool
+
+SIDE = 320, 240
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    return photographs(tmp_path, 6, SIDE)
+
+
+def seat(pool: DecodePool, slab: Slab, paths: Sequence[Path]) -> list[Seated]:
+    return [Seated(pool, path, slab.row(index), order=index) for index, path in enumerate(paths)]
+
+
+async def begun(pool: DecodePool, job: Seated) -> None:
+    await until(lambda: any(worker.current() == job.job.number for worker in pool._workers))
+
+
+async def test_what_waits_goes_to_a_worker_in_one_order(open_pool: OpenPool, paths: list[Path], endless: Path) -> None:
+    pool = open_pool(1)
+    one, other = (make_slab(pool, 6, 320 * 240 * 3) for _ in range(2))
+    jobs = seat(pool, one, [endless, *paths[:3]])
+    others = [Seated(pool, path, other.row(index), order=10 + index) for index, path in enumerate(paths)]
+    unlike = Seated(pool, paths[0], one.row(4), order=20, color="bgr")
+    await begun(pool, jobs[0])
+    [worker] = pool._workers
+    assert [[job.number for job in sent.jobs] for sent in worker.sent] == [
+        [job.job.number for job in group] for group in (jobs, others, [unlike])
+    ]
+    endless.open("wb").close()
+    assert isinstance(await jobs[0].get(), EmptyObject)
+    for job, path in zip([*jobs[1:], *others], paths[:3] + paths, strict=True):
+        np.testing.assert_array_equal(await job.get(), expected(path))
+    np.testing.assert_array_equal(await unlike.get(), expected(paths[0], "bgr"))
+    assert (worker.load, worker.sent_bytes, len(worker.sent)) == (0, 0, 0)
+
+
+async def test_each_of_the_workers_has_its_share_of_what_waits(open_pool: OpenPool, paths: list[Path]) -> None:
+    pool = open_pool(2)
+    for _ in range(2):
+        slab = make_slab(pool, 6, 320 * 240 * 3)
+        for job in seat(pool, slab, paths):  # until both are there
+            await job.get()
+    await until(lambda: len(pool._workers) == 2 and all(worker.ready for worker in pool._workers))
+    held = [path.with_suffix(".held") for path in paths]
+    for path in held:
+        os.mkfifo(path)
+    jobs = seat(pool, make_slab(pool, 6, 320 * 240 * 3), held)
+    await until(lambda: sum(worker.current() > 0 for worker in pool._workers) == 2)
+    assert [worker.load for worker in pool._workers] == [3, 3]
+    await pool.aclose()
+    assert {type(await job.get()).__name__ for job in jobs} == {"FetcherClosed"}
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_every_image_of_a_group_has_its_own_outcome(open_pool: OpenPool, tmp_path: Path, seed: int) -> None:
+    pool = open_pool(1)
+    good = photographs(tmp_path, 4, SIDE)
+    files = {
+        "empty": b"",
+        "text": b"Not an image, but words.",
+        "cut": encode(".png", photograph(size=SIDE))[:500],
+        "large.jpg": encode(".jpg", photograph(size=(1000, 700))),
+        "small.jpg": encode(".jpg", photograph(size=(100, 70))),
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    paths = [*good, *(tmp_path / name for name in files), tmp_path / "nowhere"]
+    random.Random(seed).shuffle(paths)
+    slab = make_slab(pool, len(paths), 320 * 240 * 3)
+    kinds = {"empty": EmptyObject, "text": UnsupportedFormat, "cut": CorruptImage, "nowhere": ObjectNotFound}
+    for job, path in zip(seat(pool, slab, paths), paths, strict=True):
+        outcome = await job.get()
+        if path.name in kinds:
+            assert type(outcome) is kinds[path.name]
+            assert path.name in str(outcome)
+        else:
+            np.testing.assert_array_equal(outcome, expected(path))
+            assert np.shares_memory(outcome, slab.ground) is (path.name != "large.jpg")
+    statistics = pool.statistics()
+    assert (statistics.decoded, statistics.failed, statistics.busy) == (6, 4, 0)
+
+
+@pytest.mark.parametrize("at", [0, 3, 5])
+async def test_of_a_group_whose_worker_is_killed_one_image_fails_and_the_others_come(
+    open_pool: OpenPool, paths: list[Path], endless: Path, at: int
+) -> None:
+    pool = open_pool(1)
+    files = [*paths[:at], endless, *paths[at:5]]
+    jobs = seat(pool, make_slab(pool, 6, 320 * 240 * 3), files)
+    await begun(pool, jobs[at])
+    os.kill(pool._workers[0].pid, signal.SIGKILL)
+    for job, path in zip(jobs, files, strict=True):
+        outcome = await job.get()
+        if path is endless:
+            assert isinstance(outcome, WorkerDied)
+            assert outcome.uri == str(endless)
+        else:
+            np.testing.assert_array_equal(outcome, expected(path))
+    assert (pool.statistics().failed, pool.statistics().died) == (1, 1)
+
+
+async def test_the_time_limit_is_that_of_each_image_of_a_group(
+    open_pool: OpenPool, paths: list[Path], endless: Path
+) -> None:
+    pool = open_pool(1, timeout=0.5)
+    files = [*paths[:3], endless, *paths[3:]]
+    jobs = seat(pool, make_slab(pool, 7, 320 * 240 * 3), files)
+    outcomes = [await job.get() for job in jobs]
+    assert [isinstance(outcome, DecodeTimeout) for outcome in outcomes] == [path is endless for path in files]
+    assert "was killed after 0.5 seconds" in str(outcomes[3])
+
+
+async def test_cancelling_images_of_a_group_leaves_the_others(
+    open_pool: OpenPool, paths: list[Path], endless: Path
+) -> None:
+    pool = open_pool(1)
+    jobs = seat(pool, make_slab(pool, 7, 320 * 240 * 3), [endless, *paths])
+    await begun(pool, jobs[0])
+    for number in (0, 2, 6):
+        pool.cancel(jobs[number].job)
+    endless.open("wb").close()
+    for number in (1, 3, 4, 5):
+        np.testing.assert_array_equal(await jobs[number].get(), expected(paths[number - 1]))
+    await decode(pool, paths[0])  # which comes behind all of them
+    assert not any(jobs[number].came for number in (0, 2, 6))
+    assert (pool.statistics().decoded, pool.statistics().failed) == (5, 0)
+
+
+async def test_of_a_cancelled_group_whose_worker_is_killed_nothing_is_decoded_again(
+    open_pool: OpenPool, paths: list[Path], endless: Path
+) -> None:
+    pool = open_pool(1)
+    jobs = seat(pool, make_slab(pool, 7, 320 * 240 * 3), [endless, *paths])
+    await begun(pool, jobs[0])
+    for job in jobs:
+        pool.cancel(job.job)
+    os.kill(pool._workers[0].pid, signal.SIGKILL)
+    await decode(pool, paths[0])
+    assert not any(job.came for job in jobs)
+    assert (pool.statistics().decoded, pool.statistics().failed) == (1, 0)
+
+
+async def test_bytes_in_quarantine_are_left_out_of_a_group(open_pool: OpenPool, paths: list[Path]) -> None:
+    pool = open_pool(1)
+    for _ in range(3):
+        pool._quarantine.strike("blake3:bad", "was killed")
+    slab = make_slab(pool, 6, 320 * 240 * 3)
+    jobs = [
+        Seated(pool, path, slab.row(index), order=index, digest="blake3:bad" if index == 2 else "blake3:good")
+        for index, path in enumerate(paths)
+    ]
+    for index, job in enumerate(jobs):
+        outcome = await job.get()
+        if index == 2:
+            assert isinstance(outcome, Quarantined)
+        else:
+            np.testing.assert_array_equal(outcome, expected(paths[index]))
+    assert not slab.ground[2 * slab.size : 3 * slab.size].any(), "no worker was told of it"
