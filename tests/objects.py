@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from tests.servers import s3_client
+from tests.servers import put_object, s3_client
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,7 @@ class Bucket:
 
     def put(self, key: str, body: bytes) -> str:
         """Stores an object and returns its URI."""
-        self.client.put_object(Bucket=self.name, Key=key, Body=body)
+        put_object(self.server, self.name, key, body)
         return self.uri(key)
 
     def uri(self, key: str = "") -> str:

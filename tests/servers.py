@@ -5,12 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from base64 import b64encode
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from http.client import HTTPConnection
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from urllib.parse import quote
+from zlib import crc32
 
 import pytest
 import trustme
@@ -91,6 +95,48 @@ def _client(endpoint_url: str, access_key_id: str, secret_access_key: str) -> An
     # botocore loses the answer when it comes in one packet with "100 Continue", and then waits for 60 s.
     client.meta.events.register("request-created.s3", _expect_nothing)
     return client
+
+
+def put_object(server: Server, bucket: str, key: str, body: bytes, **headers: str) -> str | None:
+    """Stores an object as boto3 would, in a fraction of its time; gives its version, where there are versions."""
+    from botocore.auth import S3SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials as Signing
+
+    url = f"{server.endpoint_url}/{bucket}/{quote(key, safe='/~')}"
+    headers["x-amz-checksum-crc32"] = b64encode(crc32(body).to_bytes(4, "big")).decode()
+    request = AWSRequest("PUT", url, headers, body)
+    S3SigV4Auth(Signing(*server.credentials), "s3", "us-east-1").add_auth(request)
+    status, answer, version = _connection(server.endpoint_url).put(url, body, dict(request.headers.items()))
+    assert status == 200, answer
+    return version
+
+
+@cache
+def _connection(endpoint_url: str) -> _Connection:
+    return _Connection(endpoint_url)
+
+
+class _Connection:
+    """One that is kept, for whatever thread."""
+
+    def __init__(self, endpoint_url: str) -> None:
+        self._endpoint_url = endpoint_url
+        self._connection = HTTPConnection(endpoint_url.removeprefix("http://"))
+        self._turn = threading.Lock()
+
+    def put(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes, str | None]:
+        with self._turn:
+            try:
+                return self._put(url, body, headers)
+            except ConnectionError:  # it was kept too long
+                self._connection.close()
+                return self._put(url, body, headers)
+
+    def _put(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes, str | None]:
+        self._connection.request("PUT", url.removeprefix(self._endpoint_url), body, headers)
+        with self._connection.getresponse() as response:
+            return response.status, response.read(), response.getheader("x-amz-version-id")
 
 
 def _expect_nothing(request: Any, **context: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 from asyncfetch.testing import EmbeddedS3, demo_objects
 from tests.cli import forks
 from tests.cli.terminal import environment
-from tests.servers import s3_client
+from tests.servers import put_object, s3_client
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -51,7 +51,7 @@ def demo_bucket(moto: EmbeddedS3, photographs: list[tuple[str, bytes]]) -> dict[
         for found in page.get("Contents", ()):
             client.delete_object(Bucket="asyncfetch-demo", Key=found["Key"])
     for key, body in photographs:
-        client.put_object(Bucket="asyncfetch-demo", Key=key, Body=body)
+        put_object(moto, "asyncfetch-demo", key, body)
     return {
         "AWS_ACCESS_KEY_ID": moto.credentials.access_key_id,
         "AWS_SECRET_ACCESS_KEY": moto.credentials.secret_access_key,

@@ -18,7 +18,7 @@ from asyncfetch.origins.http import HTTPOrigin
 from asyncfetch.origins.s3 import S3Origin
 from asyncfetch.settings import Access, Settings
 from asyncfetch.uris import Location
-from tests.servers import DISK, FILES, MOTO, RCLONE, WEB, Capabilities, Server, s3_client
+from tests.servers import DISK, FILES, MOTO, RCLONE, WEB, Capabilities, Server, put_object, s3_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +52,7 @@ class S3Place:
     def __init__(self, server: Server, can: Capabilities, endpoint_url: str | None = None) -> None:
         self.endpoint_url = endpoint_url or server.endpoint_url  # where it is read; it is written at the server itself
         self.can = can
+        self.server = server
         self.bucket = f"test-{uuid.uuid4().hex[:12]}"
         self.client = s3_client(server)
         self.client.create_bucket(Bucket=self.bucket)
@@ -59,8 +60,7 @@ class S3Place:
             self.client.put_bucket_versioning(Bucket=self.bucket, VersioningConfiguration={"Status": "Enabled"})
 
     def put(self, key: str, body: bytes) -> str | None:
-        version: str | None = self.client.put_object(Bucket=self.bucket, Key=key, Body=body).get("VersionId")
-        return version
+        return put_object(self.server, self.bucket, key, body)
 
     def locate(self, key: str, version: str | None = None) -> Location:
         return Location("s3", self.bucket, key, version)
@@ -101,13 +101,14 @@ class PublicBucket:
     can = WEB
 
     def __init__(self, server: Server) -> None:
+        self.server = server
         self.host = server.endpoint_url.removeprefix("http://")
         self.bucket = f"test-{uuid.uuid4().hex[:12]}"
         self.client = s3_client(server)
         self.client.create_bucket(Bucket=self.bucket)
 
     def put(self, key: str, body: bytes) -> None:
-        self.client.put_object(Bucket=self.bucket, Key=key, Body=body, ACL="public-read")
+        put_object(self.server, self.bucket, key, body, **{"x-amz-acl": "public-read"})
 
     def locate(self, key: str, version: str | None = None) -> Location:
         return Location("http", self.host, f"/{self.bucket}/{quote(key)}", version)
