@@ -56,16 +56,16 @@ class Refusing(Plain):
         raise KeyError(start)
 
 
-def serve(*, ranges: bool = True, length: bool = True) -> Any:
+def serve(body: bytes = BODY, *, ranges: bool = True, length: bool = True) -> Any:
     def answer(request: RawRequest) -> bytes:
         found = request.header("range") if ranges else None
-        start, stop = 0, len(BODY)
+        start, stop = 0, len(body)
         if found:
             first, _, last = found.removeprefix("bytes=").partition("-")
             start, stop = int(first), int(last) + 1 if last else stop
         lines = ["HTTP/1.1 206 Partial Content" if found else "HTTP/1.1 200 OK", 'ETag: "e"']
-        lines += [f"Content-Range: bytes {start}-{stop - 1}/{len(BODY)}"] if found else []
-        part = BODY[start:stop]
+        lines += [f"Content-Range: bytes {start}-{stop - 1}/{len(body)}"] if found else []
+        part = body[start:stop]
         if length:
             return "\r\n".join([*lines, f"Content-Length: {len(part)}", "\r\n"]).encode() + part
         lines.append("Transfer-Encoding: chunked")
@@ -113,7 +113,7 @@ async def test_the_object_and_the_place_are_told_once_and_the_body_goes_where_it
 
 @pytest.mark.parametrize("kind", ["s3", "boto", "http"])
 async def test_what_a_sink_raises_ends_the_read_and_its_connection(kind: str) -> None:
-    async with ScriptedServer(serve()) as server:
+    async with ScriptedServer(serve(BODY * 5000)) as server:  # of which most is still to come: nothing to be reused
         origin, location = origin_of(kind, server)
         async with aclosing(origin):
             with pytest.raises(KeyError):
