@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections import Counter
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote
 
@@ -52,12 +53,16 @@ def serve() -> None:
 
 
 class _Counting:
-    """A WSGI application around another that counts what it answers."""
+    """A WSGI application around another that counts what it answers, and lets it do one conditional write at a time.
+
+    S3 looks and writes in one step; moto in two, between which another may write.
+    """
 
     def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
         self._application = application
         self._seen: Counter[tuple[str, str, int]] = Counter()
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         def counted(status: str, *rest: Any) -> Any:
@@ -67,7 +72,9 @@ class _Counting:
                 self._seen[environ["REQUEST_METHOD"], path, int(status[:3])] += 1
             return start_response(status, *rest)
 
-        return self._application(environ, counted)
+        conditional = environ.keys() & {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"}
+        with self._writing if conditional and environ["REQUEST_METHOD"] != "GET" else nullcontext():
+            return self._application(environ, counted)
 
     def seen(self) -> list[tuple[str, str, int, int]]:
         with self._lock:
