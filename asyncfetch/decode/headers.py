@@ -9,8 +9,6 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-import imagesize
-
 from asyncfetch.decode import jpeg, tiff
 from asyncfetch.decode.exif import orientation
 from asyncfetch.decode.fitting import fit
@@ -86,6 +84,8 @@ def read_header(kind: str, data: memoryview, page: int = 0) -> Header:
         return _UNKNOWN
     if kind == "JPEG":
         return _jpeg(data)
+    import imagesize  # with an HTTP client: 40 ms of a worker's start, which one that sees only JPEG does without
+
     try:
         info = imagesize.get_info(_Window(data))
         width, height, channels = info.width, info.height, info.channels
