@@ -1,10 +1,11 @@
 """How many errands may be out to one place at once: found out by watching what more of them bring.
 
 A climb as BBR's start-up makes it (Cardwell et al., "BBR: Congestion-Based Congestion Control", ACM Queue 14(5), 2016):
-doubled each round for as long as that brings more, and over after three rounds that did not. Where the place asks for
-less it is halved and goes up again little by little (additive increase, multiplicative decrease: Chiu and Jain,
-"Analysis of the Increase and Decrease Algorithms", 1989). Latency is not looked at: it says as much of sizes and of
-this process's own CPU as of the place. Nothing here waits; times are seconds of any steady clock.
+one more for each answer, which doubles it each round, for as long as that brings more, and over after three rounds that
+did not. Where the place asks for less it is halved and goes up again little by little (additive increase,
+multiplicative decrease: Chiu and Jain, "Analysis of the Increase and Decrease Algorithms", 1989). Latency is not looked
+at: it says as much of sizes and of this process's own CPU as of the place. Nothing here waits; times are seconds of any
+steady clock.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Window:
         "_from",
         "_look_at",
         "_rate",
+        "_round",
         "_since",
         "full",
         "limit",
@@ -75,13 +77,15 @@ class Window:
     def answered(self, now: float) -> bool:
         """An errand has come back with its object. True where more may be out now."""
         self._count += 1
-        if self._count < self.limit or now - self._since < SHORTEST:
-            return False
         before, full = self.limit, self.full
+        if full and self.phase is Phase.CLIMB and before < min(2 * self._round, self.most):
+            self.limit += 1
+        if self._count < self._round or now - self._since < SHORTEST:
+            return self.limit > before
         self._rate = self._count / (now - self._since)
-        self._begin(now)
         if full:  # else it was not what held the errands back, and says nothing
             self._judge(now)
+        self._begin(now)
         return self.limit > before
 
     def throttled(self, now: float, *, least: int = 1) -> None:
@@ -91,6 +95,7 @@ class Window:
         self._begin(now)
 
     def _begin(self, now: float) -> None:
+        self._round = self.limit  # as it is when a round begins: what its answers show comes of that many
         self._count = 0
         self._since = now
         self.full = False
@@ -110,13 +115,11 @@ class Window:
 
     def _climb(self, now: float) -> None:
         if self._rate > self._best * CLIMBED:
-            self._best, self._from, self._flat = self._rate, self.limit, 0
+            self._best, self._from, self._flat = self._rate, self._round, 0
         else:
             self._flat += 1
-        if self._flat < FLAT_ROUNDS:
-            self.limit = min(self.most, 2 * self.limit)
-        else:
-            self._settle(self._from if self._rate < self._best * WORSE else self.limit, now)
+        if self._flat >= FLAT_ROUNDS:
+            self._settle(self._from if self._rate < self._best * WORSE else self._round, now)
 
     def _try(self, now: float) -> None:
         self.phase = Phase.TRYING

@@ -46,6 +46,18 @@ def test_it_climbs_to_64_in_the_first_tenth_of_a_second_of_a_fast_server() -> No
     assert run(Model(latency=0.001, service=0.00015), 0.1, most=64).limit == 64
 
 
+def test_each_answer_of_a_climb_brings_one_more_until_twice_as_many_are_out() -> None:
+    window = Window(1000, 0.0)
+    window.full = True
+    assert all(window.answered(0.001) for _ in range(START))
+    assert not window.answered(0.001), "a round is no shorter than packets can be told apart"
+    assert window.limit == 2 * START
+    window.answered(1.0)
+    assert not window.answered(1.0), "a new round, of which nobody was kept waiting yet"
+    window.full = True
+    assert window.answered(1.0)
+
+
 def test_what_is_not_full_says_nothing() -> None:
     window = Window(64, 0.0)
     for turn in range(10_000):
