@@ -12,28 +12,27 @@ import logging
 import math
 import random
 from functools import partial
-from itertools import chain
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from asyncfetch.engine.attempts import Move, Outlook, Past, decide
 from asyncfetch.engine.errand import Progress, Tries
-from asyncfetch.engine.places import Place
+from asyncfetch.engine.places import Places
 from asyncfetch.engine.standing import NO_RETRY
 from asyncfetch.errors import FetcherClosed, ObjectError, OriginTimeout, Throttled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine
 
     from asyncfetch.engine.credits import Credits
     from asyncfetch.engine.errand import Errand
     from asyncfetch.engine.meter import Meter
+    from asyncfetch.engine.places import Place
     from asyncfetch.settings import NetworkPolicy
     from asyncfetch.uris import Location
 
 logger = logging.getLogger(__name__)
 
-MOST_PLACES = 1024  # remembered; only the web has so many
 LOOK = 0.01  # seconds between looks for late answers: a fifth of the least wait that is called late
 
 
@@ -50,12 +49,12 @@ class Lanes:
     ) -> None:
         self.concurrency = concurrency
         self.started = 0
+        self.places = Places(most=concurrency, patience=policy.patience)
         self._policy = policy
         self._credits = credits
         self._meter = meter
         self._start = start
         self._loop = asyncio.get_running_loop()
-        self._places: dict[tuple[str, str], Place] = {}
         self._queued: dict[Place, None] = {}  # those with somebody in line, whose turn is next in front
         self._idle: list[asyncio.Future[Errand]] = []
         self._live: set[Errand] = set()
@@ -76,19 +75,9 @@ class Lanes:
         return self.started - len(self._idle)
 
     @property
-    def limits(self) -> dict[str, int]:
-        """How many errands may be out to each place at once."""
-        return {place.name: place.window.limit for place in self._all()}
-
-    @property
-    def rates(self) -> dict[str, float]:
-        """How often a second those places are asked at most that asked for less."""
-        return {place.name: place.pace.rate for place in self._all() if place.pace.rate < math.inf}
-
-    @property
     def limit(self) -> int:
         """How many errands may be out at once, to all places that there was something to do at."""
-        return min(self.concurrency, sum(place.window.limit for place in self._all())) or self.concurrency
+        return min(self.concurrency, sum(place.window.limit for place in self.places)) or self.concurrency
 
     def would_fly(self, need: int, location: Location, *, leaving: int = 0) -> bool:
         """Whether an errand that is added now would be flown at once, and keep nobody waiting by that.
@@ -97,7 +86,7 @@ class Lanes:
         """
         if self.waiting or self.busy - leaving >= self.concurrency:
             return False
-        place = self._place(location)
+        place = self.places.at(location)
         if place.flying - leaving >= place.window.limit:
             place.window.full = True
             return False
@@ -107,7 +96,7 @@ class Lanes:
         """Puts an errand in line. Call `pump` when the last of a batch is in. Raises `FetcherClosed` after `close`."""
         if self._closed:
             raise FetcherClosed("The fetcher was closed before this was done")
-        place = errand.place = self._place(errand.location)
+        place = errand.place = self.places.at(errand.location)
         errand.progress = Progress.QUEUED
         self._live.add(errand)
         (place.urgent if errand.urgent else place.queue).append(errand)
@@ -138,7 +127,7 @@ class Lanes:
         self._closed = True
         if self._look is not None:
             self._look.cancel()
-        for place in self._all():
+        for place in self.places:
             if place.timer is not None:
                 place.timer.cancel()
         for errand in list(self._live):
@@ -159,22 +148,6 @@ class Lanes:
             else:
                 self.started += 1
                 self._start(partial(self._lane, errand))
-
-    def _place(self, location: Location) -> Place:
-        key = location.scheme, location.container
-        place = self._places.get(key) or self._meet(key)
-        return place.under(location.key) if place.branches else place
-
-    def _all(self) -> Iterator[Place]:
-        return chain.from_iterable(place.family() for place in self._places.values())
-
-    def _meet(self, key: tuple[str, str]) -> Place:
-        if len(self._places) >= MOST_PLACES:
-            idle = {key for key, root in self._places.items() if all(place.idle for place in root.family())}
-            self._places = {key: place for key, place in self._places.items() if key not in idle}
-        place = Place("://".join(key), most=self.concurrency, patience=self._policy.patience, now=perf_counter())
-        self._places[key] = place
-        return place
 
     def _tidy(self) -> None:
         self._tidying = False
@@ -337,7 +310,7 @@ class Lanes:
         """Does what is decided after a failed try, or after a pause in which it could not be decided."""
         tries, standing, policy = errand.tries, place.standing, self._policy
         assert tries is not None
-        paced = standing.known and self._place(errand.location).pace.rate < math.inf
+        paced = standing.known and self.places.at(errand.location).pace.rate < math.inf
         cost = standing.cost(error, paced=paced)
         move, pause = decide(
             error,

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from itertools import chain
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from asyncfetch.engine.hedges import Hedges
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from asyncfetch.engine.errand import Errand
+    from asyncfetch.uris import Location
 
+MOST_PLACES = 1024  # remembered; only the web has so many
 MOST_BRANCHES = 16  # of a bucket; where more of its prefixes are throttled it is paced as a whole
 
 
@@ -151,3 +155,38 @@ class Place:
             branches[prefix] = branch
             made.append(branch)
         return made
+
+
+class Places:
+    """All places that were met so far. Each may have `most` errands out, and `patience` seconds to come back in."""
+
+    def __init__(self, *, most: int, patience: float) -> None:
+        self._most, self._patience = most, patience
+        self._roots: dict[tuple[str, str], Place] = {}
+
+    def at(self, location: Location) -> Place:
+        """The place of an object: its bucket or host, or a branch of that."""
+        key = location.scheme, location.container
+        place = self._roots.get(key) or self._meet(key)
+        return place.under(location.key) if place.branches else place
+
+    def __iter__(self) -> Iterator[Place]:
+        return chain.from_iterable(place.family() for place in self._roots.values())
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """How many errands may be out to each at once."""
+        return {place.name: place.window.limit for place in self}
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """How often a second those are asked at most that asked for less."""
+        return {place.name: place.pace.rate for place in self if place.pace.rate < math.inf}
+
+    def _meet(self, key: tuple[str, str]) -> Place:
+        if len(self._roots) >= MOST_PLACES:
+            idle = {key for key, root in self._roots.items() if all(place.idle for place in root.family())}
+            self._roots = {key: place for key, place in self._roots.items() if key not in idle}
+        place = Place("://".join(key), most=self._most, patience=self._patience, now=perf_counter())
+        self._roots[key] = place
+        return place
