@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from asyncfetch.decode import Call, ImageOptions, Takes
     from asyncfetch.engine import Engine
     from asyncfetch.objects import Body, Failure, Name, ObjectStat, Report, Source, Sources, Stats
+    from asyncfetch.origins.identities import Identities
     from asyncfetch.settings import Access, CachePolicy, DecodePolicy, NetworkPolicy, Revalidate
     from asyncfetch.streams import FailureLimit, ImageKeywords, OnError, Order, StreamKeywords, Substitute
 
@@ -122,6 +123,14 @@ class Fetcher:
     def settings(self) -> Settings:
         """What it was made with; while it is open, as a part of its job."""
         return self._supervisor.settings
+
+    @property
+    def identities(self) -> Identities:
+        """The credentials it signs by, for those who sign beside it: found once, and refreshed once for all of them.
+
+        Raises `FetcherClosed` while it is not open, and `ForeignUse`.
+        """
+        return self._supervisor.identities()
 
     async def __aenter__(self) -> Self:
         await self._supervisor.open()

@@ -15,6 +15,7 @@ from asyncfetch.decode import DecodePool, Quarantine
 from asyncfetch.engine import Engine
 from asyncfetch.errors import FetcherClosed, ForeignUse, UsageError
 from asyncfetch.origins import open_origins
+from asyncfetch.origins.identities import Identities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -33,6 +34,7 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._engine: Engine | None = None
+        self._identities: Identities | None = None
         self._closing: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
         self._pid = 0
@@ -79,13 +81,20 @@ class Supervisor:
         self._check_home()
         return engine
 
+    def identities(self) -> Identities:
+        """Who signs, while it is open. Raises as `engine` does."""
+        self.engine()
+        assert self._identities is not None
+        return self._identities
+
     async def _supervise(self, opened: asyncio.Future[None]) -> None:
         """Hosts the only task group, so that the user's own tasks and exceptions never meet it."""
         assert self._closing is not None
         loop = asyncio.get_running_loop()
         given = self.settings
         settings = replace(given, job=given.current_job)
-        origins = open_origins(settings)
+        identities = Identities()
+        origins = open_origins(settings, identities)
         cache = await _open_cache(settings, loop)
         engine: Engine | None = None
         try:
@@ -98,20 +107,21 @@ class Supervisor:
                     make_pool=partial(DecodePool, settings.decode, quarantine=Quarantine(cache)),
                     start=lambda run: _start(group, run),
                 )
-                self._engine, self.settings = engine, settings
+                self._engine, self._identities, self.settings = engine, identities, settings
                 opened.set_result(None)
                 await self._closing.wait()
                 self._engine = None
                 engine.close()
                 group.cancel_scope.cancel()
         finally:
-            self._engine, self.settings = None, given
+            self._engine, self._identities, self.settings = None, None, given
             with anyio.CancelScope(shield=True):
                 if engine is not None:
                     engine.close()
                     await engine.pool.aclose()
                 for origin in {id(origin): origin for origin in origins.values()}.values():
                     await origin.aclose()
+                await identities.aclose()
                 await cache.aclose()
 
     def _check_home(self) -> None:

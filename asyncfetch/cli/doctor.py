@@ -61,7 +61,7 @@ async def _policy(options: Options, uri: str, rights: Rights) -> int:
     prefix = parse(uri)
     policy(prefix, rights)  # before anything is asked: whether there can be one
     encryption, account = None, "*"
-    async with options.fetcher() as fetcher, Control(fetcher.settings) as control:
+    async with options.fetcher() as fetcher, Control(fetcher.settings, fetcher.identities) as control:
         access = fetcher.settings.access_for(prefix.container)
         region = access.region or environment_region()
         try:

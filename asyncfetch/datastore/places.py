@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from asyncfetch.errors import OriginError
-    from asyncfetch.settings import Settings
+    from asyncfetch.fetcher import Fetcher
 
 _PARTIAL = ".partial"  # of a directory: what is being written lies here, beside all that is listed
 _ATTEMPTS = 100  # to make a folder that is empty, and so may be removed until something is in it
@@ -59,8 +59,8 @@ class Place(Protocol):
 class BucketPlace:
     """A bucket, or what lies in it below a prefix. `extra_args` go with each object that is written."""
 
-    def __init__(self, settings: Settings, bucket: str, root: str, extra_args: Mapping[str, Any] | None) -> None:
-        self._control = Control(settings)
+    def __init__(self, fetcher: Fetcher, bucket: str, root: str, extra_args: Mapping[str, Any] | None) -> None:
+        self._control = Control(fetcher.settings, fetcher.identities)
         self._bucket, self._root = bucket, root
         self._extra_args = dict(extra_args or {})
 

@@ -130,7 +130,7 @@ class DataStore:
             scratch = make_scratch(None)
             opened.callback(scratch.close)
             place = (
-                BucketPlace(fetcher.settings, self._root.container, self._root.key, self._extra_args)
+                BucketPlace(fetcher, self._root.container, self._root.key, self._extra_args)
                 if self._root.scheme == "s3"
                 else DirectoryPlace(Path(self._root.key))
             )

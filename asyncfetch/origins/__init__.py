@@ -10,13 +10,17 @@ from asyncfetch.origins.base import ByteRange, Origin, Sink
 if TYPE_CHECKING:
     from asyncfetch.objects import ObjectStat
     from asyncfetch.origins.checksums import Check
+    from asyncfetch.origins.identities import Identities
     from asyncfetch.settings import Settings
 
 __all__ = ["ByteRange", "Origin", "Sink", "check_of", "open_origins"]
 
 
-def open_origins(settings: Settings) -> dict[str, Origin]:
-    """The origins of a fetcher, by the scheme that each serves, made on its loop. None has a connection yet."""
+def open_origins(settings: Settings, identities: Identities | None = None) -> dict[str, Origin]:
+    """The origins of a fetcher, by the scheme that each serves, made on its loop. None has a connection yet.
+
+    `identities` say who signs, and stay open when the origins are closed; without, each origin has its own.
+    """
     # Imported here: the network's modules (ssl, xml, email) would double what `import asyncfetch` takes.
     from asyncfetch.origins.boto import BotoOrigin
     from asyncfetch.origins.file import FileOrigin
@@ -28,7 +32,7 @@ def open_origins(settings: Settings) -> dict[str, Origin]:
         offline = OfflineOrigin()
         return {"s3": offline, "file": FileOrigin(), "https": offline, "http": offline}
     web = HTTPOrigin(settings)
-    s3 = S3Origin(settings, partial(BotoOrigin, settings))
+    s3 = S3Origin(settings, partial(BotoOrigin, settings, identities), identities)
     return {"s3": s3, "file": FileOrigin(), "https": web, "http": web}
 
 

@@ -15,6 +15,7 @@ from asyncfetch.origins.boto_errors import answer_of, translated
 from asyncfetch.origins.calls import OpenCalls
 from asyncfetch.origins.checksums import told_checksum
 from asyncfetch.origins.headers import check_range, clip_range, read_content_range, read_etag, write_etag
+from asyncfetch.origins.identities import Identities
 from asyncfetch.uris import Location
 
 if TYPE_CHECKING:
@@ -33,9 +34,10 @@ class BotoOrigin:
     then on; and aiohttp repeats a request once when its connection ended before a byte of the answer came.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, identities: Identities | None = None) -> None:
         self._settings = settings
-        self._clients = BotoClients(settings.network)
+        self._identities, self._shared = identities or Identities(), identities is not None
+        self._clients = BotoClients(settings.network, self._identities)
         self._calls = OpenCalls("the origin")
 
     async def stat(self, location: Location) -> ObjectStat:
@@ -135,6 +137,8 @@ class BotoOrigin:
         """Ends calls under way with `FetcherClosed`, then closes every connection. Closing twice does nothing."""
         await self._calls.end()
         await self._clients.aclose()
+        if not self._shared:
+            await self._identities.aclose()
 
     @asynccontextmanager
     async def _call(self, location: Location) -> AsyncIterator[Any]:

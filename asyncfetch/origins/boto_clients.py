@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from asyncfetch.origins.boto_errors import translated
 from asyncfetch.origins.boto_models import share_models
 from asyncfetch.origins.endpoints import check_private, endpoint_of, rule_options
-from asyncfetch.origins.lent import LenderProvider
+from asyncfetch.origins.identities import SharedProvider
 
 if TYPE_CHECKING:
+    from asyncfetch.origins.credentials import CredentialSource
+    from asyncfetch.origins.identities import Identities
     from asyncfetch.settings import Access, NetworkPolicy
 
 _SMALL = 1 << 20  # bytes
@@ -25,8 +27,9 @@ class BotoClients:
     connections, throttling and 5xx, with a wait of up to 20 s that doubles, and fewer while most of them fail.
     """
 
-    def __init__(self, network: NetworkPolicy, *, attempts: int = 1) -> None:
+    def __init__(self, network: NetworkPolicy, identities: Identities, *, attempts: int = 1) -> None:
         self._network = network
+        self._identities = identities
         self._attempts = attempts
         self._clients: dict[tuple[str, Access], asyncio.Task[Any]] = {}
         self._open = AsyncExitStack()
@@ -39,7 +42,11 @@ class BotoClients:
             making = self._clients[which] = asyncio.create_task(self._make(service, access))
             making.add_done_callback(lambda made: self._forget_failure(which, made))
         with translated(uri):
-            return await asyncio.shield(making)  # the first caller's leaving hurts no other
+            client = await asyncio.shield(making)  # the first caller's leaving hurts no other
+        if not access.anonymous:
+            source = self._identities.of(access)
+            _ = source.current() or await source.get(uri)  # here, where errors can name the object
+        return client
 
     async def aclose(self) -> None:
         """Closes every connection. To be called when no call is under way any more."""
@@ -55,7 +62,8 @@ class BotoClients:
 
     async def _make(self, service: str, access: Access) -> Any:
         # Importing aioboto3 and reading its models blocks for 0.3 s.
-        session, options = await asyncio.to_thread(_load, service, access, self._network, self._attempts)
+        source = None if access.anonymous else self._identities.of(access)
+        session, options = await asyncio.to_thread(_load, service, access, source, self._network, self._attempts)
         async with AsyncExitStack() as made:
             client = await made.enter_async_context(session.client(service, **options))
             if service == "s3" and access.customer_key is not None:
@@ -67,7 +75,9 @@ class BotoClients:
         return client
 
 
-def _load(service: str, access: Access, network: NetworkPolicy, attempts: int) -> tuple[Any, dict[str, Any]]:
+def _load(
+    service: str, access: Access, source: CredentialSource | None, network: NetworkPolicy, attempts: int
+) -> tuple[Any, dict[str, Any]]:
     """A session with everything read that a client is made from, and the client's options. Runs in a thread."""
     import aioboto3
     import aioboto3.s3.inject  # the hook of the client's class imports it
@@ -78,8 +88,8 @@ def _load(service: str, access: Access, network: NetworkPolicy, attempts: int) -
     from asyncfetch.origins.boto_transport import CountedSession, StayingSession
 
     core = AioSession(profile=access.profile)
-    if access.credentials is not None:
-        core.register_component("credential_provider", LenderProvider(access.credentials))
+    if source is not None:
+        core.register_component("credential_provider", SharedProvider(source))
     session = aioboto3.Session(botocore_session=core)
     models = share_models(core)
     for name in ("partitions", "endpoints", "sdk-default-configuration"):

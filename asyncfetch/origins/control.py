@@ -1,19 +1,20 @@
-"""The control plane: what is done to S3 beside reading it, by aioboto3.
+"""The control plane: what is done to S3 beside reading it.
 
 A function that writes opens one of its own from the settings of the fetcher that it was given, and reads through the
 fetcher:
 
-    async with Control(fetcher.settings) as control:
+    async with Control(fetcher.settings, fetcher.identities) as control:
         await control.put(s3("bucket", "key"), b"...", if_none_match="*")
 
 So it has the same endpoint, region, profile, addressing, requester pays and customer's key (which then also encrypts),
-bucket by bucket; credentials are lent (`Access.credentials`) or found by the same chain. Everything raised is of
-`asyncfetch.errors`: what is denied names the action and the ARN (`s3:PutObject on arn:aws:s3:::bucket/key`), and a
-bucket in another region is asked there, once it has said so.
+bucket by bucket, and signs by the credentials that the fetcher has found, refreshed once for both; without
+`identities` it runs the chain itself. Everything raised is of `asyncfetch.errors`: what is denied names the action and
+the ARN (`s3:PutObject on arn:aws:s3:::bucket/key`), and a bucket in another region is asked there, once it has said so.
 
-Requests are tried `NetworkPolicy.attempts` times by botocore (its mode `standard`); `patience`, `deadline` and `hedge`
-are for reads alone. At most `NetworkPolicy.concurrency` are under way, and the bytes of parts and files that are held
-for them are at most a quarter of `memory_budget`, beside what the fetcher takes.
+All of it is asked by aioboto3, which knows all of S3. A request is tried `NetworkPolicy.attempts`
+times with the pauses of botocore's mode `standard`; `patience`, `deadline`, `hedge` and `first_byte_timeout` are for
+reads alone. At most `NetworkPolicy.concurrency` are under way, and the bytes of parts and files that are held for them
+are at most a quarter of `memory_budget`, beside what the fetcher takes.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from asyncfetch.origins.copies import COPY_AT_ONCE, copy
 from asyncfetch.origins.deletions import delete, delete_many
 from asyncfetch.origins.descriptions import described
 from asyncfetch.origins.headers import read_etag
+from asyncfetch.origins.identities import Identities
 from asyncfetch.origins.multipart import Uploads
 from asyncfetch.origins.puts import Puts, conditions
 from asyncfetch.origins.requests import Requests
@@ -82,16 +84,17 @@ class Head:
 
 
 class Control:
-    """Writes, copies, deletes and asks, at S3 by aioboto3; an async context manager.
+    """Writes, copies, deletes and asks, at S3; an async context manager.
 
     Locations are of scheme `s3`. Leaving the context ends calls under way with `FetcherClosed`, aborts the uploads in
     parts that they had begun, and closes every connection.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, identities: Identities | None = None) -> None:
         self._settings = settings
+        self._identities, self._shared = identities or Identities(), identities is not None
         self._calls = OpenCalls("the control plane")
-        self._requests = Requests(settings)
+        self._requests = Requests(settings, self._identities)
         self._uploads = Uploads(self._requests)
         self._puts = Puts(self._requests, self._uploads, settings)
 
@@ -108,6 +111,8 @@ class Control:
         await self._calls.end()
         await self._uploads.settle()
         await self._requests.aclose()
+        if not self._shared:
+            await self._identities.aclose()
 
     async def put(
         self,

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from asyncfetch import http
 from asyncfetch.origins.answers import Question, ask
-from asyncfetch.origins.credentials import CredentialSource
 from asyncfetch.origins.endpoints import NotNative, environment_region, resolve
 from asyncfetch.origins.headers import USER_AGENT, read_date
 from asyncfetch.origins.signing import Signer
 
 if TYPE_CHECKING:
+    from asyncfetch.origins.identities import Identities
     from asyncfetch.settings import Settings
     from asyncfetch.uris import Location
 
@@ -28,7 +28,7 @@ class Greeting(NamedTuple):
     asked_region: str | None  # what is configured
 
 
-async def greet(settings: Settings, location: Location) -> Greeting | NotNative:
+async def greet(settings: Settings, identities: Identities, location: Location) -> Greeting | NotNative:
     """Asks for a location's bucket by HEAD. Gives why not where only the reference origin can go there.
 
     Raises what reaching an endpoint raises; that the bucket is closed, missing or elsewhere is an answer like another.
@@ -36,11 +36,7 @@ async def greet(settings: Settings, location: Location) -> Greeting | NotNative:
     uri, access, network = str(location), settings.access_for(location.container), settings.network
     region = access.region or environment_region()
     if region is None:
-        source = CredentialSource(access.profile)
-        try:
-            region = await source.region(uri)
-        finally:
-            await source.aclose()
+        region = await identities.of(access).region(uri)
     reached = await asyncio.to_thread(resolve, location.container, access, region)
     if isinstance(reached, NotNative):
         return reached

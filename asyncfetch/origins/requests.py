@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from asyncfetch.errors import InvalidURI, UsageError
+from asyncfetch.errors import ExpiredCredentials, InvalidURI, UsageError
 from asyncfetch.origins.boto_clients import BotoClients
 from asyncfetch.origins.boto_errors import translated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from asyncfetch.origins.identities import Identities
     from asyncfetch.settings import Settings
     from asyncfetch.uris import Location
 
@@ -28,24 +30,43 @@ _PARAMETERS = {
 class Requests:
     """Sends them, `NetworkPolicy.concurrency` at once at most; botocore tries each `NetworkPolicy.attempts` times."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, identities: Identities) -> None:
         self._settings = settings
-        self._clients = BotoClients(settings.network, attempts=settings.network.attempts)
-        self._lanes = asyncio.Semaphore(settings.network.concurrency)
+        self._identities = identities
+        self._clients = BotoClients(settings.network, identities, attempts=settings.network.attempts)
+        self.lanes = asyncio.Semaphore(settings.network.concurrency)
 
     async def ask(
         self, location: Location, operation: str, request: dict[str, Any], *, action: str, listing: bool = False
     ) -> dict[str, Any]:
         """Asks by the name that boto3 has for an operation; raises as `refusal` means it, about the location.
 
+        Where the credentials have expired before their time, they are exchanged and it asks once more.
+
         `action` is what the request needs in the words of IAM; with `listing` it is about the bucket.
         """
-        uri = str(location)
-        client = await self._clients.get(self._settings.access_for(location.container), uri)
-        async with self._lanes:
+        uri, access = str(location), self._settings.access_for(location.container)
+        client = await self._clients.get(access, uri)
+
+        async def send() -> dict[str, Any]:
             with translated(uri, region=client.meta.region_name, listing=listing, action=action):
                 answer: dict[str, Any] = await getattr(client, operation)(**request)
-        return answer
+            return answer
+
+        async with self.lanes:
+            source = None if access.anonymous else self._identities.of(access)
+            used = None if source is None else source.current()
+            try:
+                return await send()
+            except ExpiredCredentials:
+                if source is None or used is None:
+                    raise
+                source.invalidate(used)
+                with suppress(ExpiredCredentials):
+                    await source.get(uri)
+                if source.current() is None:
+                    raise  # the refusal says it best
+                return await send()
 
     async def identity(self, location: Location) -> dict[str, Any]:
         """What STS says of who signs for a bucket."""
@@ -56,7 +77,7 @@ class Requests:
                 f"{uri}: {access.endpoint} is not AWS, so AWS's STS cannot know who signs there",
                 remedy="AWS_ENDPOINT_URL_STS names the STS of an endpoint that has one.",
             )
-        async with self._lanes:
+        async with self.lanes:
             with translated(uri):
                 answer: dict[str, Any] = await client.get_caller_identity()
         return answer

@@ -21,7 +21,6 @@ from asyncfetch.errors import (
     UsageError,
 )
 from asyncfetch.origins.control import Control
-from asyncfetch.origins.credentials import CredentialSource
 from asyncfetch.origins.endpoints import NotNative
 from asyncfetch.origins.greeting import greet
 from asyncfetch.streams import read_name
@@ -90,7 +89,7 @@ async def diagnose(
     location = read_name(prefix).location
     if location.scheme != "s3" or location.version is not None:
         raise UsageError(f"{location} is no prefix of S3", remedy="Write s3://bucket/prefix.")
-    async with Control(fetcher.settings) as control:
+    async with Control(fetcher.settings, fetcher.identities) as control:
         return await _Examination(fetcher, control, location, seen).run(write=write)
 
 
@@ -167,12 +166,9 @@ class _Examination:
     async def _credentials(self) -> Light:
         if self._access.anonymous:
             return Light("credentials", "green", "none are used: access is anonymous")
-        source = CredentialSource(self._access.profile, lender=self._access.credentials)
-        try:
-            await source.get(str(self._prefix))
-            method, expiry = source.method or "lent", source.expiry
-        finally:
-            await source.aclose()
+        source = self._fetcher.identities.of(self._access)
+        await source.get(str(self._prefix))
+        method, expiry = source.method or "lent", source.expiry
         value = {"from": method, "expires": None if math.isinf(expiry) else expiry}
         if math.isinf(expiry):
             return Light("credentials", "green", f"found ({method})", value=value)
@@ -182,7 +178,7 @@ class _Examination:
         return Light("credentials", "green", f"found ({method}), good until {until}", remedy, value)
 
     async def _endpoint(self) -> Light:
-        greeting = await greet(self._fetcher.settings, self._prefix)
+        greeting = await greet(self._fetcher.settings, self._fetcher.identities, self._prefix)
         if isinstance(greeting, NotNative):
             return Light("endpoint", "unknown", f"it is reached by way of aioboto3: {greeting.reason}")
         self._greeting = greeting

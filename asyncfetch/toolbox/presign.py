@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 from asyncfetch.errors import InvalidURI, OriginError, UsageError
 from asyncfetch.origins.control import Control
-from asyncfetch.origins.credentials import CredentialSource
 from asyncfetch.origins.endpoints import NotNative, environment_region, resolve
 from asyncfetch.origins.presigning import Presigner, check_expires
 from asyncfetch.streams import read_name, split
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 
     from asyncfetch.fetcher import Fetcher
     from asyncfetch.objects import Sources
-    from asyncfetch.settings import Lender, Settings
+    from asyncfetch.origins.identities import Identities
+    from asyncfetch.settings import Settings
     from asyncfetch.uris import Location
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ async def presign(
     """
     check_expires(expires)
     query, headers = _said(method, content_type, download, cache_control)
-    async with _Signers(fetcher.settings, method, expires, query, headers) as signers:
+    async with _Signers(fetcher.settings, fetcher.identities, method, expires, query, headers) as signers:
         if hasattr(sources, "__aiter__"):
             async for source in sources:
                 yield await signers.sign(read_name(split(source)[0]).location)
@@ -95,24 +95,27 @@ class _Signers:
     """One signer for each bucket."""
 
     def __init__(
-        self, settings: Settings, method: str, expires: int, query: Mapping[str, str], headers: Mapping[str, str]
+        self,
+        settings: Settings,
+        identities: Identities,
+        method: str,
+        expires: int,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
     ) -> None:
         self._settings = settings
+        self._identities = identities
         self._method = method
         self._expires = expires
         self._query = query
         self._headers = headers
-        self._control = Control(settings)
-        # One for each identity, however many buckets it signs for: the chain may ask a service for each.
-        self._sources: dict[tuple[str | None, Lender | None], CredentialSource] = {}
+        self._control = Control(settings, identities)
         self._signers: dict[str, tuple[Presigner | None, datetime]] = {}
 
     async def __aenter__(self) -> _Signers:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        for source in self._sources.values():
-            await source.aclose()
         await self._control.aclose()
 
     async def sign(self, location: Location) -> PresignedURL:
@@ -137,10 +140,7 @@ class _Signers:
             raise UsageError(f"{uri}: nobody signs with anonymous access", remedy="Leave out anonymous.")
         if access.customer_key is not None:
             raise UsageError(f"{uri}: a plain GET cannot send the customer_key that the object is encrypted with")
-        who = access.profile, access.credentials
-        source = self._sources.get(who)
-        if source is None:
-            source = self._sources[who] = CredentialSource(access.profile, lender=access.credentials)
+        source = self._identities.of(access)
         credentials = await source.get(uri)
         now = time.time()
         ends = min(now + self._expires, source.expiry)

@@ -104,7 +104,7 @@ async def prepared(
         if encoding is None:
             pass
         elif output is None:
-            control = await opened.enter_async_context(Control(fetcher.settings))
+            control = await opened.enter_async_context(Control(fetcher.settings, fetcher.identities))
             target = Beside(control, suffix, to=to, made_as=made_as, again=bool(again))
         else:
             directory = opened.enter_context(Directory(output))
