@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from asyncfetch.http import Client, Endpoint, Response, ResponseHead
     from asyncfetch.objects import ObjectStat
     from asyncfetch.origins.base import ByteRange, Sink
+    from asyncfetch.origins.signing import Payload
 
 Headers = list[tuple[str, str]]
 
@@ -47,12 +48,13 @@ class Question(http.Exchange):
     The body of an answer that has the object, 200 or 206, goes where `take` says; of any other the beginning is kept.
     """
 
-    __slots__ = ("endpoint", "excerpt", "head", "headers", "order", "uri")
+    __slots__ = ("endpoint", "excerpt", "head", "headers", "order", "payload", "uri")
 
     def __init__(self, uri: str, method: str = "GET", headers: Headers | None = None, *, max_body: int = 0) -> None:
         super().__init__(method, max_body=max_body)
         self.uri = uri
         self.headers = headers
+        self.payload: Payload | None = None  # what is written
         self.endpoint: Endpoint | None = None
         self.order: Order | None = None
         self.head: ResponseHead | None = None

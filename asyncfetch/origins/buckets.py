@@ -62,14 +62,16 @@ class Signed(NamedTuple):
     query: Query
 
     def write(self, question: Question) -> bytes:
-        return self.signer.head(
+        head = self.signer.head(
             question.method,
             self.key,
             credentials=self.credentials,
             now=time.time() + self.offset,
             query=self.query,
             headers=question.headers or (),
+            payload=question.payload,
         )
+        return head if question.payload is None else head + question.payload.data
 
 
 class Buckets:

@@ -11,7 +11,8 @@ bucket by bucket, and signs by the credentials that the fetcher has found, refre
 `identities` it runs the chain itself. Everything raised is of `asyncfetch.errors`: what is denied names the action and
 the ARN (`s3:PutObject on arn:aws:s3:::bucket/key`), and a bucket in another region is asked there, once it has said so.
 
-All of it is asked by aioboto3, which knows all of S3. A request is tried `NetworkPolicy.attempts`
+Objects of up to 1 MiB are written over `asyncfetch.http` (`small_puts`), everything else is asked by aioboto3, which
+knows all of S3 and takes milliseconds of CPU for each request. Either way a request is tried `NetworkPolicy.attempts`
 times with the pauses of botocore's mode `standard`; `patience`, `deadline`, `hedge` and `first_byte_timeout` are for
 reads alone. At most `NetworkPolicy.concurrency` are under way, and the bytes of parts and files that are held for them
 are at most a quarter of `memory_budget`, beside what the fetcher takes.
@@ -36,6 +37,7 @@ from asyncfetch.origins.identities import Identities
 from asyncfetch.origins.multipart import Uploads
 from asyncfetch.origins.puts import Puts, conditions
 from asyncfetch.origins.requests import Requests
+from asyncfetch.origins.small_puts import SmallPuts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -96,7 +98,8 @@ class Control:
         self._calls = OpenCalls("the control plane")
         self._requests = Requests(settings, self._identities)
         self._uploads = Uploads(self._requests)
-        self._puts = Puts(self._requests, self._uploads, settings)
+        self._small = SmallPuts(settings, self._identities)
+        self._puts = Puts(self._requests, self._uploads, self._small, settings)
 
     async def __aenter__(self) -> Self:
         return self
@@ -110,6 +113,7 @@ class Control:
         """What leaving the context does. Closing twice does nothing."""
         await self._calls.end()
         await self._uploads.settle()
+        await self._small.aclose()
         await self._requests.aclose()
         if not self._shared:
             await self._identities.aclose()

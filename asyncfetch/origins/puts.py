@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from asyncfetch.origins.bodies import Body, Piece
     from asyncfetch.origins.multipart import Uploads
     from asyncfetch.origins.requests import Requests
+    from asyncfetch.origins.small_puts import SmallPuts
     from asyncfetch.settings import Settings
     from asyncfetch.uris import Location
 
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 class Puts:
     """Writes objects, one part of an object in memory for each of its slots."""
 
-    def __init__(self, requests: Requests, uploads: Uploads, settings: Settings) -> None:
+    def __init__(self, requests: Requests, uploads: Uploads, small: SmallPuts, settings: Settings) -> None:
         self._requests = requests
+        self._small = small
         self._uploads = uploads
         self._attempts = settings.network.attempts
         self._part = part_size(0, settings.network.part_size)
@@ -68,8 +70,13 @@ class Puts:
             piece = await read_piece(body, 0, body.size)
             await body.check()
             checksum = checksum or f"crc32:{piece.crc:08x}"
-            request = self._common(location) | about | _named(checksum) | {"Body": piece.data}
-            answer = await self._requests.ask(location, "put_object", request, action="s3:PutObject")
+            common, about = self._common(location), about | _named(checksum)
+            answer: Mapping[str, Any] | None
+            async with self._requests.lanes:
+                answer = await self._small.put(location, piece.data, about)
+            if answer is None:
+                request = common | about | {"Body": piece.data}
+                answer = await self._requests.ask(location, "put_object", request, action="s3:PutObject")
         return written(location, body.size, answer, checksum)
 
     async def _in_parts(

@@ -1,4 +1,4 @@
-"""Signature Version 4 for reads from S3: the whole head of a GET or HEAD request, in bytes.
+"""Signature Version 4 for S3: the whole head of a request that reads an object or writes it whole, in bytes.
 
 The rules are those of AWS's "Authenticating Requests: Using the Authorization Header (AWS Signature Version 4)"
 (docs.aws.amazon.com/AmazonS3/latest/API/sigv4-auth-using-authorization-header.html). S3's own differ from the general
@@ -12,7 +12,7 @@ import re
 import time
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from asyncfetch.errors import UsageError
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from asyncfetch.origins.credentials import Credentials
 
-# A read has no body to sign. The signature covers method, path, query and headers all the same.
+# A read has no body to sign, and TLS guards that of a write. The signature covers method, path, query and headers all
+# the same.
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 
 # What may be rewritten or dropped on the way and must not break a signature; botocore leaves out the first three.
@@ -36,11 +37,14 @@ _UNSIGNED = frozenset(
         "accept-encoding",
         "cache-control",
         "connection",
+        "content-length",
         "keep-alive",
         "te",
         "via",
     }
 )
+_READS = frozenset({"GET", "HEAD"})
+
 # What the signer writes itself, and what would announce a body.
 _RESERVED = frozenset(
     {
@@ -128,13 +132,21 @@ class Target:
         return cls.from_url(endpoint_url.replace("://", f"://{bucket}.", 1), region=region)
 
 
+class Payload(NamedTuple):
+    """The body of a PUT; `digest` is the SHA-256 that is signed, in hexadecimal, or `UNSIGNED_PAYLOAD`."""
+
+    data: bytes
+    digest: str = UNSIGNED_PAYLOAD
+
+
 class Signer:
     """Writes the heads of requests to one bucket, for one thread.
 
     What all requests of one second share is kept, so that a GET without further headers costs 2 us, most of it its two
     digests. The day's signing key is derived when the day or the credentials change.
 
-    `user_agent` goes with every request, unsigned. `payload_hash` is what `x-amz-content-sha256` says of the body.
+    `user_agent` goes with every request, unsigned. `payload_hash` is what `x-amz-content-sha256` says where there is no
+    body.
     """
 
     def __init__(
@@ -161,7 +173,7 @@ class Signer:
         self._key = b""
         self._scope = ""
         self._mac = hmac.new(b"", digestmod="sha256")
-        self._signed: list[tuple[str, str]] = []
+        self._dated: list[tuple[str, str]] = []
         self._plain = "", ""
 
     def head(
@@ -173,8 +185,9 @@ class Signer:
         now: float,
         query: Iterable[tuple[str, str]] = (),
         headers: Iterable[tuple[str, str]] = (),
+        payload: Payload | None = None,
     ) -> bytes:
-        """The head of one request, blank line included.
+        """The head of one request, blank line included: a GET or a HEAD, or with a payload a PUT.
 
         `key` is the raw key; empty, the request is for the bucket (a listing). `credentials` None leaves it unsigned.
         `now` is the time in POSIX seconds by the origin's clock: the own clock plus what it was found to differ by, for
@@ -184,17 +197,20 @@ class Signer:
         Raises `UsageError` for a key or query that is not Unicode, and for headers that are given twice, are the
         signer's own, or have a character other than printable ASCII.
         """
-        if method not in ("GET", "HEAD"):
-            raise UsageError(f"only GET and HEAD are written here, not {method!r}")
+        if method not in _READS and (method != "PUT" or payload is None):
+            raise UsageError(f"only GET, HEAD, and PUT with a payload are written here, not {method!r}")
         path = self.target.path + encoded_key(key) if key else self._root
         arguments = encoded_query(query) if query else ""
         target = f"{path}?{arguments}" if arguments else path
         extra = checked_headers(headers) if headers else []
+        if payload is not None:
+            extra.append(("content-length", str(len(payload.data))))
         if credentials is None:
             return f"{method} {target} HTTP/1.1\r\n{self._anonymous}{_lines(extra)}\r\n".encode("ascii")
         if credentials is not self._credentials or int(now) != self._second:
             self._renew(credentials, int(now))
-        canonical, sent = self._around(extra) if extra else self._plain
+        payload_hash = self._payload_hash if payload is None else payload.digest
+        canonical, sent = self._around(extra, payload_hash) if extra else self._plain
         digest = sha256(f"{method}\n{path}\n{arguments}\n{canonical}".encode("ascii")).hexdigest()
         mac = self._mac.copy()
         mac.update(digest.encode("ascii"))
@@ -209,21 +225,22 @@ class Signer:
         self._credentials, self._second, self._scope = credentials, second, scope
         # The string to sign but for its last line, which is the digest of the request.
         self._mac = hmac.new(self._key, f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n".encode("ascii"), "sha256")
-        self._signed = [*self._always, ("x-amz-content-sha256", self._payload_hash), ("x-amz-date", stamp)]
+        self._dated = [("x-amz-date", stamp)]
         if credentials.token:
-            self._signed.append(("x-amz-security-token", credentials.token))
-        self._plain = self._around([])
+            self._dated.append(("x-amz-security-token", credentials.token))
+        self._plain = self._around([], self._payload_hash)
 
-    def _around(self, extra: list[tuple[str, str]]) -> tuple[str, str]:
+    def _around(self, extra: list[tuple[str, str]], payload_hash: str) -> tuple[str, str]:
         """What follows the query in the canonical request, and the request line in the head up to the signature."""
         assert self._credentials is not None
-        signed = sorted(self._signed + [header for header in extra if header[0] not in _UNSIGNED])
+        always = [*self._always, ("x-amz-content-sha256", payload_hash), *self._dated]
+        signed = sorted(always + [header for header in extra if header[0] not in _UNSIGNED])
         names = ";".join([name for name, _ in signed])
         canonical = "".join([f"{name}:{' '.join(value.split())}\n" for name, value in signed])
-        sent = _lines([*self._signed, *extra, *self._agent])
+        sent = _lines([*always, *extra, *self._agent])
         identity = f"{self._credentials.access_key}/{self._scope}"
         return (
-            f"{canonical}\n{names}\n{self._payload_hash}",
+            f"{canonical}\n{names}\n{payload_hash}",
             f"{sent}authorization: AWS4-HMAC-SHA256 Credential={identity}, SignedHeaders={names}, Signature=",
         )
 
