@@ -49,7 +49,8 @@ async def test_a_run_goes_on_by_itself_after_an_outage(server: FaultServer, cach
 
 
 async def test_an_outage_multiplies_no_load(server: FaultServer, cache_dir: Path) -> None:
-    async with opened(server, cache_dir, concurrency=16) as fetcher:
+    # A hedge is a second request too, and a busy machine alone makes answers late.
+    async with opened(server, cache_dir, concurrency=16, hedge=False) as fetcher:
         await fetcher.prefetch(uris(server, 100))
         server.faults = Faults(error=1.0)
         run = asyncio.create_task(fetcher.prefetch(uris(server)))
@@ -162,20 +163,21 @@ async def test_a_deadline_is_for_all_tries_of_an_object(fault: Fault, server: Fa
     server.faults = Faults(
         at={("00000003", nth): fault for nth in range(1, 50)}, slow_seconds=30, stall_seconds=30, drip_bytes=1
     )
-    async with opened(server, cache_dir, deadline=0.3) as fetcher:
+    async with opened(server, cache_dir, deadline=0.3, concurrency=4) as fetcher:  # none of the others waits for many
         report = await fetcher.prefetch(uris(server, 50))
         assert report.failed == 1
         failure = report.failures[0].exception
         assert isinstance(failure, OriginTimeout)
         assert "deadline" in str(failure)
         assert failure.attempts == 1
-        assert fetcher.stats().lanes_busy == 0
+        while fetcher.stats().lanes_busy:  # its connection may still be closing when its failure is told
+            await asyncio.sleep(0)
 
 
 async def test_a_deadline_ends_pauses_too(server: FaultServer, cache_dir: Path) -> None:
     server.faults = Faults(error=1.0)
     async with opened(server, cache_dir, deadline=0.5, attempts=100) as fetcher:
-        with pytest.raises(ServerError) as raised:
+        with pytest.raises((ServerError, OriginTimeout)) as raised:  # in a pause, or in a try that is late
             await fetcher.fetch(uris(server)[0])
     assert 1 < raised.value.attempts < 8
 
