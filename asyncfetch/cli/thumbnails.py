@@ -18,8 +18,8 @@ from asyncfetch.jobs import Limit, Request
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from asyncfetch.toolbox.originals import WorkCounts
     from asyncfetch.toolbox.thumbnails import Made, ThumbnailOptions, Told
-    from asyncfetch.toolbox.wishes import WorkCounts
 
 _WHERE, _HOW, _JOB, _DATA = "Where to", "How", "The job", "Metadata"
 _SHOWN = 10  # failures that are told one by one
@@ -124,6 +124,8 @@ class _Job:
         ):
             if count:
                 options.say(f"{word}     {count:>12,}  {', '.join(names)}{', …' if count > len(names) else ''}")
+        if counts.others:
+            options.say(f"not images    {counts.others:>12,}  by their names")
         options.say(f"to read       {counts.todo:>12,}  {human(counts.bytes)}")
 
     def _asked(self, counts: WorkCounts) -> bool:
@@ -158,7 +160,8 @@ class _Job:
             options.say(f"asyncfetch: … and {tally.failed - len(failed)} more (--json tells all)")
         options.say(
             f"{tally.made:,} thumbnails, {human(tally.made_bytes)} in {tally.seconds:.1f} s; "
-            f"{counts.done + tally.there:,} were there, {tally.measured:,} only measured, {tally.failed:,} failed."
+            f"{counts.done + tally.there:,} were there, {tally.measured:,} only measured, {tally.failed:,} failed"
+            + (f", {others:,} are not images." if (others := counts.others + tally.others) else ".")
         )
         if tally.stopped is not None:
             print(f"asyncfetch: {tally.stopped.rstrip('.')}. {left:,} images are left.", file=sys.stderr)

@@ -65,6 +65,8 @@ class Beside:
     `UsageError` where originals would be taken for thumbnails.
     """
 
+    by_date = True  # what is done is told by the dates of a listing
+
     def __init__(self, control: Control, suffix: str, *, to: str | None, made_as: str, again: bool = False) -> None:
         self._control, self._suffix, self._made_as, self._again = control, suffix, made_as, again
         self.to: str | None = None
@@ -188,6 +190,8 @@ class Beside:
 
 class Inside:
     """A directory, with the ledger of what was written there."""
+
+    by_date = False  # the ledger has the ETags of the originals
 
     def __init__(self, directory: Directory, record: Record, layout: Layout) -> None:
         self.directory, self.record = directory, record

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
@@ -16,28 +16,37 @@ from asyncfetch.errors import (
     AsyncfetchError,
     BucketNotFound,
     CredentialsError,
+    EmptyObject,
     EncryptionKeyDenied,
+    PreconditionFailed,
     StorageFull,
+    UnsupportedFormat,
 )
 from asyncfetch.jobs.download import FULL, TOO_MANY, Limit
 from asyncfetch.objects import Failure
 from asyncfetch.presigned import redacted
+from asyncfetch.toolbox.kinds import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from asyncfetch.fetcher import Fetcher
     from asyncfetch.objects import Image, ObjectStat
     from asyncfetch.toolbox.gallery import Gallery
     from asyncfetch.toolbox.metadata import MetadataFile
+    from asyncfetch.toolbox.originals import Work
     from asyncfetch.toolbox.targets import Beside, Inside, Wish
-    from asyncfetch.toolbox.wishes import Wishes, Work
+    from asyncfetch.toolbox.wishes import Wishes
+
+
+_ROUNDS = 3  # an original that was replaced meanwhile is read again so often
 
 
 class Told(NamedTuple):
     """What became of one original, as it is told while the job goes on.
 
-    `word` is `"made"`, `"there"` (another job was quicker, or it was made before), `"measured"` or `"failed"`.
+    `word` is `"made"`, `"there"` (another job was quicker, or it was made before), `"measured"`, `"other"` (no image,
+    under a prefix of which that was not said) or `"failed"`.
     """
 
     uri: str
@@ -55,6 +64,7 @@ class Made:
     made_bytes: int = 0
     there: int = 0
     measured: int = 0
+    others: int = 0  # that turned out to be no images
     failed: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
@@ -63,7 +73,7 @@ class Made:
     @property
     def outcomes(self) -> int:
         """Originals that something became of."""
-        return self.made + self.there + self.measured + self.failed
+        return self.made + self.there + self.measured + self.others + self.failed
 
 
 class Thumbnails:
@@ -91,6 +101,7 @@ class Thumbnails:
         self._metadata, self._gallery, self._told = metadata, gallery, told
         self._limit = limit or Limit()
         self._stopping = self._broken = False
+        self._replaced: list[Work] = []  # originals that changed while their thumbnails were made
         self._moved: dict[str, str] = {}  # where thumbnails are that are not where they were wished
 
     def stop(self, why: str) -> None:
@@ -128,10 +139,23 @@ class Thumbnails:
                 await self._gallery.write(self._fetcher, self._metadata, self._place_of)
 
     async def _work(self) -> None:
+        await self._pass(self._sources())
+        # Also where it is being stopped: what was written is of an older original, and no later run would see that.
+        for _ in range(_ROUNDS):
+            works, self._replaced = self._replaced, []
+            if works and not self._broken:
+                await self._pass((work.listed or work.uri, work) for work in works)
+        for work in self._replaced:
+            error = PreconditionFailed(work.uri, "the object changes faster than its thumbnail is made")
+            self._tell(Told(redacted(work.uri), "failed", None, 0, _failure(work.uri, 0, error)))
+
+    async def _pass(
+        self, sources: AsyncIterator[tuple[ObjectStat | str, Work]] | Iterator[tuple[ObjectStat | str, Work]]
+    ) -> None:
         lanes = self._fetcher.settings.network.concurrency
         room = asyncio.Semaphore(lanes)
         stream = self._fetcher.images(
-            self._sources(),
+            sources,
             order="completion",
             on_error="yield",
             look_ahead=max(32, 2 * lanes),
@@ -152,7 +176,7 @@ class Thumbnails:
                     self._tell(Told(redacted(work.uri), "measured"))
                     continue
                 await room.acquire()
-                writing.start_soon(self._write, self._target, work.wish, body, item.entry.etag, item.index, room)
+                writing.start_soon(self._write, self._target, work, work.wish, body, item.entry.etag, item.index, room)
                 del item  # its memory is lent
 
     async def _sources(self) -> AsyncIterator[tuple[ObjectStat | str, Work]]:
@@ -165,12 +189,23 @@ class Thumbnails:
                 yield work.listed or work.uri, work
 
     async def _write(
-        self, target: Beside | Inside, wish: Wish, body: bytes, etag: str | None, index: int, room: asyncio.Semaphore
+        self,
+        target: Beside | Inside,
+        work: Work,
+        wish: Wish,
+        body: bytes,
+        etag: str | None,
+        index: int,
+        room: asyncio.Semaphore,
     ) -> None:
         try:
             if self._broken:
                 return
             written = await target.put(wish, body, etag)
+            if target.by_date and (now := await self._other_than(wish.uri, etag)) is not None:
+                again = wish._replace(target=written.target, there=True)
+                self._replaced.append(work._replace(listed=now, wish=again, measure=self._metadata is not None))
+                return
         except (AsyncfetchError, OSError) as error:
             # Who may not use a bucket's key writes no other object there either.
             if _is_its_own(error) and not isinstance(error, EncryptionKeyDenied):
@@ -185,6 +220,17 @@ class Thumbnails:
         finally:
             room.release()
 
+    async def _other_than(self, uri: str, etag: str | None) -> ObjectStat | None:
+        """What an original is by now, if it is another than was read. In doubt it is not.
+
+        Its thumbnail is the newer of the two, so no later run would find out by their dates.
+        """
+        try:
+            stat = await self._fetcher.stat(uri)
+        except AsyncfetchError:
+            return None
+        return None if None in (etag, stat.etag) or stat.etag == etag else replace(stat, as_of=time.time())
+
     def _place_of(self, uri: str) -> str | None:
         return self._moved.get(uri) or self._wishes.place_of(uri)
 
@@ -196,6 +242,9 @@ class Thumbnails:
 
     async def _failed(self, work: Work, failure: Failure) -> None:
         error = failure.exception
+        if isinstance(error, EmptyObject | UnsupportedFormat) and self._may_be_other(work.uri):
+            self._tell(Told(redacted(work.uri), "other"))
+            return
         if not _is_its_own(error):
             self._break(error)
             return
@@ -205,6 +254,9 @@ class Thumbnails:
             line = {"uri": uri, "etag": listed and listed.etag, "bytes": listed and listed.size}
             await self._add(self._metadata, line | {"error": type(error).__name__, "message": str(error)})
         self._tell(Told(uri, "failed", None, 0, _failure(uri, failure.index, error, failure.stage)))
+
+    def _may_be_other(self, uri: str) -> bool:
+        return not self._wishes.named and kind_of(uri) != "image"
 
     async def _add(self, metadata: MetadataFile, line: dict[str, Any]) -> None:
         try:
@@ -226,6 +278,8 @@ class Thumbnails:
             tally.made_bytes += told.bytes
         elif told.word == "there":
             tally.there += 1
+        elif told.word == "other":
+            tally.others += 1
         else:
             tally.measured += 1
         if self._limit.exceeded(tally.failed, tally.outcomes, ended=False):

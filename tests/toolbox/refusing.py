@@ -1,4 +1,4 @@
-"""A way to an S3 server on which writing is forbidden after so many objects, as without `s3:PutObject`."""
+"""A way to an S3 server: on which writing is forbidden after so many objects, or that tells what passes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 DENIED = "<Error><Code>AccessDenied</Code><Message>{}</Message></Error>"
 
@@ -18,20 +18,38 @@ DENIED = "<Error><Code>AccessDenied</Code><Message>{}</Message></Error>"
 @contextmanager
 def refusing_writes(endpoint_url: str, after: int, why: str = "Access Denied") -> Iterator[str]:
     """Passes requests on to a server, but for PUTs after the first so many. Gives its URL."""
-    there = urlsplit(endpoint_url).netloc
     left, lock = after, threading.Lock()
+
+    def refused(method: str, path: str) -> str | None:
+        nonlocal left
+        with lock:
+            passed = method != "PUT" or left > 0
+            left -= method == "PUT"
+        return None if passed else why
+
+    with _passing(endpoint_url, refused) as url:
+        yield url
+
+
+@contextmanager
+def seeing(endpoint_url: str, seen: Callable[[str, str], None]) -> Iterator[str]:
+    """Passes requests on to a server, once `seen` was called with their method and path. Gives its URL."""
+    with _passing(endpoint_url, seen) as url:
+        yield url
+
+
+@contextmanager
+def _passing(endpoint_url: str, refused: Callable[[str, str], str | None]) -> Iterator[str]:
+    there = urlsplit(endpoint_url).netloc
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def handle_any(self) -> None:
-            nonlocal left
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            why = refused(self.command, self.path)
             status, headers, answer = 403, [("Content-Type", "application/xml")], DENIED.format(why).encode()
-            with lock:
-                passed = self.command != "PUT" or left > 0
-                left -= self.command == "PUT"
-            if passed:
+            if why is None:
                 connection = http.client.HTTPConnection(there)
                 headers_sent = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
                 connection.request(self.command, self.path, body, headers_sent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import time
 from typing import TYPE_CHECKING, Unpack
@@ -15,13 +16,14 @@ from asyncfetch import Fetcher
 from asyncfetch.errors import UsageError
 from asyncfetch.jobs import Limit, Request, selection
 from asyncfetch.toolbox import Made, ThumbnailOptions, thumbnails
+from asyncfetch.toolbox.kinds import kind_of
 from asyncfetch.toolbox.metadata import MetadataFile
 from asyncfetch.toolbox.targets import Beside
 from tests.objects import Bucket
 from tests.origins.shelf import Shelf
 from tests.servers import Server, needs
 from tests.toolbox.kinds import KINDS, photograph
-from tests.toolbox.refusing import refusing_writes
+from tests.toolbox.refusing import refusing_writes, seeing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -172,9 +174,8 @@ async def test_every_kind_of_image(fetcher: Fetcher, tmp_path: Path) -> None:
         (source / name).write_bytes(kind.body)
     for suffix in (".webp", ".jpg"):
         _, told = await run(fetcher, str(source), output=tmp_path / f"out{suffix}", suffix=suffix, max_side=32)
-        assert {one.uri.rpartition("/")[2] for one in told if one.failure} == {
-            name for name, kind in KINDS.items() if kind.color is None
-        }
+        unmade = {one.uri.rpartition("/")[2]: one.word for one in told if one.word != "made"}
+        assert unmade == {"torn.jpg": "failed", "text.jpg2": "other", "empty.jpg3": "other"}
         for name, kind in KINDS.items():
             if kind.color is None:
                 continue
@@ -343,3 +344,88 @@ def test_names_in_metadata_are_ascii_and_short() -> None:
         assert Beside.short(uri).isascii()
         assert len(Beside.short(uri)) <= 1000
     assert Beside.short("s3://b/" + "ü" * 500) != Beside.short("s3://b/" + "ü" * 501)
+
+
+class Replacing:
+    """Replaces originals while their thumbnails are being written: seen by the requests of another."""
+
+    def __init__(self, bucket: Bucket, key: str, times: int) -> None:
+        self._bucket, self._key, self._left = bucket, key, times
+        self.bodies: list[bytes] = []
+
+    def __call__(self, method: str, path: str) -> None:
+        if method == "PUT" and self._left:
+            self._left -= 1
+            self.bodies.append(photograph(100 + self._left))
+            self._bucket.put(self._key, self.bodies[-1])
+
+
+@pytest.mark.parametrize("cached", [False, True])
+async def test_an_original_replaced_while_its_thumbnail_is_made_is_made_anew(
+    moto: EmbeddedS3, cache_dir: Path, empty_bucket: Bucket, tmp_path: Path, cached: bool
+) -> None:
+    """The thumbnail would be newer than the original that it is not of, and so stay for ever."""
+    bucket = empty_bucket
+    bucket.put("a.jpg", photograph(1))
+    replacing = Replacing(bucket, "a.jpg", 1)
+    with seeing(moto.endpoint_url, replacing) as url:
+        async with Fetcher(cache_dir=cache_dir, endpoint_url=url, workers=1) as fetcher:
+            if cached:
+                await fetcher.prefetch([bucket.uri("a.jpg")])
+            made, told = await run(fetcher, bucket.uri(), metadata=tmp_path / "m.jsonl")
+    assert (made.made, made.failed) == (1, 0)
+    assert [one.word for one in told] == ["made"]
+    head = bucket.client.head_object(Bucket=bucket.name, Key="a_thumb.webp")["Metadata"]
+    etag = hashlib.md5(replacing.bodies[0]).hexdigest()
+    assert head["asyncfetch-original-etag"] == etag
+    (line,) = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
+    assert line["etag"] == etag
+
+
+async def test_one_that_keeps_changing_is_a_failure(moto: EmbeddedS3, cache_dir: Path, empty_bucket: Bucket) -> None:
+    empty_bucket.put("a.jpg", photograph(1))
+    with seeing(moto.endpoint_url, Replacing(empty_bucket, "a.jpg", 50)) as url:
+        async with Fetcher(cache_dir=cache_dir, endpoint_url=url, workers=1) as fetcher:
+            made, told = await run(fetcher, empty_bucket.uri())
+    assert (made.made, made.failed, dict(made.kinds)) == (0, 1, {"PreconditionFailed": 1})
+    assert "changes faster" in str(told[0].failure and told[0].failure.exception)
+
+
+async def test_what_lies_beside_images_is_passed_over(fetcher: Fetcher, empty_bucket: Bucket, tmp_path: Path) -> None:
+    bucket = empty_bucket
+    bucket.put("a.jpg", photograph(1))
+    unread = ["film.mp4", "labels.json", "rows.csv.gz", "table.parquet", "notes.TXT"]
+    for key in [*unread, "README", "_SUCCESS"]:
+        bucket.put(key, b"" if key == "_SUCCESS" else b"no image at all")
+    bucket.put("broken.png", b"no image at all")
+    before = bucket.bodies()
+    made, told = await run(fetcher, bucket.uri(), metadata=tmp_path / "m.jsonl")
+    assert (made.made, made.others, made.failed) == (1, 2, 1)
+    words = {one.uri.removeprefix(bucket.uri()): one.word for one in told}
+    assert words == {"a.jpg": "made", "README": "other", "_SUCCESS": "other", "broken.png": "failed"}
+    assert bucket.bodies() - before <= 3 + 1, "what its name says to be something else is not read"
+    lines = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
+    assert {line["uri"].removeprefix(bucket.uri()) for line in lines} == {"a.jpg", "broken.png"}
+    # Whoever names something means it.
+    named, _ = await run(fetcher, Request(uris=[bucket.uri("film.mp4"), bucket.uri("README")]))
+    assert (named.failed, named.others) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a/b.JPG", "image"),
+        ("b.heic", "image"),
+        ("b.jxl", "unknown"),
+        ("b.bin", "unknown"),
+        ("b", "unknown"),
+        ("x.jpg/b", "unknown"),
+        ("b.mp4", "other"),
+        ("b.tar.gz", "other"),
+        ("b.jpg.gz", "other"),
+        ("b.parquet", "other"),
+        ("b.npy", "other"),
+    ],
+)
+def test_what_a_name_says(name: str, kind: str) -> None:
+    assert kind_of(name) == kind
