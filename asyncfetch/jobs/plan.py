@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from asyncfetch.errors import AsyncfetchError
 from asyncfetch.jobs.layout import apart, folded
-from asyncfetch.jobs.scratch import scratch, text
+from asyncfetch.jobs.scratch import BATCH, batches, define, scratch, text
 from asyncfetch.jobs.sources import Missing, Unclear, Wanted
 from asyncfetch.objects import ObjectStat
 from asyncfetch.presigned import redacted
@@ -26,10 +26,13 @@ if TYPE_CHECKING:
     from asyncfetch.jobs.record import Outcome
 
 SHOWN = 10  # missing and ambiguous names that people are told; files have all
-_BATCH = 1000
 
 # What becomes of a thing: to do, the same as an earlier one, there already, or failed in an earlier run.
 _TODO, _SAME, _DONE, _FAILED = range(4)
+
+
+_Past = tuple[bytes, bytes | None, int, str | None, str | None, int]
+_Thing = tuple[bytes, bytes | None, int | None, str | None, float | None, bytes | None]
 
 
 class Thing(NamedTuple):
@@ -76,12 +79,18 @@ class Plan:
         self._as_of: float | None = None
         self._database = scratch()
         self._database.execute(
-            "CREATE TABLE things(id INTEGER PRIMARY KEY, uri TEXT, below TEXT, path TEXT, own INT, state INT,"
-            " size INT, etag TEXT, modified REAL, shown TEXT)"
+            # `past` is the row of what an earlier run did, `own` says that it wrote a file, `shown` is what the ledger
+            # calls the object where that is not the whole URI.
+            "CREATE TABLE things(id INTEGER PRIMARY KEY, uri TEXT, below TEXT, size INT, etag TEXT, modified REAL,"
+            " shown TEXT, path TEXT, past INT, own INT DEFAULT 0, state INT DEFAULT 0)"
         )
         self._database.execute(
-            "CREATE TABLE past(uri TEXT PRIMARY KEY, path TEXT, size INT, digest TEXT, etag TEXT, stamp INT)"
+            "CREATE TABLE past(id INTEGER PRIMARY KEY, uri TEXT UNIQUE, path TEXT, size INT, digest TEXT, etag TEXT,"
+            " stamp INT)"
         )
+        define(self._database, "folded", folded)
+        define(self._database, "apart", apart)
+        define(self._database, "laid", self._laid)
 
     async def build(
         self,
@@ -105,7 +114,7 @@ class Plan:
             async for item in found:
                 if isinstance(item, Wanted):
                     batch.append(item)
-                    if len(batch) == _BATCH:
+                    if len(batch) == BATCH:
                         await asyncio.to_thread(self._take, batch)
                         batch = []
                 else:
@@ -118,10 +127,10 @@ class Plan:
         rows = self._database.execute(
             "SELECT id, uri, below, path, own, size, etag, modified FROM things"
             " WHERE id > ? AND state = 0 ORDER BY id LIMIT ?",
-            (after, _BATCH),
+            (after, BATCH),
         )
         return [
-            (number, Thing(uri, below, path, bool(own), self._stat(uri, size, etag, modified)))
+            (number, Thing(uri, _below(uri, below), path, bool(own), self._stat(uri, size, etag, modified)))
             for number, uri, below, path, own, size, etag, modified in rows
         ]
 
@@ -149,48 +158,51 @@ class Plan:
 
     def _remember(self, past: Iterable[Outcome]) -> None:
         self._database.execute("BEGIN")
-        for outcome in past:
-            if outcome.path is None and outcome.error is None:
-                self._database.execute("DELETE FROM past WHERE uri = CAST(? AS TEXT)", (text(outcome.uri),))
-                continue
-            self._database.execute(
-                # What failed keeps the file that was there before: its object is gone, or could not be asked.
-                "INSERT INTO past VALUES (CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-                " path = ifnull(excluded.path, path), size = excluded.size, digest = excluded.digest,"
-                " etag = excluded.etag, stamp = excluded.stamp",
-                (
-                    text(outcome.uri),
-                    None if outcome.path is None else text(outcome.path),
-                    outcome.size,
-                    outcome.digest,
-                    outcome.etag,
-                    outcome.stamp,
-                ),
-            )
+        for batch in batches(past):
+            rows: list[_Past] = []
+            for outcome in batch:
+                uri, path, size, digest, etag, stamp = outcome[:6]
+                if path is None and outcome.error is None:
+                    self._keep(rows)
+                    rows = []
+                    self._database.execute("DELETE FROM past WHERE uri = CAST(? AS TEXT)", (text(uri),))
+                else:
+                    rows.append((text(uri), None if path is None else text(path), size, digest, etag, stamp))
+            self._keep(rows)
         self._database.execute("COMMIT")
 
+    def _keep(self, rows: list[_Past]) -> None:
+        self._database.executemany(
+            # What failed keeps the file that was there before: its object is gone, or could not be asked.
+            "INSERT INTO past(uri, path, size, digest, etag, stamp)"
+            " VALUES (CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " path = ifnull(excluded.path, path), size = excluded.size, digest = excluded.digest,"
+            " etag = excluded.etag, stamp = excluded.stamp",
+            rows,
+        )
+
     def _take(self, batch: list[Wanted]) -> None:
-        rows = []
-        for item in batch:
-            listed = item.listed
-            self.counts.rows += 1
-            self.counts.clashes += item.clashes > 0
-            when = size = etag = None
-            if listed is not None:
-                self.counts.listed += listed.as_of is not None  # and not told by an inventory
-                self._as_of = listed.as_of if self._as_of is None else min(self._as_of, listed.as_of or self._as_of)
-                when = listed.last_modified.timestamp() if listed.last_modified is not None else None
-                size, etag = listed.size, listed.etag
-            below = item.below if listed is not None else _key(item.uri)
-            path = None if self._layout.needs_digest or below is None else text(self._layout.path(below))
-            shown = redacted(item.uri)  # what the ledger calls it, where that is not the whole URI
-            rows.append(
-                (text(item.uri), text(below or ""), path, size, etag, when, shown if shown != item.uri else None)
-            )
+        rows: list[_Thing] = []
+        counts, as_of = self.counts, self._as_of
+        counts.rows += len(batch)
+        for uri, below, _, listed, clashes in batch:
+            counts.clashes += clashes > 0
+            shown = None
+            if "=" in uri and (redact := redacted(uri)) != uri:
+                shown = text(redact)
+            if listed is None:
+                rows.append((text(uri), None, None, None, None, shown))
+                continue
+            counts.listed += listed.as_of is not None  # and not told by an inventory
+            as_of = listed.as_of if as_of is None else min(as_of, listed.as_of or as_of)
+            when = listed.last_modified
+            moment = None if when is None else when.timestamp()
+            rows.append((text(uri), text(below), listed.size, listed.etag, moment, shown))
+        self._as_of = as_of
         self._database.execute("BEGIN")
         self._database.executemany(
-            "INSERT INTO things(uri, below, path, own, state, size, etag, modified, shown)"
-            " VALUES (CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), 0, 0, ?, ?, ?, ?)",
+            "INSERT INTO things(uri, below, size, etag, modified, shown)"
+            " VALUES (CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, CAST(? AS TEXT))",
             rows,
         )
         self._database.execute("COMMIT")
@@ -206,51 +218,75 @@ class Plan:
         ).rowcount
         self._compare(directory, verify, retry_failed)
         self._spread()
-        counts.todo, counts.bytes, counts.unsized = database.execute(
-            "SELECT count(*), ifnull(sum(size), 0), count(*) - count(size) FROM things WHERE state = 0"
-        ).fetchone()
+        for state, count, size, unsized in database.execute(
+            "SELECT state, count(*), ifnull(sum(size), 0), count(*) - count(size) FROM things GROUP BY state"
+        ):
+            if state == _TODO:
+                counts.todo, counts.bytes, counts.unsized = count, size, unsized
+            elif state == _DONE:
+                counts.done = count
+            elif state == _FAILED:
+                counts.failed_before = count
         counts.gone = sum(1 for _ in self.gone())
         database.execute("COMMIT")
 
     def _compare(self, directory: Directory | None, verify: bool, retry_failed: bool) -> None:
-        """Holds what is wanted against what earlier runs did."""
+        """Holds what is wanted against what earlier runs did, and that against what is there."""
+        self._database.execute(
+            # An object is another where both ETags are known; no digest is that of what failed, last.
+            "UPDATE things SET past = past.id, path = past.path, own = past.path IS NOT NULL,"
+            " state = CASE WHEN past.digest IS NULL THEN ? WHEN past.etag <> things.etag THEN ? ELSE ? END"
+            " FROM past WHERE past.uri = ifnull(things.shown, things.uri) AND things.state = ?",
+            (_TODO if retry_failed else _FAILED, _TODO, _DONE, _TODO),
+        )
         after = 0
         while rows := self._database.execute(
-            "SELECT things.id, things.etag, past.path, past.size, past.digest, past.etag, past.stamp"
-            " FROM things JOIN past ON past.uri = ifnull(things.shown, things.uri)"
-            " WHERE things.id > ? AND things.state = 0 ORDER BY things.id LIMIT ?",
-            (after, _BATCH),
+            "SELECT things.id, past, past.path, past.size, past.stamp FROM things JOIN past ON past.id = past"
+            " WHERE things.id > ? AND state = ? ORDER BY things.id LIMIT ?",
+            (after, _DONE, BATCH),
         ).fetchall():
-            changes = []
-            for number, listed_etag, path, size, digest, etag, stamp in rows:
-                if digest is None:  # it failed, last
-                    state = _TODO if retry_failed else _FAILED
-                else:
-                    changed = listed_etag is not None and etag is not None and listed_etag != etag
-                    there = not changed and _is_there(directory, path, size, digest, stamp, verify)
-                    state = _DONE if there else _TODO
-                changes.append((state, None if path is None else text(path), path is not None, number))
-                self.counts.done += state == _DONE
-                self.counts.failed_before += state == _FAILED
-            self._database.executemany(
-                "UPDATE things SET state = ?, path = ifnull(CAST(? AS TEXT), path), own = ? WHERE id = ?", changes
-            )
+            lost = [
+                (_TODO, number)
+                for number, past, path, size, stamp in rows
+                if not self._is_there(directory, past, path, size, stamp, verify)
+            ]
+            self._database.executemany("UPDATE things SET state = ? WHERE id = ?", lost)
             after = rows[-1][0]
 
+    def _is_there(self, directory: Directory | None, past: int, path: str, size: int, stamp: int, verify: bool) -> bool:
+        found = None if directory is None else directory.look(path)
+        if directory is None or found is None or found.size != size:
+            return False
+        if found.stamp == stamp and not verify:
+            return True
+        digest: str
+        [digest] = self._database.execute("SELECT digest FROM past WHERE id = ?", (past,)).fetchone()
+        return directory.digest(path, digest) == digest
+
     def _spread(self) -> None:
-        """Gives each of several objects that would have one path its own.
+        """Gives what has no file yet a path, and each of several objects that would have one path its own.
 
         What an earlier run wrote, or else the first, keeps it.
         """
-        database = self._database
-        database.create_function("folded", 1, folded, deterministic=True)
-        database.create_function("apart", 2, apart, deterministic=True)
-        database.execute(
-            "UPDATE things SET path = CAST(apart(path, uri) AS TEXT) WHERE id IN (SELECT id FROM (SELECT id, own,"
-            " row_number() OVER (PARTITION BY folded(path) ORDER BY own DESC, id) AS place FROM things"
-            " WHERE state <> ? AND path IS NOT NULL) WHERE place > 1 AND NOT own)",
-            (_SAME,),
-        )
+        if self._layout.needs_digest:
+            return
+        laid = self._database.execute(
+            "UPDATE things SET path = CAST(laid(CAST(uri AS BLOB), CAST(below AS BLOB)) AS TEXT)"
+            " WHERE path IS NULL AND state IN (?, ?)",
+            (_TODO, _FAILED),
+        ).rowcount
+        if laid:
+            self._database.execute(
+                "UPDATE things SET path = CAST(apart(CAST(path AS BLOB), CAST(uri AS BLOB)) AS TEXT)"
+                " WHERE id IN (SELECT id FROM (SELECT id, own,"
+                " row_number() OVER (PARTITION BY folded(CAST(path AS BLOB)) ORDER BY own DESC, id) AS place"
+                " FROM things WHERE state <> ? AND path IS NOT NULL) WHERE place > 1 AND NOT own)",
+                (_SAME,),
+            )
+
+    def _laid(self, uri: str, below: str | None) -> str | None:
+        name = below if below is not None else _key(uri)
+        return None if name is None else self._layout.path(name)
 
     def _stat(self, uri: str, size: int | None, etag: str | None, modified: float | None) -> ObjectStat | None:
         if size is None:
@@ -266,6 +302,11 @@ def _place(prefix: str) -> str:
     return str(location._replace(key=location.key + "/")) if whole else str(location)
 
 
+def _below(uri: str, below: str | None) -> str:
+    """What names an object under its prefix, or where none was listed, by itself."""
+    return below if below is not None else _key(uri) or ""
+
+
 def _key(uri: str) -> str | None:
     """What names an object that no listing told of, None for what is no URI: its fetch will say so."""
     try:
@@ -276,15 +317,6 @@ def _key(uri: str) -> str | None:
     if location.scheme in ("http", "https"):
         key = key.partition("?")[0]
     return key.removeprefix("/") if location.scheme != "s3" else key
-
-
-def _is_there(directory: Directory | None, path: str, size: int, digest: str, stamp: int, verify: bool) -> bool:
-    if directory is None:
-        return False
-    found = directory.look(path)
-    if found is None or found.size != size:
-        return False
-    return (found.stamp == stamp and not verify) or directory.digest(path, digest) == digest
 
 
 class _Lost:

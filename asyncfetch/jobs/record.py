@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 _KIND = {"asyncfetch": "download", "version": 1}
+_READ = 1 << 18  # bytes of lines parsed at once
 _SYNC_SECONDS = 1.0  # what a loss of power may take: it is fetched from the cache again
+_NO_PARTS = frozenset(("", ".", ".."))  # of a path that a layout made
 
 
 class Outcome(NamedTuple):
@@ -77,16 +79,13 @@ class Record:
         self.damaged = 0
         with self.path.open("rb") as file:
             next(file, None)
-            for line in file:
-                try:
-                    values = json.loads(line)
-                    outcome = Outcome(**values)
-                    if not _is_one(outcome):
-                        raise ValueError
-                except (ValueError, TypeError, AttributeError, RecursionError):
-                    self.damaged += 1
-                else:
-                    yield outcome
+            while lines := file.readlines(_READ):
+                for values in _values(lines):
+                    outcome = _outcome(values)
+                    if outcome is None:
+                        self.damaged += 1
+                    else:
+                        yield outcome
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
         """Appends lines; once a second they are synced to the disk too. Raises `OSError`."""
@@ -134,17 +133,39 @@ def _line(values: dict[str, Any]) -> bytes:
     return json.dumps(values, separators=(",", ":")).encode() + b"\n"
 
 
-def _is_one(outcome: Outcome) -> bool:
-    """Whether the values are of the kinds that they must be: a ledger is a file that others may have written."""
-    texts = (outcome.path, outcome.digest, outcome.etag, outcome.error)
-    return (
-        isinstance(outcome.uri, str)
-        and all(value is None or isinstance(value, str) for value in texts)
-        and all(type(value) is int for value in (outcome.size, outcome.stamp))
-        and (outcome.path is None or (_is_below(outcome.path) and outcome.digest is not None))
-    )
+def _values(lines: list[bytes]) -> list[Any]:
+    """What lines say, None for one that is no JSON. All at once, they take half the time that each for itself does."""
+    try:
+        values = json.loads(b"[" + b",".join(lines) + b"]")
+    except (ValueError, RecursionError):
+        values = []
+    return values if len(values) == len(lines) else [_value(line) for line in lines]
+
+
+def _value(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _outcome(values: Any) -> Outcome | None:
+    """An outcome of the kinds that its values must be, else None: a ledger is a file that others may have written."""
+    try:
+        outcome = Outcome(**values)
+    except TypeError:
+        return None
+    uri, path, size, digest, etag, stamp, _, error, _ = outcome
+    if not isinstance(uri, str) or type(size) is not int or type(stamp) is not int:
+        return None
+    for value in (path, digest, etag, error):
+        if value is not None and not isinstance(value, str):
+            return None
+    if path is not None and (digest is None or not _is_below(path)):
+        return None
+    return outcome
 
 
 def _is_below(path: str) -> bool:
     """Whether a path can be one that a layout made."""
-    return bool(path) and "\0" not in path and all(part not in ("", ".", "..") for part in path.split("/"))
+    return bool(path) and "\0" not in path and _NO_PARTS.isdisjoint(path.split("/"))

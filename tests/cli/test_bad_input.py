@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,6 +116,28 @@ def test_names_with_spaces_around_are_shown_so_that_one_sees_them(server: FaultS
     done = asyncfetch("download", *arguments, given=b" 001.jpg\n002.jpg\n")
     assert (done.code, there(out)) == (1, 1)
     assert "missing                  1  ' 001.jpg'" in done.err
+
+
+def test_names_that_are_not_utf_8_are_names_too(out: Path, tmp_path: Path, cache_dir: Path) -> None:
+    kept = {b"caf\xe9.jpg": b"one", b"caf\xe8.jpg": b"two", "Café.jpg".encode(): b"three", b"plain.jpg": b"four"}
+    top = os.fsencode(tmp_path / "in")
+    os.mkdir(top)
+    for name, body in kept.items():
+        with open(os.path.join(top, name), "wb") as file:
+            file.write(body)
+    asked = ("download", tmp_path / "in", "-o", out, "-y", "--json", "--cache-dir", cache_dir)
+    for done, files in ((0, 4), (4, 0)):
+        run = asyncfetch(*asked)
+        assert run.code == 0, run.err
+        lines = [json.loads(line) for line in run.out.splitlines()]
+        assert (lines[0]["done"], lines[-1]["files"]) == (done, files)
+    for name, body in kept.items():
+        with open(os.path.join(os.fsencode(out), name), "rb") as file:
+            assert file.read() == body
+    run = asyncfetch(
+        "download", "--prefix", tmp_path / "in", "--match", "stem", "--from", "-", *asked[2:], given=b"caf\xe9\n"
+    )
+    assert (run.code, json.loads(run.out.splitlines()[0])["done"]) == (0, 1), run.err
 
 
 @pytest.mark.parametrize(

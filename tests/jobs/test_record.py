@@ -61,6 +61,10 @@ def test_a_torn_line_longer_than_a_read_and_a_torn_first_line(tmp_path: Path) ->
         b'{"uri": "s3://b/k", "surprise": 1}',
         b'{"uri": "s3://b/k", "path": "k", "size": "3", "digest": "blake3:00"}',
         b"\xff\xfe",
+        b'{"uri": "s3://b/k"}, {"uri": "s3://b/l"}',
+        b"",
+        b'{"uri": "s3://b/k", "error": ["e"]}',
+        b"[" * 100_000,
     ],
 )
 def test_damaged_lines_are_counted_and_passed_over(tmp_path: Path, line: bytes) -> None:
