@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -70,6 +71,7 @@ def main() -> None:
     gone. A failure is one line on standard error that says what happened, to which URI, and what to do; with `--debug`
     its traceback comes first.
     """
+    gc.disable()  # while the command is imported, which makes no garbage; `command` enables it
     debug = "--debug" in sys.argv
     terminated = False
 

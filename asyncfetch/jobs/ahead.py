@@ -16,8 +16,8 @@ _BATCH = 1024  # items handed over at once
 _AHEAD = 4  # batches read ahead
 
 
-async def read_ahead(read: Callable[[Callable[[], None]], Iterator[T]]) -> AsyncGenerator[T]:
-    """Yields what an iterator yields, and raises what it raises.
+async def read_ahead(read: Callable[[Callable[[], None]], Iterator[T]]) -> AsyncGenerator[list[T]]:
+    """Yields what an iterator yields, in batches of at least one, and raises what it raises.
 
     `read` is called on the thread, with a function that the iterator may call before it waits for long: what it has
     yielded is handed over then. Nobody waits for the thread: a pipe may stay silent for ever, and Ctrl-C must end that
@@ -26,8 +26,7 @@ async def read_ahead(read: Callable[[Callable[[], None]], Iterator[T]]) -> Async
     reader = _Reader(read)
     try:
         while batch := await reader.next():
-            for item in batch:
-                yield item
+            yield batch
     finally:
         reader.leave()
 

@@ -80,9 +80,10 @@ async def inventory(fetcher: Fetcher, path: str) -> AsyncGenerator[Listed]:
         entry = await fetcher.fetch(uri)
         if entry.size != size:
             raise UsageError(f"{uri} has {entry.size:,} bytes, and the manifest says {size:,}")
-        async with aclosing(read_ahead(partial(_objects, entry.filename, uri, manifest))) as objects:
-            async for found in objects:
-                yield found
+        async with aclosing(read_ahead(partial(_objects, entry.filename, uri, manifest))) as batches:
+            async for batch in batches:
+                for found in batch:
+                    yield found
 
 
 def _objects(filename: str, shown: str, manifest: Manifest, waiting: Callable[[], None]) -> Iterator[Listed]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from asyncfetch.errors import UsageError
-from asyncfetch.jobs.scratch import scratch, text
+from asyncfetch.jobs.scratch import BATCH, scratch, text
 from asyncfetch.objects import ObjectStat
 from asyncfetch.uris import parse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable
+    from collections.abc import AsyncIterable, Callable, Iterator, Sequence
     from typing import Self
 
     from asyncfetch.jobs.selection import Selection
@@ -22,7 +24,6 @@ Match = Literal["exact", "name", "stem"]
 Ambiguous = Literal["first", "newest", "all", "fail"]
 
 _Object = tuple[bytes, bytes, int, str | None, float | None]
-_BATCH = 1000  # rows written at once, as many as a page of a listing has
 
 
 class Matched(NamedTuple):
@@ -68,6 +69,7 @@ class Names:
         self._as_of: float | None = None
         self._database = scratch()
         self._database.execute("CREATE TABLE objects(found TEXT, uri TEXT, size INT, etag TEXT, modified REAL)")
+        self._database.execute("CREATE TABLE wanted(place INTEGER PRIMARY KEY, found TEXT)")
 
     async def fill(self, listing: AsyncIterable[ObjectStat], selection: Selection) -> None:
         """Takes in the objects of a listing that are meant. Raises what the listing raises."""
@@ -79,24 +81,35 @@ class Names:
             self._as_of = stat.as_of if self._as_of is None else min(self._as_of, stat.as_of or self._as_of)
             when = stat.last_modified.timestamp() if stat.last_modified is not None else None
             batch.append((text(self._key(name)), text(stat.uri), stat.size, stat.etag, when))
-            if len(batch) == _BATCH:
+            if len(batch) == BATCH:
                 await asyncio.to_thread(self._insert, batch)
                 batch = []
         await asyncio.to_thread(self._insert, batch)
         await asyncio.to_thread(self._database.execute, "CREATE INDEX by_name ON objects(found, uri)")
 
-    def find(self, name: str, ambiguous: Ambiguous) -> Matched:
-        """The objects that a name means, in the order of their URIs. With `"fail"` none is chosen out of several."""
-        wanted = self._below(name) if name.startswith(self.prefix) else name.removeprefix("/")
-        rows = self._database.execute(
-            "SELECT uri, size, etag, modified FROM objects WHERE found = CAST(? AS TEXT) ORDER BY uri",
-            (text(self._key(wanted)),),
+    def find(self, names: Sequence[str], ambiguous: Ambiguous) -> Iterator[Matched]:
+        """The objects that each of some names means, in the order of their URIs; all names are looked up at once.
+
+        With `"fail"` none is chosen out of several.
+        """
+        wanted = [self._below(name) if name.startswith(self.prefix) else name.removeprefix("/") for name in names]
+        self._database.execute("BEGIN")  # without, each row is a transaction
+        self._database.execute("DELETE FROM wanted")
+        self._database.executemany(
+            "INSERT INTO wanted VALUES (?, CAST(? AS TEXT))",
+            [(place, text(self._key(name))) for place, name in enumerate(wanted)],
         )
-        found = [self._stat(*row) for row in rows]
-        if self.match != "exact" and "/" in wanted:
-            tail = "/" + (wanted if self.match == "name" else _stem(wanted))
-            found = [stat for stat in found if self._whole(stat).endswith(tail)]
-        return Matched(_choose(found, ambiguous), found)
+        self._database.execute("COMMIT")
+        rows = self._database.execute(
+            "SELECT place, uri, size, etag, modified FROM wanted LEFT JOIN objects USING (found) ORDER BY place, uri"
+        )
+        for place, several in groupby(rows, itemgetter(0)):
+            name = wanted[place]
+            found = [self._stat(*row) for _, *row in several if row[0] is not None]
+            if self.match != "exact" and "/" in name:
+                tail = "/" + (name if self.match == "name" else _stem(name))
+                found = [stat for stat in found if self._whole(stat).endswith(tail)]
+            yield Matched(_choose(found, ambiguous), found)
 
     def close(self) -> None:
         """Lets the temporary file go."""

@@ -104,35 +104,36 @@ async def find(fetcher: Fetcher, request: Request) -> AsyncIterator[Wanted | Mis
         return
     if request.prefix is None:
         async with contextlib.aclosing(_rows(fetcher, request)) as rows:
-            async for row in rows:
-                yield Wanted(row.name, row.name, row)
+            async for batch in rows:
+                for row in batch:
+                    yield Wanted(row.name, row.name, row)
         return
     with Names(request.prefix, request.match) as names:
         cut = below(request.prefix)
         async with fetcher.list(request.prefix) as listing:
             await names.fill(listing, request.selection)
         async with contextlib.aclosing(_rows(fetcher, request)) as rows:
-            async for row in rows:
-                matched = names.find(row.name, request.ambiguous)
-                clashes = len(matched.all) if len(matched.all) > 1 else 0
-                if not matched.all:
-                    yield Missing(row)
-                elif not matched.chosen:
-                    yield Unclear(row, [stat.uri for stat in matched.all])
-                for stat in matched.chosen:
-                    yield Wanted(stat.uri, cut(stat.uri), row, stat, clashes)
+            async for batch in rows:
+                found = names.find([row.name for row in batch], request.ambiguous)
+                for row, matched in zip(batch, found, strict=True):
+                    clashes = len(matched.all) if len(matched.all) > 1 else 0
+                    if not matched.all:
+                        yield Missing(row)
+                    elif not matched.chosen:
+                        yield Unclear(row, [stat.uri for stat in matched.all])
+                    for stat in matched.chosen:
+                        yield Wanted(stat.uri, cut(stat.uri), row, stat, clashes)
 
 
-async def _rows(fetcher: Fetcher, request: Request) -> AsyncGenerator[Row]:
+async def _rows(fetcher: Fetcher, request: Request) -> AsyncGenerator[list[Row]]:
     if request.rows is None:
-        for number, uri in enumerate(request.uris, 1):
-            yield Row(number, uri)
+        yield [Row(number, uri) for number, uri in enumerate(request.uris, 1)]
         return
     filename = (await fetcher.fetch(request.rows)).filename if is_remote(request.rows) else None
     read = partial(_read, request.rows, request.reading, filename)
-    async with contextlib.aclosing(read_ahead(read)) as rows:
-        async for row in rows:
-            yield row
+    async with contextlib.aclosing(read_ahead(read)) as batches:
+        async for batch in batches:
+            yield batch
 
 
 def _read(path: str, reading: Reading, filename: str | None, waiting: Callable[[], None]) -> Iterator[Row]:
