@@ -45,9 +45,10 @@ def tensors(batch: Batch[Any]) -> TensorBatch:
     if pixels is None or isinstance(pixels, list):
         found = [None] * len(batch) if pixels is None else pixels
         pixels = [None if one is None else torch.from_numpy(one) for one in found]
+        failures = [item for item in batch.items if isinstance(item, Failure)]
     else:
         pixels = torch.from_numpy(pixels)
-    failures = [item for item in batch.items if isinstance(item, Failure)]
+        failures = []  # every one of them has pixels
     return TensorBatch(pixels, _labels(batch.payloads), torch.tensor(batch.indices), batch.uris, failures)
 
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from asyncfetch.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import Self
 
     import numpy.typing as npt
 
     from asyncfetch.objects import Report
-    from asyncfetch.streams.run import Run, Slot, Taken
+    from asyncfetch.streams.run import Run, Slot
     from asyncfetch.streams.stream import Stream
 
 T = TypeVar("T")
@@ -34,24 +34,32 @@ class Batch(Generic[T]):
     alike. Paths of entries are valid until the next batch is asked for.
     """
 
-    __slots__ = ("indices", "items", "payloads", "pixels", "uris", "values")
+    __slots__ = ("_items", "indices", "payloads", "pixels", "uris", "values")
 
     def __init__(
         self,
-        items: Sequence[T],
+        items: Sequence[T] | Callable[[], Sequence[T]],
         slots: Sequence[Slot[Any]],
         pixels: npt.NDArray[Any] | list[Any] | None,
         values: npt.NDArray[Any] | list[Any] | None = None,
     ) -> None:
-        self.items = tuple(items)
+        self._items = items
         self.indices = [slot.index for slot in slots]
         self.uris = [slot.uri for slot in slots]
         self.payloads = [slot.payload for slot in slots]
         self.pixels: Any = pixels
         self.values: Any = values
 
+    @property
+    def items(self) -> tuple[T, ...]:
+        """What the stream would have given one by one, made when it is asked for."""
+        items = self._items
+        if not isinstance(items, tuple):
+            items = self._items = tuple(items() if callable(items) else items)
+        return items
+
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.uris)
 
     def __repr__(self) -> str:
         for name in "pixels", "values":
@@ -74,7 +82,7 @@ class Batches(Generic[T]):
         self._size = n
         self._drop_last = drop_last
         # Gathered for the next batches, by what makes the best of them; a cancelled step leaves them here.
-        self._gathered: dict[object, list[Taken[T]]] = {}
+        self._gathered: dict[object, list[Slot[T]]] = {}
         self._given: list[Slot[T]] = []
 
     def __aiter__(self) -> Self:
@@ -89,32 +97,29 @@ class Batches(Generic[T]):
         try:
             ripe = self._ripe()
             while ripe is None:
-                item = run.take()
-                if item is None and (item := await stream._draw(run)) is None:
-                    ripe = self._pick()
-                else:
-                    ripe = self._gather(item, run.held[-1], run)
+                slot = run.take() or await stream._draw(run)
+                ripe = self._pick() if slot is None else self._gather(slot, run)
             if not ripe or (self._drop_last and len(ripe) < self._size):
                 raise StopAsyncIteration
             joined = run.join(ripe)
         except Exception:
             await self.aclose()
             raise
-        self._given = [slot for _, slot in joined.taken]
+        self._given = joined.slots
         stream._leave(run, self._given)
-        return Batch([item for item, _ in joined.taken], self._given, joined.pixels, joined.values)
+        return Batch(joined.items, joined.slots, joined.pixels, joined.values)
 
-    def _gather(self, item: T, slot: Slot[T], run: Run[T]) -> list[Taken[T]] | None:
+    def _gather(self, slot: Slot[T], run: Run[T]) -> list[Slot[T]] | None:
         """Puts an item with those that it makes the best batch with; gives that if it is whole."""
         together = run.together(slot)
         if together is None and self._gathered:
             together = max(self._gathered, key=lambda key: len(self._gathered[key]))
         taken = self._gathered.setdefault(together, [])
-        taken.append((item, slot))
+        taken.append(slot)
         # While there is one of them, and it has room, nothing can have become ripe.
         return None if len(self._gathered) == 1 and len(taken) < self._size else self._ripe()
 
-    def _ripe(self) -> list[Taken[T]] | None:
+    def _ripe(self) -> list[Slot[T]] | None:
         """The items of a batch that is whole."""
         for together, taken in self._gathered.items():
             if len(taken) == self._size:
@@ -123,9 +128,9 @@ class Batches(Generic[T]):
             return self._pick()
         return None
 
-    def _pick(self) -> list[Taken[T]]:
+    def _pick(self) -> list[Slot[T]]:
         """The items of a batch of what there is, the first first."""
-        picked: list[Taken[T]] = []
+        picked: list[Slot[T]] = []
         for together in list(self._gathered):
             taken = self._gathered[together]
             room = self._size - len(picked)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from asyncfetch.engine import BodyJob
 from asyncfetch.objects import Body
+from asyncfetch.streams.run import entry_of
 from asyncfetch.streams.work import WorkRun, WorkSlot
 
 if TYPE_CHECKING:
     from asyncfetch.engine import Engine, Landed
-    from asyncfetch.objects import Entry, ObjectStat
+    from asyncfetch.objects import ObjectStat
     from asyncfetch.streams.order import Placed, Reading
     from asyncfetch.streams.progress import Progress
     from asyncfetch.uris import Location
@@ -31,11 +32,9 @@ class BodyRun(WorkRun[Body]):
     ) -> WorkSlot[Body]:
         return WorkSlot(self, placed, payload, uri, location, listed)
 
-    def entry_of(self, item: Body) -> Entry:
-        return item.entry
-
     def job(self, slot: WorkSlot[Body], landed: Landed) -> BodyJob:
         return BodyJob(slot.uri, landed.path, landed.size, slot.place, partial(self.done, slot))
 
-    def item(self, slot: WorkSlot[Body], landed: Landed, outcome: bytearray) -> Body:
-        return Body(slot.uri, outcome, slot.entry(landed), slot.index, slot.payload)
+    def content(self, slot: WorkSlot[Body], landed: Landed, outcome: bytearray) -> Body:
+        entry = entry_of(slot.uri, landed, slot.index, slot.payload)
+        return Body(slot.uri, outcome, entry, slot.index, slot.payload)

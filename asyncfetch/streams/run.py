@@ -40,7 +40,7 @@ _NOWHERE = Location("", "", "")
 class Slot(Ticket, Generic[T]):
     """The place of one source in its stream."""
 
-    __slots__ = ("index", "landed", "mark", "payload", "place", "result", "run", "taken")
+    __slots__ = ("index", "instead", "landed", "mark", "payload", "place", "result", "run", "taken")
 
     def __init__(
         self,
@@ -56,7 +56,8 @@ class Slot(Ticket, Generic[T]):
         self.place, self.index, _, self.mark = placed
         self.payload = payload
         self.landed: Landed | None = None
-        self.result: T | Failure | None = None
+        self.result: Any = None  # once it is settled: what the item is made of, a failure, or what takes its place
+        self.instead = False  # whether that takes the place of a failure
         self.taken = False
 
     def land(self, landed: Landed) -> None:
@@ -73,20 +74,20 @@ class Slot(Ticket, Generic[T]):
         attempts = error.attempts if isinstance(error, ObjectError) else 0
         self.run.settle(self, Failure(self.uri, self.index, self.payload, stage, attempts, error))
 
-    def entry(self, landed: Landed) -> Entry:
-        """The entry this slot's object has become."""
-        return Entry(
-            self.uri, landed.path, landed.size, landed.digest, landed.etag, landed.from_cache, self.index, self.payload
-        )
 
-
-Taken = tuple[T, Slot[T]]
+def entry_of(uri: str, landed: Landed, index: int, payload: Any) -> Entry:
+    """The entry that a source's object has become."""
+    return Entry(uri, landed.path, landed.size, landed.digest, landed.etag, landed.from_cache, index, payload)
 
 
 class Joined(NamedTuple, Generic[T]):
-    """Items of a batch, and what is in all of them: an array, or a list, or None where that is not what they are."""
+    """What a batch is made of: its items, or what gives them when they are asked for, and what is in all of them.
 
-    taken: list[Taken[T]]
+    That is an array, or a list, or None where they are not that.
+    """
+
+    slots: list[Slot[T]]
+    items: Sequence[T] | Callable[[], Sequence[T]]
     pixels: Any = None
     values: Any = None
 
@@ -115,6 +116,7 @@ class Run(ABC, Generic[T]):
         self.in_order = in_order
         self.outcomes = open_outcomes()
         self._window = window
+        self._worth = min(BATCH, window // 2 or 1)  # places for which it is worth reading on
         self._line: deque[Slot[T]] = deque()  # slots in the order of the plan, until they are taken
         self._ready: deque[Slot[T]] = deque()  # settled slots in the order of completion, where that is asked for
         self._outstanding = 0
@@ -126,28 +128,28 @@ class Run(ABC, Generic[T]):
 
     # For the stream
 
-    def take(self) -> Any:
-        """The next item, or None while it is not there. Raises what the outcome of a failure is, if it is an error.
+    def take(self) -> Slot[T] | None:
+        """The slot of the next item, or None while that is not there. Raises what its failure means, if it is an error.
 
-        Its slot is the last of `held`, and does not count as handed out before `hand_over`.
+        It is the last of `held`, and does not count as handed out before `hand_over`.
         """
         while (slot := self._next_settled()) is not None:
-            result, slot.result = slot.result, None
-            assert result is not None
             self._outstanding -= 1
             self.held.append(slot)
-            result = self.taken(slot, result)
-            if not isinstance(result, Failure):
-                self._tally.entry(self.entry_of(result))
+            self.taken(slot)
+            if not isinstance(slot.result, Failure):
+                assert slot.landed is not None
+                self._tally.landed(slot.landed)
             else:
-                self._tally.failure(result)
-                result = self.outcomes.failed(result, self._tally.failed, self._tally.items)
-                if result is None:
+                self._tally.failure(slot.result)
+                slot.instead = True
+                slot.result = self.outcomes.failed(slot.result, self._tally.failed, self._tally.items)
+                if slot.result is None:
                     self._progress.passed(slot.place, slot.mark)
                     self._discard(self.held.pop())
                     continue
             self._read_on()
-            return result
+            return slot
         return None
 
     def hand_over(self, slots: Iterable[Slot[T]]) -> None:
@@ -218,8 +220,8 @@ class Run(ABC, Generic[T]):
 
     # For slots and for kinds of runs
 
-    def settle(self, slot: Slot[T], result: T | Failure) -> None:
-        """Takes an item or failure that is ready."""
+    def settle(self, slot: Slot[T], result: Any) -> None:
+        """Takes what an item is made of, or a failure."""
         slot.result = result
         if not self.in_order:
             self._ready.append(slot)
@@ -231,9 +233,11 @@ class Run(ABC, Generic[T]):
     def make(self, slot: Slot[T], landed: Landed) -> None:
         """Makes the item of an object on disk, at once or later, and settles its slot."""
 
-    @abstractmethod
-    def entry_of(self, item: T) -> Entry:
-        """The entry of an item."""
+    def item(self, slot: Slot[T]) -> T:
+        """Makes the item of a slot that was taken, once; or gives what takes its place."""
+        item: T = slot.result
+        slot.result = None
+        return item
 
     def slot(self, placed: Placed, payload: Any, uri: str, location: Location, listed: ObjectStat | None) -> Slot[T]:
         """Makes a slot of the kind this run has."""
@@ -243,13 +247,12 @@ class Run(ABC, Generic[T]):
         """What a taken slot shares with those that it makes the best batch with; None where that is no matter."""
         return None
 
-    def join(self, taken: list[Taken[T]]) -> Joined[T]:
-        """Makes a batch of items."""
-        return Joined(taken)
+    def join(self, slots: list[Slot[T]]) -> Joined[T]:
+        """Makes a batch of slots that were taken."""
+        return Joined(slots, [self.item(slot) for slot in slots])
 
-    def taken(self, slot: Slot[T], result: T | Failure) -> T | Failure:
-        """Hears of a slot that the consumer takes, and gives what is in it."""
-        return result
+    def taken(self, slot: Slot[T]) -> None:
+        """Hears of a slot that the consumer takes."""
 
     def dropped(self, slot: Slot[T]) -> None:
         """Hears of a slot that nobody will take."""
@@ -282,7 +285,7 @@ class Run(ABC, Generic[T]):
                 return
 
     def _discard(self, slot: Slot[T]) -> None:
-        if slot.landed is not None:
+        if slot.landed is not None and slot.landed.private:
             self.engine.discard(slot.landed)
 
     def _room(self) -> int:
@@ -290,7 +293,7 @@ class Run(ABC, Generic[T]):
 
     def _read_on(self) -> None:
         """Reads on when there is room for a batch: look-ups in batches are what makes a warm pass cheap."""
-        if not self.feed.over and self._room() >= min(BATCH, self._window // 2 or 1):
+        if not self.feed.over and self._window - self._outstanding >= self._worth and self._room() >= self._worth:
             self.feed.more()
 
     def _deliver(self, batch: list[Placed]) -> None:
@@ -320,10 +323,7 @@ class EntryRun(Run[Entry]):
     """A run whose items are objects on disk."""
 
     def make(self, slot: Slot[Entry], landed: Landed) -> None:
-        self.settle(slot, slot.entry(landed))
-
-    def entry_of(self, item: Entry) -> Entry:
-        return item
+        self.settle(slot, entry_of(slot.uri, landed, slot.index, slot.payload))
 
 
 class Tally:
@@ -344,13 +344,13 @@ class Tally:
         """Objects and failures."""
         return self._objects + self.failed
 
-    def entry(self, entry: Entry) -> None:
+    def landed(self, landed: Landed) -> None:
         """Counts an object."""
         self._objects += 1
-        self._bytes += entry.size
-        if not entry.from_cache:
+        self._bytes += landed.size
+        if not landed.from_cache:
             self._downloaded += 1
-            self._downloaded_bytes += entry.size
+            self._downloaded_bytes += landed.size
 
     def failure(self, failure: Failure) -> None:
         """Counts a failure."""

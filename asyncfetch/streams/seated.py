@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from asyncfetch.objects import ObjectStat
     from asyncfetch.streams.order import Placed, Reading
     from asyncfetch.streams.progress import Progress
-    from asyncfetch.streams.run import Joined, Slot, Taken
+    from asyncfetch.streams.run import Joined, Slot
     from asyncfetch.uris import Location
 
 T = TypeVar("T")
@@ -55,11 +55,11 @@ class SeatedRun(WorkRun[T]):
         self._standing: deque[SeatedSlot[T]] = deque()  # in the order of the plan, those that are not seated
 
     @abstractmethod
-    def array_in(self, outcome: Any) -> Pixels | None:
-        """The array that an outcome of the pool is, or that is in an item; None where there is none."""
+    def array_in(self, content: Any) -> Pixels | None:
+        """The array that is in what the pool gave, or in what an item is made of; None where there is none."""
 
     @abstractmethod
-    def joined(self, taken: list[Taken[T]], array: Pixels | None, moved: Sequence[int]) -> Joined[T]:
+    def joined(self, slots: list[Slot[T]], array: Pixels | None, moved: Sequence[int]) -> Joined[T]:
         """Makes a batch: of items whose arrays are the rows of one, or of what there is.
 
         Those at the places in `moved` have arrays of their own, and are to be given their rows.
@@ -73,9 +73,9 @@ class SeatedRun(WorkRun[T]):
             self._standing.append(slot)
         return slot
 
-    def settle(self, slot: Slot[T], result: T | Failure) -> None:
-        assert isinstance(slot, SeatedSlot)
+    def settle(self, slot: Slot[T], result: Any) -> None:
         if self._seats is not None and isinstance(result, Failure):
+            assert isinstance(slot, SeatedSlot)
             if not self.outcomes.leaves_out:
                 # It has a place in its batch, and so a row, in which a substitute may come to lie.
                 if not self.in_order and not slot.seated:
@@ -93,18 +93,18 @@ class SeatedRun(WorkRun[T]):
         assert isinstance(slot, SeatedSlot)
         return None if self.in_order or slot.row is None else slot.row.slab
 
-    def join(self, taken: list[Taken[T]]) -> Joined[T]:
+    def join(self, slots: list[Slot[T]]) -> Joined[T]:
         assert self._seats is not None
+        seated = cast("list[SeatedSlot[T]]", slots)
         if not self.in_order:
-            taken.sort(key=_place_in_slab)
-        slots = [cast("SeatedSlot[T]", slot) for _, slot in taken]
-        arrays = [array for item, _ in taken if (array := self.array_in(item)) is not None]
+            seated.sort(key=_place_in_slab)
+        arrays = [array for slot in seated if (array := self.array_in(slot.result)) is not None]
         found = None
-        if len(arrays) == len(taken):
-            found = self._seats.array(arrays, [slot.row for slot in slots], [slot.in_row for slot in slots])
-        for slot in slots:
+        if len(arrays) == len(seated):
+            found = self._seats.array(arrays, [slot.row for slot in seated], [slot.in_row for slot in seated])
+        for slot in seated:
             slot.row = None
-        return self.joined(taken, *(found or (None, ())))
+        return self.joined(slots, *(found or (None, ())))
 
     def close(self) -> None:
         super().close()
@@ -156,7 +156,5 @@ class SeatedRun(WorkRun[T]):
             slot.seated, slot.row = True, self._seats.next()
 
 
-def _place_in_slab(taken: Taken[Any]) -> int:
-    slot = taken[1]
-    assert isinstance(slot, SeatedSlot)
+def _place_in_slab(slot: SeatedSlot[Any]) -> int:
     return -1 if slot.row is None else slot.row.index

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from functools import cached_property, partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from asyncfetch.decode import call_of
 from asyncfetch.errors import FetcherClosed, UsageError
@@ -196,14 +196,14 @@ class Stream(Generic[T]):
         run = self._enter()
         run.let_go(run.held)
         try:
-            item = await self._draw(run)
-            if item is None:
+            slot = await self._draw(run)
+            if slot is None:
                 raise StopAsyncIteration
         except Exception:
             await self.aclose()
             raise
         self._leave(run, run.held)
-        return item
+        return run.item(slot)
 
     def batch(self, n: int, *, drop_last: bool = False) -> Batches[T]:
         """Gives items `n` at a time; see `Batch`. The last may have fewer, or is left out.
@@ -226,9 +226,9 @@ class Stream(Generic[T]):
             self._given = None
         return run
 
-    async def _draw(self, run: Run[T]) -> T | None:
+    async def _draw(self, run: Run[T]) -> Slot[T] | None:
         """Takes an item, without handing it over; None when there are no more. Cancelled, nothing has changed."""
-        while (item := run.take()) is None:
+        while (slot := run.take()) is None:
             if run.closed:
                 if not self._ended:
                     raise FetcherClosed("The fetcher of this stream is closed")
@@ -241,7 +241,7 @@ class Stream(Generic[T]):
                 await run.wait()
             finally:
                 self._waiting = False
-        return cast("T", item)
+        return slot
 
     def _leave(self, run: Run[T], slots: Sequence[Slot[T]]) -> None:
         """Ends a step that hands slots over."""

@@ -11,11 +11,12 @@ from asyncfetch.streams.run import Run, Slot
 
 if TYPE_CHECKING:
     from asyncfetch.engine import Engine, Landed
-    from asyncfetch.objects import Failure
     from asyncfetch.streams.order import Reading
     from asyncfetch.streams.progress import Progress
 
 T = TypeVar("T")
+
+_WORTH = 8  # jobs that are sent on together: the workshop has more than these to do meanwhile
 
 
 class Workshop(Protocol):
@@ -65,8 +66,8 @@ class WorkRun(Run[T]):
         """Makes the job of an object on disk."""
 
     @abstractmethod
-    def item(self, slot: WorkSlot[T], landed: Landed, outcome: Any) -> T:
-        """Makes the item of what the workshop gave."""
+    def content(self, slot: WorkSlot[T], landed: Landed, outcome: Any) -> Any:
+        """What the item is made of, by what the workshop gave."""
 
     def made(self, slot: WorkSlot[T], outcome: Any) -> None:
         """Hears of what the workshop gave, before it is the slot's item."""
@@ -81,13 +82,13 @@ class WorkRun(Run[T]):
         if slot is self.awaited:
             self.urged(slot)
 
-    def taken(self, slot: Slot[T], result: T | Failure) -> T | Failure:
+    def taken(self, slot: Slot[T]) -> None:
         slot = cast("WorkSlot[T]", slot)  # an assertion would ask ABCMeta, for each item
         if slot.job is not None:
             slot.job = None
             self._ahead -= 1
-            self.send_on()
-        return result
+            if self._most_ahead - self._ahead >= _WORTH:
+                self.send_on()
 
     def dropped(self, slot: Slot[T]) -> None:
         assert isinstance(slot, WorkSlot)
@@ -115,7 +116,10 @@ class WorkRun(Run[T]):
     def done(self, slot: WorkSlot[T], outcome: Any) -> None:
         """Takes what the workshop made of a slot's object, or its exception."""
         assert slot.landed is not None
-        if isinstance(outcome, ObjectNotFound) and slot.location.scheme != "file" and not slot.again:
+        if not isinstance(outcome, Exception):
+            self.made(slot, outcome)
+            self.settle(slot, self.content(slot, slot.landed, outcome))
+        elif isinstance(outcome, ObjectNotFound) and slot.location.scheme != "file" and not slot.again:
             # Another process cleared the cache between the look-up and now.
             slot.again, slot.job, slot.landed = True, None, None
             self._ahead -= 1
@@ -123,12 +127,9 @@ class WorkRun(Run[T]):
             if slot is self.awaited:
                 self.engine.flights.urge(slot)
             self.send_on()
-        elif isinstance(outcome, Exception):
+        else:
             self.engine.meter.failures[type(outcome).__name__] += 1
             slot.fail(self._stage, outcome)
-        else:
-            self.made(slot, outcome)
-            self.settle(slot, self.item(slot, slot.landed, outcome))
 
     def _send(self, slot: WorkSlot[T]) -> None:
         assert slot.landed is not None
