@@ -117,6 +117,11 @@ def remove(path: str) -> bool:
     return True
 
 
+def touch(path: str) -> None:
+    """Says that a directory has changed now."""
+    os.utime(path)
+
+
 def remove_directory(path: str) -> bool:
     """Removes an empty directory; False when there is none."""
     try:

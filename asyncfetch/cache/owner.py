@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _LOCK = "lock"
 _INTENT = "intent"  # and, taken over from the dead, `intent-<their names>`
-_SETTLING_NS = 100 * 10**6  # from the making of a directory to its lock; file times are exact to 10 ms or better
+_SETTLING_NS = 100 * 10**6  # between two changes of a directory that are told apart; file times are exact to 10 ms
 _MOST_INTENTS = 1 << 20  # bytes read of one; a batch names 64 blobs in 4.5 KB, an eviction 128
 _ATTEMPTS = 100  # to claim a directory; one fails only if a sweeper looks at it in the instant before it is locked
 
@@ -121,7 +121,7 @@ class Owner:
         seen = files.stamp_of(self._root)
         if seen is None or seen != self._seen:
             self._company = any(not self.is_dead(path.rpartition("/")[2]) for path in self._others())
-            # One that is being made has no lock yet; and two changes can have the same time.
+            # One that is being made has no lock yet, and tells when it has; and two changes can have the same time.
             settled = seen is not None and time.time_ns() - seen.modified_ns > _SETTLING_NS
             self._seen = seen if settled else None
         return self._company
@@ -190,6 +190,8 @@ def _claim(root: str, job_started: float) -> tuple[str, int]:
             if descriptor is not None:
                 with contextlib.suppress(OSError):  # on a full disk; the others then evict nothing while it lives
                     files.write(descriptor, memoryview(f"{job_started!r}\n".encode()))
+                with contextlib.suppress(OSError):  # whoever has looked since this directory came looks once more
+                    files.touch(root)
                 return directory, descriptor
     raise FileNotFoundError(root)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -154,3 +156,29 @@ def test_claims_beside_sweepers_all_succeed(root: str) -> None:
         owner.close()
     sweeper.close()
     assert list(Path(root).iterdir()) == []
+
+
+def test_owner_that_was_held_up_before_its_lock_is_seen_when_it_has_it(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, lock = Owner(root), files.lock
+    made, seen = threading.Event(), threading.Event()
+
+    def held_up(path: str, *, create: bool = False) -> int | None:
+        if create:
+            made.set()
+            seen.wait()
+        return lock(path, create=create)
+
+    monkeypatch.setattr(files, "lock", held_up)
+    others: list[Owner] = []
+    making = threading.Thread(target=lambda: others.append(Owner(root)))
+    making.start()
+    made.wait()
+    os.utime(root, (time.time() - 10, time.time() - 10))  # so long ago it came
+    assert not mine.in_company()
+    seen.set()
+    making.join()
+    assert mine.in_company()
+    mine.close()
+    others[0].close()
