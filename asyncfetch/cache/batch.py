@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from asyncfetch.cache.changes import Change
     from asyncfetch.cache.claims import Missed
-    from asyncfetch.cache.commands import Note
+    from asyncfetch.cache.commands import Note, Write
     from asyncfetch.cache.recovery import Lost
 
 
@@ -27,6 +27,7 @@ class Answer(NamedTuple):
 class Batch:
     """One batch. Changes are kept apart by kind: rows for one statement cost less together than in turn."""
 
+    here: bool = False  # done by the loop, which does not wait
     handled: int = 0  # commands
     beside: bool = False  # there were look-ups among them
     answers: deque[Answer] = field(default_factory=deque)
@@ -37,3 +38,5 @@ class Batch:
     lost: list[Lost] = field(default_factory=list)
     missed: list[Missed] = field(default_factory=list)
     checks: list[Callable[[], None]] = field(default_factory=list)  # to be made once the index knows
+    put_off: list[Write] = field(default_factory=list)  # what the loop leaves to the thread; not handled
+    finished: bool = False  # the index was told as far as it would hear; before that there are no answers to give

@@ -79,7 +79,7 @@ class Claims:
                 self.mine.update(one.keys)
             return
         keys = [key for one in missed for key in one.keys]
-        before, self._told = [] if self._told else list(self.mine), True
+        before = [] if self._told else list(self.mine)
         others: dict[RefKey, str] = {}
 
         def work(connection: sqlite3.Connection) -> None:
@@ -92,6 +92,7 @@ class Claims:
                         others[key] = owner
 
         self._index.apply((), (work,))  # where that fails, each process fetches for itself
+        self._told = True
         found = self._made_mine([key for key in keys if key not in others])
         for one in missed:
             for key, place in zip(one.keys, one.places, strict=True):

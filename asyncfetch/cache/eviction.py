@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from asyncfetch.cache import files
 from asyncfetch.cache.admission import Level, room, to_free
+from asyncfetch.cache.failures import WouldWait
 from asyncfetch.settings import MIB
 
 if TYPE_CHECKING:
@@ -100,8 +101,11 @@ class Room:
         self.refusing = False  # the last body was refused, though not for its size alone
         self.evicted = self.evicted_bytes = 0
 
-    def make(self, sizes: Sequence[int]) -> None:
-        """Makes room for bodies that are about to be placed, as far as that goes without keeping others waiting."""
+    def make(self, sizes: Sequence[int], *, evict: bool = True) -> None:
+        """Makes room for bodies that are about to be placed, as far as that goes without keeping others waiting.
+
+        Raises `WouldWait` where something would have to go for them and it may not `evict`.
+        """
         if not self._limits.any:
             return
         self._index.limit()
@@ -109,13 +113,11 @@ class Room:
             level = self._level()
             self._room = room(self._limits, level)
             need = to_free(self._limits, level, sizes)
+            if need and not evict and not self._is_exhausted():
+                raise WouldWait
             if not need or not self._slice(need):
                 return
         self._room = room(self._limits, self._level())
-
-    def has(self, size: int) -> bool:
-        """Whether so many bytes can be added, by all that is known, and nothing has to go for them."""
-        return not self._limits.any or 0 <= size <= self._room
 
     def takes(self, size: int) -> bool:
         """Whether one more body of this size is admitted; it counts from then on."""

@@ -28,6 +28,13 @@ _REMEDIES = {
 }
 
 
+class WouldWait(BaseException):
+    """Raised where the loop does the cache's work and would have to wait: the thread does it then.
+
+    Not an `Exception`: those are caught wherever a fault of ours must not end the thread.
+    """
+
+
 def disk_is_full(error: OSError) -> bool:
     """Whether it would have gone well with more free space, or more of a quota."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from asyncfetch.cache import database, epochs, files, generations
 from asyncfetch.cache.changes import count, split
-from asyncfetch.cache.failures import explain
+from asyncfetch.cache.failures import WouldWait, explain
 from asyncfetch.cache.records import CacheStats, Known, Ref
 from asyncfetch.errors import CacheUnusable
 
@@ -73,6 +73,8 @@ class Index:
         self._retry_at = self._contended_until = 0.0
         self._warned: set[str] = set()
         self._stuck = False  # the write lock could not be had last time
+        self._timeout = database.BUSY_SECONDS  # of what is open
+        self.patient = True  # it may wait for others; else it raises `WouldWait`, and nothing was done
         self.limited = False  # somebody evicts from this cache, so that it matters when a blob was used
         self._attach()
 
@@ -81,6 +83,8 @@ class Index:
         if self._connection is None and time.monotonic() < self._retry_at:
             return
         if self._connection is None or self._stamps != self._look():
+            if not self.patient:
+                raise WouldWait
             self._reattach()
 
     def find(self, keys: Sequence[RefKey]) -> list[Known | None]:
@@ -125,6 +129,7 @@ class Index:
             if connection is None:
                 return False
             try:
+                self._set_timeout(connection)
                 connection.execute("BEGIN IMMEDIATE")
                 try:
                     for statement, group in itertools.groupby(changes, _statement):
@@ -141,7 +146,7 @@ class Index:
                 self._warn("write", error)
                 return False
             else:
-                self._unstick(connection)
+                self._stuck = False
                 if self._stamps == self._look() or not self._reattach():
                     return True
         return False
@@ -319,6 +324,7 @@ class Index:
             connection.close()
             raise
         self._path, self._connection, self.limited = generations.database_of(self._directory, named), connection, False
+        self._timeout = database.BUSY_SECONDS
         self._trusted = {0: True}
         self._stamps = None
         with contextlib.suppress(OSError):  # what cannot be looked at now is no reason to begin another: follow() looks
@@ -351,16 +357,19 @@ class Index:
             damaged = code & 0xFF in database.BROKEN
         if damaged:
             return self._leave_damaged(error)
-        if code is not None and code & 0xFF == sqlite3.SQLITE_BUSY and self._connection is not None:
-            self._connection.execute(f"PRAGMA busy_timeout = {int(_STUCK_SECONDS * 1000)}")
+        if code is not None and code & 0xFF == sqlite3.SQLITE_BUSY:
+            if not self.patient:
+                raise WouldWait from error
             self._stuck = True
         self._warn(doing, error)
         return False
 
-    def _unstick(self, connection: sqlite3.Connection) -> None:
-        if self._stuck:
-            self._stuck = False
-            connection.execute(f"PRAGMA busy_timeout = {int(database.BUSY_SECONDS * 1000)}")
+    def _set_timeout(self, connection: sqlite3.Connection) -> None:
+        """Says how long the write lock is waited for: not at all, or not for long where that was in vain last time."""
+        timeout = 0.0 if not self.patient else _STUCK_SECONDS if self._stuck else database.BUSY_SECONDS
+        if timeout != self._timeout:
+            connection.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
+            self._timeout = timeout
 
     def _warn_begun(self, reason: Exception | str) -> None:
         _log.warning("%s: the index could not be used (%s); a new one was begun", self._directory, reason)

@@ -36,12 +36,15 @@ class Placing:
         self._blobs, self._room = blobs, room
         self.published = self.stored = self.stored_bytes = self.private = self.refused = 0
 
-    def place(self, body: Body, *, private: bool) -> Placed:
-        """Puts a body in its place. Raises `OSError`; a body in a file may be lost then, one in memory is not."""
+    def place(self, body: Body, *, private: bool, evict: bool = True) -> Placed:
+        """Puts a body in its place. Raises `OSError`; a body in a file may be lost then, one in memory is not.
+
+        Where the disk is full for one in memory it may `evict` others.
+        """
         try:
             placed = self._place(body, private=private)
         except OSError as error:
-            if body.view is None:
+            if body.view is None or not evict:
                 raise
             again = partial(self._place, body, private=private)
             placed = retry_on_full_disk(again, error, partial(self._room.make_on_full_disk, body.size))

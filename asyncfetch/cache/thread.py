@@ -14,15 +14,17 @@ import threading
 from collections import deque
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from asyncfetch.cache.batch import Answer
+from asyncfetch.cache.batch import Batch
+from asyncfetch.cache.commands import LookUp, Read, Write
 from asyncfetch.cache.needs import Need, Needs
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
+    from asyncfetch.cache.batch import Answer
     from asyncfetch.cache.commands import Command
     from asyncfetch.cache.index import Index
     from asyncfetch.cache.owner import Owner
@@ -30,12 +32,27 @@ if TYPE_CHECKING:
     from asyncfetch.cache.work import Work
     from asyncfetch.cache.writers import Writers
 
-# Commands that the loop does at a time: 16 bodies of 86 KB take it 1 ms, and then others have their turn.
+# What the loop does at a time before others have their turn: 16 bodies of 86 KB take it 1 to 3 ms.
 MOST_HERE = 16
+BYTES_HERE = 2 << 20
+KEYS_HERE = 128
+
+
+class _Done(NamedTuple):
+    """What was done, and is to be told on the loop."""
+
+    handled: int  # commands
+    posted: int  # of them through the mailbox
+    answers: deque[Answer]
 
 
 class CacheThread:
-    """The thread. `put` and `stop` are for the loop, `waiting` may be read by anybody, the rest is the thread's own."""
+    """The thread. `put` and `stop` are for the loop, `waiting` may be read by anybody, the rest is the thread's own.
+
+    A KeyboardInterrupt may take any turn of the loop, as it begins or in its midst. So what is in line and what is to
+    be told lie where the next turn finds them. Python looks for signals when a function begins or was called: between
+    the taking out of one place and the putting into another there is no call.
+    """
 
     def __init__(
         self,
@@ -58,7 +75,8 @@ class CacheThread:
         self._turn = threading.Lock()  # whoever does the work, the thread or the loop, has it
         self._line: list[Command] = []  # what the loop may do itself, at the end of its turn
         self._posted = 0  # commands that the thread has not answered
-        self._mailbox: SimpleQueue[Sequence[Command] | Need | Callable[[], None] | None] = SimpleQueue()
+        self._done: deque[_Done] = deque()  # from either side
+        self._mailbox: SimpleQueue[Sequence[Command] | Batch | Need | Callable[[], None] | None] = SimpleQueue()
         self._needs = Needs(self._mailbox.put)
         self._stopping = False
         self._stopped: Callable[[], None] | None = None
@@ -73,9 +91,8 @@ class CacheThread:
         if not self._at_hand or self._loop.is_closed():
             self._post(commands)
             return
-        if not self._line:
-            self._loop.call_soon(self._serve_here)
         self._line.extend(commands)
+        self._loop.call_soon(self._serve_here)
 
     def make_room(self, size: int) -> bool:
         """Evicts so many bytes for a body on its way to a full disk. For the threads that write, and blocks them.
@@ -99,37 +116,53 @@ class CacheThread:
         self._mailbox.put(commands)
 
     def _post_line(self) -> None:
-        line, self._line = self._line, []
-        if line:
-            self._post(line)
+        count = len(self._line)
+        if count:
+            line, self._line = self._line, []
+            self._posted += count
+            self._mailbox.put(line)
 
     def _serve_here(self) -> None:
         """On the loop: does what is in line, or leaves it to the thread where that has something to do or to wait for.
 
-        An interruption (a KeyboardInterrupt) leaves all of it to the thread: whatever was done can be done twice.
+        An interruption amid it leaves all of it to the thread: whatever was done can be done twice.
         """
-        if self._posted or not self._turn.acquire(blocking=False):
+        if not self._line:
+            return
+        if self._posted or self._turn.locked():
             self._post_line()
             return
-        commands = self._line[:MOST_HERE]
-        answers, done = deque[Answer](), False
+        commands, batch = _slice(self._line), None
         try:
             if self._work.is_quick(commands):
-                self._work.take(commands)
-                while self._work.waits:
-                    answers += self._work.do_batch().answers
-                done = True
+                # Should the thread begin with something due in this instant, that takes no longer than a batch. To ask
+                # for the lock without waiting could leave it locked for ever where a signal comes.
+                with self._turn:
+                    batch = self._work.do_here(commands)
         finally:
-            if not done:
-                self._work.drop()
-            self._turn.release()
-            if not done:
+            if batch is None:
                 self._post_line()
-        if done:
-            del self._line[:MOST_HERE]
-            if self._line:
-                self._loop.call_soon(self._serve_here)
-            self._deliver(len(commands), answers)
+        if batch is not None:
+            self._settle_here(len(commands), batch)
+
+    def _settle_here(self, count: int, batch: Batch) -> None:
+        """Takes out of the line what was done, and hands on what was not."""
+        rest = [*batch.put_off, *self._line[count:]]
+        if batch.finished:
+            done = _Done(batch.handled, 0, batch.answers)
+            self._line = rest
+            self._done.append(done)
+        else:
+            self._line, self._posted = rest, self._posted + batch.handled
+            self._mailbox.put(batch)
+        if batch.put_off:
+            self._post_line()
+        elif rest:
+            self._loop.call_soon(self._serve_here)
+        if self._work.pause() is not None:
+            # The thread sleeps, and does not know that something is due: others came amid this batch, or it is tight.
+            self._mailbox.put(())
+        self._deliver()
 
     def _run(self) -> None:
         try:
@@ -150,7 +183,8 @@ class CacheThread:
         while self._receive():
             with self._turn:
                 batch = self._work.do_batch()
-                if not self._tell(self._returned, batch.handled, batch.answers):
+                self._done.append(_Done(batch.handled, batch.handled, batch.answers))
+                if not self._tell(self._deliver):
                     break
                 # While the loop takes the answers there is mostly nothing to wait for it.
                 self._work.shrink(beside=batch.beside)
@@ -168,43 +202,64 @@ class CacheThread:
                 continue
             if isinstance(mail, Need):
                 mail = partial(self._needs.answer, mail, self._work.room.make_on_full_disk)
+            if isinstance(mail, Batch):
+                self._work.take_on(mail)
+                continue
             if callable(mail):
                 with self._turn:
                     self._work.attempt(mail)
                 continue
             self._work.take(mail)
 
-    def _tell(self, function: Callable[..., None], *args: object) -> bool:
+    def _tell(self, function: Callable[[], None]) -> bool:
         try:
-            self._loop.call_soon_threadsafe(function, *args)
+            self._loop.call_soon_threadsafe(function)
         except RuntimeError:  # the loop was closed before the cache: nobody is left to hear an answer
             return False
         return True
 
-    def _returned(self, handled: int, answers: deque[Answer]) -> None:
-        self._posted -= handled
-        self._deliver(handled, answers)
-
-    def _deliver(self, handled: int, answers: deque[Answer]) -> None:
-        """On the loop: calls back for one batch."""
-        self.waiting -= handled
+    def _deliver(self) -> None:
+        """On the loop: calls back for what was done."""
         try:
-            while answers:
-                answer = answers.popleft()
-                try:
-                    if answer.release is not None:
-                        answer.release()
-                    answer.done(answer.result)
-                except Exception as error:  # one caller's fault is no reason to leave the others waiting
-                    self._loop.call_exception_handler(
-                        {"message": "an answer of the cache could not be taken", "exception": error}
-                    )
+            while self._done:
+                done = self._done[0]
+                self._call_back(done.answers)
+                self.waiting -= done.handled
+                self._posted -= done.posted
+                self._done.popleft()
         finally:
-            if answers:  # a KeyboardInterrupt came out of a callback
-                self._loop.call_soon(self._deliver, 0, answers)
+            if self._done:  # a KeyboardInterrupt came out of a callback
+                self._loop.call_soon(self._deliver)
+
+    def _call_back(self, answers: deque[Answer]) -> None:
+        while answers:
+            answer = answers.popleft()
+            try:
+                if answer.release is not None:
+                    answer.release()
+                answer.done(answer.result)
+            except Exception as error:  # one caller's fault is no reason to leave the others waiting
+                self._loop.call_exception_handler(
+                    {"message": "an answer of the cache could not be taken", "exception": error}
+                )
 
     def _ended(self) -> None:
         """On the loop: the thread has nothing more to do than to return."""
         self._thread.join()
         if self._stopped is not None:
             self._stopped()
+
+
+def _slice(line: Sequence[Command]) -> Sequence[Command]:
+    """The first of a line, as many as the loop does at a time: one at least."""
+    size = keys = 0
+    for count, command in enumerate(line[:MOST_HERE]):
+        if isinstance(command, Write):
+            size += 0 if command.body.view is None else command.body.size
+        elif isinstance(command, LookUp):
+            keys += len(command.keys)
+        elif isinstance(command, Read):  # of what size is seen when it is read: 1 MiB at most
+            size += BYTES_HERE // 8
+        if count and (size > BYTES_HERE or keys > KEYS_HERE):
+            return line[:count]
+    return line[:MOST_HERE]

@@ -20,7 +20,7 @@ from asyncfetch.cache.claims import Claims
 from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Read, Release, Write
 from asyncfetch.cache.damage import Damage
 from asyncfetch.cache.eviction import Room
-from asyncfetch.cache.failures import explain
+from asyncfetch.cache.failures import WouldWait, explain
 from asyncfetch.cache.finding import Finding
 from asyncfetch.cache.placing import Placing
 from asyncfetch.cache.recovery import drop_lost
@@ -74,6 +74,7 @@ class Work:
         self.claims = Claims(index, owner, index.algorithm, self.finding.look)
         self._look_ups: deque[LookUp | Read] = deque()
         self._writes: deque[Write | Note | Discard | Ask | Release] = deque()
+        self._handed_on: deque[Batch] = deque()  # that the loop has not finished
         self._owed: list[Change] = []  # of blobs that are in their places, and that the index could not take
         self._counted: Counter[str] = Counter()  # for the index's counters, when it is written to anyway
         self._warned = False  # of what `attempt` met
@@ -83,7 +84,7 @@ class Work:
     @property
     def waits(self) -> bool:
         """Whether commands are in line."""
-        return bool(self._look_ups or self._writes)
+        return bool(self._look_ups or self._writes or self._handed_on)
 
     def take(self, commands: Sequence[Command]) -> None:
         """Puts commands in line."""
@@ -95,22 +96,44 @@ class Work:
             if isinstance(command, Note):
                 self.finding.note(command)
 
-    def drop(self) -> None:
-        """Empties the line."""
-        self._look_ups.clear()
-        self._writes.clear()
+    def take_on(self, batch: Batch) -> None:
+        """Puts a batch in line that the loop has not finished."""
+        self._handed_on.append(batch)
 
     def do_batch(self) -> Batch:
         """Does as much of the line as the limits allow."""
+        if self._handed_on:
+            batch = self._handed_on.popleft()
+            self._finish(batch)
+            return batch
+        return self._do(Batch())
+
+    def do_here(self, commands: Sequence[Command]) -> Batch | None:
+        """On the loop: does commands that are quick, and no more of them than a batch has. None where it would wait.
+
+        Some may be put off. A batch that is not finished is for the thread to take on.
+        """
+        self.take(commands)
+        batch = Batch(here=True)
+        self._index.patient = False
+        try:
+            return self._do(batch)
+        except WouldWait:
+            return None
+        finally:
+            self._index.patient = True
+            self._look_ups.clear()
+            self._writes.clear()
+
+    def _do(self, batch: Batch) -> Batch:
         began = time.perf_counter()
-        batch = Batch()
         self._follow()
         writes = self._next_writes()
-        self._make_room(writes)
+        self._make_room(writes, evict=not batch.here)
         self._answer_look_ups(batch)
         batch.beside = batch.handled > 0
         self._do_writes(writes, batch)
-        self._commit(batch)
+        self._finish(batch)
         self.attempt(partial(self._poll, batch))
         self.batches += 1
         # Counted before it is told, so that whoever was answered sees it in the statistics.
@@ -123,15 +146,15 @@ class Work:
             self.attempt(partial(self.room.shrink, beside=beside))
 
     def is_quick(self, commands: Sequence[Command]) -> bool:
-        """Whether commands can be done without waiting: for other processes, evictions, or what is asked for."""
-        size = 0
+        """Whether commands take the loop no time but their own, and not much: no question, no other process."""
+        keys = 0
         for command in commands:
             if isinstance(command, Ask):
                 return False
-            if isinstance(command, Write):
-                size += command.body.size
+            if isinstance(command, LookUp):
+                keys += len(command.keys)
         try:
-            return self.room.has(size) and not self._owner.in_company()
+            return keys <= BATCH_LOOK_UPS and self.claims.pause() is None and not self._owner.in_company()
         except OSError:  # doing them will say why
             return False
 
@@ -185,10 +208,10 @@ class Work:
                 bodies, size = bodies + 1, size + (0 if command.body.view is None else command.body.size)
         return taken
 
-    def _make_room(self, writes: Sequence[Command]) -> None:
+    def _make_room(self, writes: Sequence[Command], *, evict: bool) -> None:
         bodies = [command.body for command in writes if isinstance(command, Write) and not command.private]
         if bodies:
-            self.attempt(partial(self.room.make, [body.size for body in bodies]))
+            self.attempt(partial(self.room.make, [body.size for body in bodies], evict=evict))
             self._intents.declare(dict.fromkeys([*map(blob_of, self._owed), *(body.digest for body in bodies)]))
 
     def _answer_look_ups(self, batch: Batch) -> None:
@@ -227,12 +250,14 @@ class Work:
 
     def _write(self, command: Write, batch: Batch) -> None:
         body = command.body
-        if command.key is not None:
-            batch.released += self.claims.release(command.key)
         result: Published | Exception
         try:
-            result, change = self.placing.place(body, private=command.private)
+            result, change = self.placing.place(body, private=command.private, evict=not batch.here)
         except Exception as error:  # whoever handed this body in gets it; the thread serves others too
+            if batch.here and body.view is not None:
+                batch.put_off.append(command)  # the thread may make room for it, or else says what is wrong
+                batch.handled -= 1
+                return
             result = self._not_placed(body, error)
         else:
             if change is not None:
@@ -241,6 +266,8 @@ class Work:
                     batch.changes.append(remember(command.key, command.ref))
                 if not result.stored:
                     batch.checks.append(partial(self._confirm, batch, len(batch.answers), body, result))
+        if command.key is not None:
+            batch.released += self.claims.release(command.key)
         batch.answers.append(Answer(command.done, result, command.release))
 
     def _confirm(self, batch: Batch, place: int, body: Body, published: Published) -> None:
@@ -257,8 +284,23 @@ class Work:
             _discard(body.path)
         return explain(error, self._blobs.path(body.digest)) if isinstance(error, OSError) else error
 
+    def _finish(self, batch: Batch) -> None:
+        """Tells the index, and then looks again at what others might have removed before they could know.
+
+        What the loop would have to wait for it leaves as it is, to be done once more from its beginning.
+        """
+        counted = self._counted
+        try:
+            self._commit(batch)
+            counted = self._counted
+            if batch.missed:
+                self.attempt(partial(self.claims.claim, batch.missed))
+        except WouldWait:
+            self._counted = counted
+            return
+        batch.finished = True
+
     def _commit(self, batch: Batch) -> None:
-        """Tells the index, and then looks again at what others might have removed before they could know."""
         batch.blobs.extend(self._proofs.take())
         if batch.changes or batch.blobs or batch.lost or batch.released:
             also = [drop_lost(self._blobs, batch.lost)] if batch.lost else []
@@ -267,14 +309,14 @@ class Work:
             else:
                 self.unremembered += len(batch.changes)
                 self._owed = (self._owed + batch.blobs)[-MOST_OWED:]
+            batch.changes, batch.blobs, batch.lost, batch.released = [], [], [], []
         if not self._owed:
             self._intents.fulfil()
         for note in batch.noted:
             self.finding.noted(note)
-        for check in batch.checks:
+        checks, batch.checks = batch.checks, []
+        for check in checks:
             check()
-        if batch.missed:
-            self.attempt(partial(self.claims.claim, batch.missed))
 
     def _counts(self) -> list[Change]:
         """What the index's counters have not been told yet."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +13,10 @@ from typing import Any
 
 import pytest
 
-from asyncfetch.cache import Cache, Published, files, mounts
+from asyncfetch.cache import Cache, Elsewhere, Found, Published, eviction, files, mounts
+from asyncfetch.cache.claims import Claims, Missed
+from asyncfetch.cache.commands import LookUp, Write
+from asyncfetch.cache.opening import open_parts
 from asyncfetch.settings import CachePolicy
 
 from .helpers import blobs, check_accounts, check_blobs, fill, key, look_up, opened, publish, settled, whole
@@ -24,13 +30,15 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 class Watch:
     """On which threads a file operation is made: `"loop"` or `"cache"`, in their order."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, name: str) -> None:
+    def __init__(self, patch: pytest.MonkeyPatch, name: str, *, within: str = "") -> None:
+        self._within = within  # the path, which comes first, has this in it
         self.seen: list[str] = []
         self._operation: Callable[..., Any] = getattr(files, name)
         patch.setattr(files, name, self._watched)
 
     def _watched(self, *args: Any, **options: Any) -> Any:
-        self.seen.append("loop" if threading.current_thread() is threading.main_thread() else "cache")
+        if self._within in str(args[0]):
+            self.seen.append("loop" if threading.current_thread() is threading.main_thread() else "cache")
         return self._operation(*args, **options)
 
 
@@ -157,6 +165,165 @@ async def test_interrupted_batch_is_done_by_the_thread(
         await settled(cache)
     check_blobs(tmp_path)
     check_accounts(tmp_path)
+
+
+async def test_turn_that_was_interrupted_as_it_began_holds_up_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as cache:
+        published: asyncio.Future[Published | Exception] = asyncio.get_running_loop().create_future()
+        body = await fill(cache.sink(), b"one")
+        with monkeypatch.context() as patch:
+            patch.setattr(cache._thread, "_serve_here", lambda: None)  # the turn is over before it did anything
+            cache.publish(body, key("a"), published.set_result)
+            cache._hand_in()
+            await asyncio.sleep(0)
+        assert not published.done()
+        assert await look_up(cache, key("b")) == [None]
+        assert isinstance(await published, Published)
+
+
+async def test_answers_that_an_interruption_held_up_come_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as cache:
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def interrupted() -> None:
+            raise KeyboardInterrupt
+
+        cache.look_up([key("a")], answer.set_result)
+        with monkeypatch.context() as patch:
+            patch.setattr(cache._thread, "_deliver", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                cache._thread._serve_here()
+        assert not answer.done()
+        assert await look_up(cache, key("b")) == [None]
+        assert await answer == [None]
+        assert cache.statistics().waiting == 0
+
+
+async def test_one_turn_of_the_loop_does_not_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    async with opened(tmp_path) as cache:
+        do_here, turns = cache._work.do_here, list[tuple[int, int]]()
+
+        def watched(commands: Any) -> Any:
+            bodies = [command.body.size for command in commands if isinstance(command, Write)]
+            keys = [len(command.keys) for command in commands if isinstance(command, LookUp)]
+            turns.append((sum(bodies), sum(keys)))
+            return do_here(commands)
+
+        monkeypatch.setattr(cache._work, "do_here", watched)
+        for number in range(6):
+            body = await fill(cache.sink(), bytes([number]) * 900_000)
+            cache.publish(body, key(str(number)), lambda answer: None)
+        answers = [loop.create_future() for _ in range(6)]
+        for number, answer in enumerate(answers):
+            cache.look_up([key(f"{number}/{name}") for name in range(60)], answer.set_result)
+        await asyncio.gather(*answers)
+        await settled(cache)
+        assert sum(size for size, _ in turns) == 6 * 900_000
+        assert max(size for size, _ in turns) <= 2 << 20
+        assert max(keys for _, keys in turns) <= 128
+        turns.clear()
+        assert await look_up(cache, *(key(str(number)) for number in range(1000, 2000))) == [None] * 1000
+        assert turns == []
+
+
+async def test_others_that_come_amid_a_batch_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    async with opened(tmp_path) as cache:
+        is_quick, others = cache._work.is_quick, list[Claims]()
+
+        def quick_and_then_another(commands: Any) -> bool:
+            quick = is_quick(commands)
+            if quick and not others:
+                parts = open_parts(CachePolicy(cache_dir=tmp_path), None)
+                closing.callback(parts.at_end)
+                closing.callback(parts.owner.close)
+                closing.callback(parts.index.close)
+                others.append(Claims(parts.index, parts.owner, "blake3", lambda keys: [None] * len(keys)))
+                others[0].claim(
+                    [Missed([key("a")], [0], lambda key, found: None, lambda place, found, elsewhere: None)]
+                )
+            return quick
+
+        with contextlib.ExitStack() as closing:
+            monkeypatch.setattr(cache._work, "is_quick", quick_and_then_another)
+            answer: asyncio.Future[Any] = loop.create_future()
+            later: asyncio.Future[Found | None] = loop.create_future()
+            cache.look_up([key("a")], answer.set_result, later=lambda key, found: later.set_result(found))
+            assert await answer == [Elsewhere.ELSEWHERE]
+            others[0].leave()
+            async with asyncio.timeout(20):
+                assert await later is None
+
+
+async def test_index_that_another_holds_keeps_the_thread_waiting_and_not_the_loop(tmp_path: Path) -> None:
+    async with opened(tmp_path) as cache:
+        await publish(cache, b"zero", key("0"))
+        await settled(cache)
+        index = tmp_path / "v1" / "index"
+        with contextlib.closing(
+            sqlite3.connect(index / f"index-{(index / 'CURRENT').read_text()}.sqlite", isolation_level=None)
+        ) as other:
+            other.execute("BEGIN IMMEDIATE")
+            published: asyncio.Future[Published | Exception] = asyncio.get_running_loop().create_future()
+            body = await fill(cache.sink(), b"one")
+            cache.publish(body, key("a"), published.set_result)
+            while not blobs(tmp_path).keys() >= {body.digest}:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert not published.done()
+            other.execute("ROLLBACK")
+        assert isinstance(await published, Published)
+        assert await whole(cache, key("a")) == b"one"
+        statistics = cache.statistics()
+        assert (statistics.unremembered, statistics.published, statistics.waiting) == (0, 2, 0)
+        await settled(cache)
+    check_accounts(tmp_path)
+
+
+async def test_loop_makes_no_room_where_others_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size, free = 10_000, 1 << 40
+    monkeypatch.setattr(files, "free_bytes", lambda path: free)
+    async with opened(tmp_path, min_free=1 << 30) as cache:
+        for number in range(10):
+            await publish(cache, b"%04d" % number * (size // 4), key(str(number)))
+    removals = Watch(monkeypatch, "remove")
+    async with opened(tmp_path, min_free=1 << 30) as cache:
+        await publish(cache, b"more", key("more"))
+        monkeypatch.setattr(eviction, "LOOK_SECONDS", 0.0)
+        removals.seen.clear()
+        free = (1 << 30) + 10
+        for number in range(3):
+            await publish(cache, b"%04d" % (number + 20) * (size // 4), key(str(number + 20)))
+        assert cache.statistics().evicted >= 3
+        assert set(removals.seen) == {"cache"}
+
+
+async def test_loop_makes_no_room_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(tmp_path) as cache:
+        for number in range(10):
+            await publish(cache, b"%04d" % number * 1000, key(str(number)))
+    async with opened(tmp_path) as cache:
+        await publish(cache, b"zero", key("zero"))
+        removals, write = Watch(monkeypatch, "remove", within="/blobs/"), files.write
+
+        def full(descriptor: int, data: memoryview) -> None:
+            if not removals.seen:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            write(descriptor, data)
+
+        monkeypatch.setattr(files, "write", full)
+        published = await publish(cache, b"one", key("one"))
+        assert not published.private
+        assert await whole(cache, key("one")) == b"one"
+        assert removals.seen
+        assert set(removals.seen) == {"cache"}
+        statistics = cache.statistics()
+        assert (statistics.failed, statistics.waiting) == (0, 0)
 
 
 async def test_closed_loop_ends_the_thread(tmp_path: Path) -> None:
