@@ -1,8 +1,9 @@
 """Garbage collection: removing what no manifest and no model refers to, beside writers that do not wait for it.
 
-What is collected was written, and last touched, longer ago than the grace period. `keeping` tells how a writer that
-finds such bytes and a collection that is about to remove them learn of each other. A writer must name in a manifest
-what it stored within the grace period less an hour, which is where `keeping.FRESH` comes in.
+What is collected was written, and last touched, longer ago than the grace period, by the clock that dates it.
+`keeping` tells how a writer that finds such bytes and a collection that is about to remove them learn of each other. A
+writer must name in a manifest what it stored within the grace period less an hour, which is where `keeping.FRESH`
+comes in.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import secrets
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from asyncfetch.datastore.errors import DataStoreError
@@ -50,7 +51,7 @@ async def collect(
     """Collects what is not needed; see `DataStore.gc`."""
     if grace < timedelta(0):
         raise UsageError(f"grace must be a time of 0 or more, not {grace}")
-    now = datetime.now(UTC)
+    now = await storage.place.now()
     before = now - grace
     live = await _live(storage, before)
     result = Collected()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,7 +71,7 @@ async def rely_on(storage: Storage, reference: DataReference) -> Folder:
 async def _relied_on(storage: Storage, digest: str) -> Folder:
     """What lies under a digest, after everybody was told that it is needed."""
     folder = await storage.folder(digest)
-    fresh = folder.used is not None and datetime.now(UTC) - folder.used < FRESH
+    fresh = folder.used is not None and await storage.place.now() - folder.used < FRESH
     if not folder.marks and (fresh or not folder.data):
         return folder
     await storage.place.put(storage.data + data_folder(digest) + TOUCHED, b"", only_new=False)

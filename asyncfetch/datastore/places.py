@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import time
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from asyncfetch.datastore.digests import HashingFile, measure
 from asyncfetch.datastore.errors import SourceChanged
@@ -18,12 +20,12 @@ from asyncfetch.uris import Location, s3
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from asyncfetch.errors import OriginError
     from asyncfetch.fetcher import Fetcher
 
 _PARTIAL = ".partial"  # of a directory: what is being written lies here, beside all that is listed
+_KNOWN = 600.0  # seconds for which an answer to what time it is will do; `keeping.FRESH` is six times as long
 _ATTEMPTS = 100  # to make a folder that is empty, and so may be removed until something is in it
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
 
@@ -47,6 +49,10 @@ class Place(Protocol):
         """Deletes objects; that one is not there is no error. Raises the first error that there was."""
         ...
 
+    async def now(self) -> datetime:
+        """What time it is by the clock that the dates of what lies here are of. Raises as `put` does."""
+        ...
+
     async def sweep(self, before: datetime) -> None:
         """Removes what writers that were killed had begun before some moment and nobody sees."""
         ...
@@ -56,6 +62,14 @@ class Place(Protocol):
         ...
 
 
+class _Clock(NamedTuple):
+    """What a server's clock told, and when it was asked by this machine's two."""
+
+    told: datetime
+    asked: float
+    since: float
+
+
 class BucketPlace:
     """A bucket, or what lies in it below a prefix. `extra_args` go with each object that is written."""
 
@@ -63,6 +77,7 @@ class BucketPlace:
         self._control = Control(fetcher.settings, fetcher.identities)
         self._bucket, self._root = bucket, root
         self._extra_args = dict(extra_args or {})
+        self._clock: _Clock | None = None
 
     def at(self, key: str) -> Location:
         return s3(self._bucket, self._root + key)
@@ -85,6 +100,18 @@ class BucketPlace:
         for error in failed.values():
             raise error
 
+    async def now(self) -> datetime:
+        """The server's clock: this machine's may be off, by days where nothing checks the time of signatures.
+
+        It is asked for every ten minutes, also where the machine slept, of which its monotonic clock knows nothing.
+        """
+        if self._clock is None or not 0 <= time.time() - self._clock.asked < _KNOWN:
+            asked, since = time.time(), time.monotonic()
+            told = await self._control.now(self.at("")) or datetime.now(UTC)
+            # A date has no parts of a second, and that of a listing may: it is this second's end that is after both.
+            self._clock = _Clock(told + timedelta(seconds=1), asked, since)
+        return self._clock.told + timedelta(seconds=time.monotonic() - self._clock.since)
+
     async def sweep(self, before: datetime) -> None:
         """Leaves the parts of unfinished uploads to the bucket's rule for them, which `lifecycle_rules` has."""
 
@@ -106,6 +133,9 @@ class DirectoryPlace:
 
     async def delete(self, keys: Sequence[str]) -> None:
         await on_thread(self._delete, keys)
+
+    async def now(self) -> datetime:
+        return datetime.now(UTC)
 
     async def sweep(self, before: datetime) -> None:
         await on_thread(self._sweep, before.timestamp())

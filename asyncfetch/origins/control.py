@@ -32,7 +32,7 @@ from asyncfetch.origins.checksums import told_checksum
 from asyncfetch.origins.copies import COPY_AT_ONCE, copy
 from asyncfetch.origins.deletions import delete, delete_many
 from asyncfetch.origins.descriptions import described
-from asyncfetch.origins.headers import read_etag
+from asyncfetch.origins.headers import read_date, read_etag
 from asyncfetch.origins.identities import Identities
 from asyncfetch.origins.multipart import Uploads
 from asyncfetch.origins.puts import Puts, conditions
@@ -41,6 +41,7 @@ from asyncfetch.origins.small_puts import SmallPuts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
     from types import TracebackType
     from typing import Self
 
@@ -254,6 +255,14 @@ class Control:
     async def region(self, location: Location) -> str | None:
         """The region of a bucket, None where the server does not say. Needs `s3:ListBucket`."""
         return (await self._bucket(location, "head_bucket", "s3:ListBucket")).get("BucketRegion")
+
+    async def now(self, location: Location) -> datetime | None:
+        """What time it is by the server's clock, to the second, by which it dates objects; None where it does not say.
+
+        Needs `s3:ListBucket`.
+        """
+        answer = await self._bucket(location, "head_bucket", "s3:ListBucket")
+        return read_date(answer["ResponseMetadata"]["HTTPHeaders"].get("date"))
 
     async def versioning(self, location: Location) -> Literal["Enabled", "Suspended"] | None:
         """Whether a bucket keeps versions; None where it never did. Needs `s3:GetBucketVersioning`."""

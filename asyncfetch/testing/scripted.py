@@ -91,6 +91,7 @@ class ScriptedServer:
     bytes are written one after another with a turn of the loop between them, `Hold` and `Pause` wait, `Ending` ends
     the connection. Steps from a generator are drawn one by one, the next when the one before is done. `greeting` is an
     answer given on each new connection before any request. `port` 0 is any free one.
+    Who waits for "100 Continue" before a body gets it.
 
     Entered, it has `host`, `port` and `url`. It counts: `requests` are those whose last byte has come, `connections`
     how many there were, `open` how many there are. Left, it drops every connection, and nothing of it stays; what the
@@ -246,6 +247,8 @@ class _Connection(asyncio.Protocol):
             await self._more()
         request = RawRequest(bytes(self._unread[: end + 4]), b"", self._number)
         length = int(request.header("content-length") or 0)
+        if request.header("expect") and len(self._unread) < end + 4 + length:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         while len(self._unread) < end + 4 + length:
             await self._more()
         body = bytes(self._unread[end + 4 : end + 4 + length])

@@ -7,13 +7,16 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from asyncfetch import Access, Fetcher
 from asyncfetch.datastore import DataReference, DataStore, ModelRegistry, keeping
+from asyncfetch.datastore.places import BucketPlace
+from asyncfetch.testing import ScriptedServer, answer
 from tests.datastore.conftest import on_disk_and_rclone
 
 NOW = timedelta(0)
@@ -234,3 +237,63 @@ async def test_two_who_make_and_remove_the_same_folder_do_not_fail(store: DataSt
             await place.delete(["data/f/x"])
 
     await asyncio.gather(write(0), write(1), remove(), remove())
+
+
+class Elsewhen:
+    """A place whose clock is not this machine's."""
+
+    def __init__(self, place: Any, ahead: timedelta) -> None:
+        self._place, self._ahead = place, ahead
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._place, name)
+
+    async def now(self) -> datetime:
+        return datetime.now(UTC) + self._ahead
+
+
+async def test_how_old_something_is_its_servers_clock_says(store: DataStore) -> None:
+    reference = await store.store_data(b"unneeded")
+    place = store.storage.place
+    assert (await store.gc(dry_run=False)).removed == 0
+    # A writer whose clock stands still would find it fresh, and not touch what is about to be collected.
+    store.storage.place = Elsewhen(place, timedelta(hours=2))
+    assert await store.store_data(b"unneeded") == reference
+    assert (folder(store, reference) / "touched").exists()
+    store.storage.place = Elsewhen(place, WEEK + timedelta(hours=1))
+    assert (await store.gc(dry_run=False)).removed == 1
+
+
+async def test_a_buckets_clock_is_that_of_its_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: AsyncExitStack
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "A" * 20)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "S" * 40)
+    date = "Date: Fri, 24 May 2013 00:00:00 GMT"
+    async with ScriptedServer(lambda request: answer(headers=[date])) as server:
+        access = Access(endpoint_url=server.url, region="us-east-1")
+        fetcher = await opened.enter_async_context(Fetcher(access=access, cache_dir=tmp_path / "cache"))
+        place = BucketPlace(fetcher, "bucket", "root/", None)
+        try:
+            for _ in range(3):
+                assert timedelta(0) <= await place.now() - datetime(2013, 5, 24, tzinfo=UTC) < timedelta(minutes=1)
+            assert [request.method for request in server.requests] == ["HEAD"]
+        finally:
+            await place.aclose()
+
+
+async def test_what_has_come_to_harm_is_mended_by_storing_it_again(store: DataStore) -> None:
+    reference = await store.store_data(b"precious")
+    await store.store_run("r", "train", data={"x": reference})
+    data = folder(store, reference) / "data.bin"
+    data.write_bytes(b"harmful!")
+    (found,) = (await store.verify()).findings
+    assert (found.fault, found.uri) == ("damaged", data.as_uri())
+    data.unlink()
+    assert {found.fault for found in (await store.verify()).findings} == {"missing"}
+    assert await store.store_data(b"precious") == reference
+    assert (await store.verify()).findings == []
+    # One that was cut short is known by its size.
+    data.write_bytes(b"prec")
+    assert await store.store_data(b"precious") == reference
+    assert await store.retrieve_data(reference) == b"precious"

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from asyncfetch import Access, Settings
-from asyncfetch.datastore import DataStore, RunExists, SourceChanged
-from asyncfetch.errors import AccessDenied
+from asyncfetch.datastore import DataStore, ModelRegistry, RunExists, SourceChanged
+from asyncfetch.errors import AccessDenied, UsageError
 from asyncfetch.testing import EmbeddedS3, RawRequest, ScriptedServer, answer
 from tests.datastore.conftest import everywhere, on_moto
 from tests.servers import s3_client
@@ -162,3 +162,42 @@ async def test_a_cancelled_writer_leaves_whole_data_and_no_run(store: DataStore)
     assert await store.list_runs() == [run]
     assert await store.retrieve_data(run.data["json"]) == {"a": 1}
     assert (await store.verify()).findings == []
+
+
+KEY_ARN = "arn:aws:kms:us-east-1:123456789012:key/mine"
+
+
+@on_moto
+async def test_everything_is_encrypted_as_it_is_said(
+    place: tuple[str, Settings], moto: EmbeddedS3, tmp_path: Path
+) -> None:
+    uri, settings = place
+    (tmp_path / "large.bin").write_bytes(bytes(9 << 20))
+    extra = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": KEY_ARN, "StorageClass": "STANDARD_IA"}
+    async with DataStore.at(uri, extra_args=extra, settings=settings) as store:
+        data = {"small": b"x", "large": tmp_path / "large.bin"}
+        await store.store_run("r", "train", project="p", data=data)
+        await ModelRegistry(store).register_model("m", tmp_path / "large.bin")
+        assert (await store.verify()).findings == []
+    bucket, _, root = uri.removeprefix("s3://").partition("/")
+    client = s3_client(moto)
+    keys = [found["Key"] for found in client.list_objects_v2(Bucket=bucket, Prefix=root)["Contents"]]
+    kinds = {key.removeprefix(f"{root}/").partition("/")[0] for key in keys}
+    assert kinds >= {"data", "manifests", "runs", "models"}
+    for key in keys:
+        head = client.head_object(Bucket=bucket, Key=key)
+        said = head.get("ServerSideEncryption"), head.get("SSEKMSKeyId"), head.get("StorageClass")
+        assert said == ("aws:kms", KEY_ARN, "STANDARD_IA"), key
+
+
+@pytest.mark.parametrize("extra", [{"Body": b"x"}, {"ContentType": "a/b"}, {"Metadata": {}}, {"NoSuch": "x"}])
+async def test_arguments_that_a_store_cannot_pass_on_are_refused(
+    extra: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "A" * 20)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "S" * 40)
+    async with ScriptedServer(Denying("nothing")) as server:
+        settings = Settings(access=Access(endpoint_url=server.url, region="us-east-1"))
+        async with DataStore("bucket", extra_args=extra, settings=settings) as store:
+            with pytest.raises(UsageError, match=next(iter(extra))):
+                await store.store_data(b"x")

@@ -129,6 +129,33 @@ async def test_the_server_is_told_a_checksum(control: Callable[..., Control], si
         assert stat.checksum == f"sha256:{hashlib.sha256(SMALL).hexdigest()}"
 
 
+async def test_parts_and_the_whole_are_told_their_checksums(control: Callable[..., Control], signed: None) -> None:
+    body = os.urandom(17 << 20)
+    parts = [body[: 8 << 20], body[8 << 20 : 16 << 20], body[16 << 20 :]]
+    begun = answer(b"<InitiateMultipartUploadResult><UploadId>U1</UploadId></InitiateMultipartUploadResult>")
+    done = answer(b'<CompleteMultipartUploadResult><ETag>"e-3"</ETag></CompleteMultipartUploadResult>')
+
+    def answers(request: RawRequest) -> Answer:
+        if request.method == "PUT":
+            return DONE
+        return begun if request.target.endswith("?uploads") else done
+
+    def told(data: bytes) -> str:
+        return b64encode(zlib.crc32(data).to_bytes(4)).decode()
+
+    async with ScriptedServer(answers) as server:
+        stat = await control(server.url).put(OBJECT, body)
+        first, *puts, last = server.requests
+    assert stat.checksum == f"crc32:{zlib.crc32(body):08x}"
+    assert (first.header("x-amz-checksum-algorithm"), first.header("x-amz-checksum-type")) == ("CRC32", "FULL_OBJECT")
+    sent = {request.target.partition("partNumber=")[2][:1]: request for request in puts}
+    assert [sent[number].header("x-amz-checksum-crc32") for number in "123"] == [told(part) for part in parts]
+    assert last.header("x-amz-checksum-crc32") == told(body)
+    assert last.header("x-amz-checksum-type") == "FULL_OBJECT"
+    for part in parts:
+        assert f"<ChecksumCRC32>{told(part)}</ChecksumCRC32>".encode() in last.body
+
+
 async def test_what_came_as_something_else_is_said(control: Callable[..., Control], signed: None) -> None:
     async with ScriptedServer([refusing("BadDigest", status="400 Bad Request")]) as server:
         with pytest.raises(IntegrityError, match="not what was sent"):

@@ -14,6 +14,7 @@ from asyncfetch import Fetcher
 from asyncfetch.errors import UsageError
 from asyncfetch.settings import NetworkPolicy
 from asyncfetch.testing import Credentials, FaultServer, RawRequest, ScriptedServer, answer
+from asyncfetch.testing.shelf import Shelf as Objects
 from asyncfetch.toolbox import Diagnosis, Light, diagnose
 from tests.origins.scripts import KEY_ID, SECRET, head_of, refusing
 from tests.origins.shelf import Shelf
@@ -141,6 +142,35 @@ async def test_permissions_that_are_missing_are_named(cache_dir: Path, signed: N
     assert "s3:PutObject on arn:aws:s3:::bucket/p/" in light(found, "write").detail
     assert told["versioning"] == "unknown"
     assert "s3:GetBucketVersioning" in light(found, "versioning").detail
+
+
+@pytest.mark.parametrize(
+    ("ranges", "conditions", "missing"),
+    [(False, True, "ranges"), (True, False, "If-None-Match"), (False, False, "ranges and If-None-Match")],
+)
+async def test_a_server_that_ignores_ranges_or_conditions(
+    cache_dir: Path, signed: None, ranges: bool, conditions: bool, missing: str
+) -> None:
+    """It answers with the whole object, as RFC 9110 lets it; what is read is right all the same."""
+    shelf = Objects({"p/a": b"some body"}, bucket="bucket", checksum=None)
+    ignored = {name for name, known in (("range", ranges), ("if-none-match", conditions)) if not known}
+
+    def answers(request: RawRequest) -> bytes:
+        lines = [line.partition(":") for line in request.head.decode("latin-1").split("\r\n")[1:-2]]
+        headers = {name.lower(): value.strip() for name, _, value in lines if name.lower() not in ignored}
+        reply = shelf.reply(request.method, request.target, headers)
+        told = [f"{name}: {value}" for name, value in reply.headers]
+        head = "\r\n".join([f"HTTP/1.1 {reply.status} -", f"Content-Length: {reply.length}", *told, "\r\n"])
+        return head.encode() + reply.body
+
+    async with ScriptedServer(answers) as server:
+        found = await examined(server.url, "s3://bucket/p/", cache_dir, region="us-east-1")
+    told = light(found, "ranges and conditions")
+    assert (told.state, told.detail) == ("red", f"not honoured: {missing}")
+    assert told.value == {"ranges": ranges, "conditions": conditions}
+    assert "proxies" in told.remedy
+    assert {name for name, state in states(found).items() if state == "red"} <= {told.name, "clock"}
+    assert not found.healthy
 
 
 @pytest.mark.parametrize(("ahead", "state"), [(timedelta(minutes=20), "red"), (timedelta(0), "green")])
