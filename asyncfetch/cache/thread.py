@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import deque
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 MOST_HERE = 16
 BYTES_HERE = 2 << 20
 KEYS_HERE = 128
+LOST_SECONDS = 0.1  # a turn that has been due for longer was most likely interrupted as it began
 
 
 class _Done(NamedTuple):
@@ -74,6 +76,7 @@ class CacheThread:
         self._index, self._owner, self._writers, self._intents = index, owner, writers, intents
         self._turn = threading.Lock()  # whoever does the work, the thread or the loop, has it
         self._line: list[Command] = []  # what the loop may do itself, at the end of its turn
+        self._due_since = 0.0  # that turn, when there is a line
         self._posted = 0  # commands that the thread has not answered
         self._done: deque[_Done] = deque()  # from either side
         self._mailbox: SimpleQueue[Sequence[Command] | Batch | Need | Callable[[], None] | None] = SimpleQueue()
@@ -91,8 +94,9 @@ class CacheThread:
         if not self._at_hand or self._loop.is_closed():
             self._post(commands)
             return
+        if not self._line or time.monotonic() - self._due_since > LOST_SECONDS:
+            self._serve_soon()
         self._line.extend(commands)
-        self._loop.call_soon(self._serve_here)
 
     def make_room(self, size: int) -> bool:
         """Evicts so many bytes for a body on its way to a full disk. For the threads that write, and blocks them.
@@ -121,6 +125,10 @@ class CacheThread:
             line, self._line = self._line, []
             self._posted += count
             self._mailbox.put(line)
+
+    def _serve_soon(self) -> None:
+        self._due_since = time.monotonic()
+        self._loop.call_soon(self._serve_here)
 
     def _serve_here(self) -> None:
         """On the loop: does what is in line, or leaves it to the thread where that has something to do or to wait for.
@@ -158,7 +166,7 @@ class CacheThread:
         if batch.put_off:
             self._post_line()
         elif rest:
-            self._loop.call_soon(self._serve_here)
+            self._serve_soon()
         if self._work.pause() is not None:
             # The thread sleeps, and does not know that something is due: others came amid this batch, or it is tight.
             self._mailbox.put(())

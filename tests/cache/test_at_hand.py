@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from asyncfetch.cache import Cache, Elsewhere, Found, Published, eviction, files, mounts
+from asyncfetch.cache import Cache, Elsewhere, Found, Published, eviction, files, mounts, thread
 from asyncfetch.cache.claims import Claims, Missed
 from asyncfetch.cache.commands import LookUp, Write
 from asyncfetch.cache.opening import open_parts
@@ -173,6 +173,7 @@ async def test_turn_that_was_interrupted_as_it_began_holds_up_nothing(
     async with opened(tmp_path) as cache:
         published: asyncio.Future[Published | Exception] = asyncio.get_running_loop().create_future()
         body = await fill(cache.sink(), b"one")
+        monkeypatch.setattr(thread, "LOST_SECONDS", 0.0)
         with monkeypatch.context() as patch:
             patch.setattr(cache._thread, "_serve_here", lambda: None)  # the turn is over before it did anything
             cache.publish(body, key("a"), published.set_result)
@@ -218,9 +219,11 @@ async def test_one_turn_of_the_loop_does_not_much(tmp_path: Path, monkeypatch: p
         for number in range(6):
             body = await fill(cache.sink(), bytes([number]) * 900_000)
             cache.publish(body, key(str(number)), lambda answer: None)
-        answers = [loop.create_future() for _ in range(6)]
+        answers, before = [loop.create_future() for _ in range(6)], len(turns)
         for number, answer in enumerate(answers):
             cache.look_up([key(f"{number}/{name}") for name in range(60)], answer.set_result)
+        await asyncio.sleep(0)
+        assert len(turns) == before + 1
         await asyncio.gather(*answers)
         await settled(cache)
         assert sum(size for size, _ in turns) == 6 * 900_000
