@@ -202,8 +202,21 @@ class Partials:
         return freed
 
     def clear(self) -> list[int]:
-        """Removes all. Returns how many bytes each had."""
-        return [one.size for one in list(self.unfinished()) if self.remove(one)]
+        """Removes all. Returns how many bytes each had.
+
+        Raises `OSError` for one that does not go, when the others are gone.
+        """
+        gone: list[int] = []
+        stuck: OSError | None = None
+        for one in list(self.unfinished()):
+            try:
+                if self.remove(one):
+                    gone.append(one.size)
+            except OSError as error:
+                stuck = error
+        if stuck is not None:
+            raise stuck
+        return gone
 
     def remove(self, one: Unfinished) -> bool:
         """Removes one. False where somebody has taken it meanwhile, to go on with it."""

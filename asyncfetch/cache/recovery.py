@@ -119,13 +119,13 @@ def clear(index: Index, blobs: Blobs, partials: Partials) -> CacheStats:
     """Removes all blobs and all that is unfinished, and begins an index without them. Returns what was removed.
 
     Blobs go first: that makes room on a full disk for the new index. They go once more afterwards, for those that came
-    meanwhile and that only the old index knows.
+    meanwhile and that only the old index knows. Raises `OSError` at last where something unfinished did not go.
     """
     known = index.totals()
-    gone = partials.clear()
     number, size = blobs.clear()
     index.restart()
     more, more_size = blobs.clear()
+    gone = partials.clear()
     return known._replace(
         blobs=number + more, blob_bytes=size + more_size, unfinished=len(gone), unfinished_bytes=sum(gone)
     )

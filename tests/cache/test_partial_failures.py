@@ -24,6 +24,7 @@ from asyncfetch.errors import CacheUnusable, StorageFull
 
 from .helpers import (
     begin,
+    blobs,
     check_blobs,
     check_unfinished,
     give_up,
@@ -352,13 +353,16 @@ async def test_of_a_dead_process_what_can_be_left_is_left(
         assert [path.name for path in unfinished(two)] == [OTHER.name]
 
 
-async def test_a_clear_that_fails_is_told_by_name_and_can_be_done_again(
+async def test_a_clear_that_fails_has_cleared_the_rest_is_told_by_name_and_can_be_done_again(
     two: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with opened(two) as cache:
+        await publish(cache, b"whole", key("whole"))
         with monkeypatch.context() as patch:
             refuse_this_one(patch, "rename")
             with pytest.raises(CacheUnusable):
                 await cache.clear()
+            assert len(unfinished(two)) == 1
+            assert blobs(two) == {}
         await cache.clear()
         assert not unfinished(two)
