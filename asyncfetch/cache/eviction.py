@@ -47,8 +47,8 @@ _OLDEST = "SELECT min(used) FROM blobs WHERE pinned = 0"
 _VICTIMS = "SELECT algorithm, digest, size FROM blobs WHERE pinned = 0 AND used < ? ORDER BY used LIMIT ?"
 
 # Uses that lie in the future were noted before the clock was set back, and would keep their blobs until it is there
-# again. They count as of now, so that nothing goes that a job may be using. Some 40 ms at once, when nothing else is
-# left to evict.
+# again. They count as of now, or of the start of a job that lives, so that nothing goes that a job may be using. Some
+# 40 ms at once, when nothing else is left to evict.
 AHEAD_SECONDS = 86_400  # clocks of machines that share a volume may differ, but not by a day
 REWOUND = 4096
 _REWIND = """
@@ -243,7 +243,7 @@ class Room:
             if need <= 0:
                 break
         if not victims:
-            now = time.time()
+            now = max(time.time(), before)
             connection.execute(_REWIND, (now, now + AHEAD_SECONDS, REWOUND))
         self._intents.declare_victims(victim[0] for victim in victims)
         removed, stuck = [], []

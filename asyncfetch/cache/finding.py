@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -117,5 +116,6 @@ class Finding:
         since = self._owner.job_started - (0 if self._index.limited else UNLIMITED_SECONDS)
         if used is not None and used >= since:
             return False
-        batch.blobs.append(met(ref.digest, ref.size, time.time()) if used is None else touch(ref.digest, time.time()))
+        now = self._owner.now()
+        batch.blobs.append(met(ref.digest, ref.size, now) if used is None else touch(ref.digest, now))
         return True

@@ -41,6 +41,10 @@ class Owner:
         self._seen: files.Stamp | None = None
         self._company = False
 
+    def now(self) -> float:
+        """The time of what its job does, never before that job's start, though the clock was set back since."""
+        return max(time.time(), self.job_started)
+
     @property
     def directory(self) -> str:
         """Where its files lie."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from asyncfetch.cache.blobs import Blobs
     from asyncfetch.cache.changes import Change
     from asyncfetch.cache.eviction import Room
+    from asyncfetch.cache.owner import Owner
     from asyncfetch.cache.sinks import Body
 
 
@@ -32,8 +32,8 @@ class Placed(NamedTuple):
 class Placing:
     """Puts bodies in their places. For the cache's thread alone; counters may be read by anybody."""
 
-    def __init__(self, blobs: Blobs, room: Room) -> None:
-        self._blobs, self._room = blobs, room
+    def __init__(self, blobs: Blobs, room: Room, owner: Owner) -> None:
+        self._blobs, self._room, self._owner = blobs, room, owner
         self.published = self.stored = self.stored_bytes = self.private = self.refused = 0
 
     def place(self, body: Body, *, private: bool, evict: bool = True) -> Placed:
@@ -71,7 +71,7 @@ class Placing:
             path, new = blobs.adopt(digest, size, body.path)
         else:
             path, new = blobs.put(digest, body.view)
-        change = (stored if new else met)(digest, size, time.time())
+        change = (stored if new else met)(digest, size, self._owner.now())
         return Placed(Published(path, digest, size, stored=new), change)
 
     def _tally(self, placed: Placed, *, refused: bool) -> None:

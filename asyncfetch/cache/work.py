@@ -69,7 +69,7 @@ class Work:
         self._blobs, self._index, self._owner, self._proofs, self._intents = blobs, index, owner, proofs, intents
         self.damage = Damage(blobs, index, proofs)
         self.room = Room(limits, index, blobs, partials, owner, intents)
-        self.placing = Placing(blobs, self.room)
+        self.placing = Placing(blobs, self.room, owner)
         self.finding = Finding(index, blobs, owner, proofs, self.damage, self.room)
         self.claims = Claims(index, owner, index.algorithm, self.finding.look)
         self._look_ups: deque[LookUp | Read] = deque()

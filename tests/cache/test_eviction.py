@@ -291,6 +291,22 @@ async def test_what_was_used_before_the_clock_was_set_back_is_not_kept_for_ever(
         assert cache.statistics().evicted > 0
 
 
+async def test_clock_set_back_amid_a_job_leaves_the_job_what_it_uses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill_up(tmp_path, 9)
+    async with opened(tmp_path, max_bytes=10 * SIZE) as cache:
+        began, now = cache._owner.job_started, time.time
+        await publish(cache, body(99), key("99"))
+        monkeypatch.setattr(time, "time", lambda: now() - 1e6)
+        await here(cache, 5)
+        for number in range(100, 120):
+            await publish(cache, body(number), key(str(number)))
+        assert cache._owner.job_started == began
+        assert await here(cache, 9) == list(range(5)), "what it has not used has gone, and nothing else"
+    check_accounts(tmp_path)
+
+
 async def test_uses_are_kept_exactly_once_somebody_evicts(tmp_path: Path) -> None:
     def uses() -> int:
         return int(_execute(tmp_path, f"SELECT count(*) FROM blobs WHERE used >= {started}"))
