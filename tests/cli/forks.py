@@ -80,7 +80,11 @@ def _parent() -> str:
             [sys.executable, "-W", "error", __file__],
             stdin=listener.fileno(),
             stdout=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+                "OPENBLAS_NUM_THREADS": "1",  # NumPy's would be threads, with which one should not fork
+            },
             start_new_session=True,
         )
     atexit.register(directory.cleanup)
@@ -150,10 +154,18 @@ def _import_all() -> None:
         "aioboto3.s3.inject",
         "anyio._backends._asyncio",
         "asyncfetch.cache.upkeep",
+        "asyncfetch.datastore",
         "asyncfetch.fetcher",
+        "asyncfetch.origins.boto",
         "asyncfetch.origins.boto_transport",
+        "asyncfetch.origins.http",
+        "asyncfetch.origins.offline",
+        "asyncfetch.origins.s3",
         "asyncfetch.toolbox",
+        "cloudpickle",
+        "numpy",
         "rich.progress",
+        "typer.rich_utils",
         "uvloop",
     ):
         importlib.import_module(name)
