@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -63,12 +64,14 @@ def main() -> int:
                 "ASYNCFETCH_ENDPOINT_URL": slow.plain,
             }
             some = max(60, options.images // 50)
-            ours, theirs = [], []
+            ours, theirs, cpu = [], [], []
             for number in range(options.rounds):
                 to = f"s3://{BUCKET}/ours-{number}/"
                 command = [sys.executable, "-m", "asyncfetch", "thumbnails", f"s3://{BUCKET}/photos/", "--to", to]
                 command += ["--max-side", str(SIDE), "--quality", str(QUALITY), "-yq", "--cache-dir"]
-                ours.append(_rate([*command, str(top / f"cache-{number}")], environment, options.images))
+                rate, seconds = _rate([*command, str(top / f"cache-{number}")], environment, options.images)
+                ours.append(rate)
+                cpu.append(seconds / options.images * 1e3)
                 loop = [sys.executable, "-c", _LOOP, BUCKET, str(some), f"theirs-{number}/"]
                 done = subprocess.run(loop, check=True, env=environment, capture_output=True, text=True)
                 theirs.append(some / float(done.stdout))
@@ -76,15 +79,19 @@ def main() -> int:
                     f"round {number + 1}: {ours[-1]:,.0f}/s of {options.images:,}; boto3 + Pillow {theirs[-1]:,.1f}/s"
                 )
     mine, other = statistics.median(ours), statistics.median(theirs)
-    print(f"thumbnails written back: {mine:,.0f}/s, {mine / other:.1f} times as many as the loop (wanted {TARGET:.0f})")
+    print(
+        f"thumbnails written back: {mine:,.0f}/s, {mine / other:.1f} times as many as the loop (wanted {TARGET:.0f}); "
+        f"{statistics.median(cpu):.2f} ms of CPU each, workers and start included"
+    )
     return int(mine < TARGET * other)
 
 
-def _rate(command: list[str], environment: dict[str, str], images: int) -> float:
-    """Images a second of a command, with its start."""
-    began = time.perf_counter()
+def _rate(command: list[str], environment: dict[str, str], images: int) -> tuple[float, float]:
+    """Images a second of a command, with its start, and the seconds of CPU that it and its workers took."""
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, env=environment)
-    return images / (time.perf_counter() - began)
+    seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return images / seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 if __name__ == "__main__":

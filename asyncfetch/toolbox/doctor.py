@@ -20,6 +20,7 @@ from asyncfetch.errors import (
     PreconditionFailed,
     UsageError,
 )
+from asyncfetch.objects import ObjectStat
 from asyncfetch.origins.control import Control
 from asyncfetch.origins.endpoints import NotNative
 from asyncfetch.origins.greeting import greet
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from asyncfetch.fetcher import Fetcher
-    from asyncfetch.objects import Name, ObjectStat
+    from asyncfetch.objects import Name
     from asyncfetch.origins.control import Encryption
     from asyncfetch.origins.greeting import Greeting
 
@@ -40,6 +41,7 @@ SAMPLE = 16  # objects that are read for latency and throughput
 SAMPLE_BYTES = 64 << 20  # and their bytes at most, so that a bucket of films takes seconds
 SOON = 3600.0  # seconds: credentials that end sooner are told of
 
+_READING = ("read", "head", "ranges and conditions")  # what everybody asks for
 _SKEW = 4 * 60.0  # seconds: S3 refuses from 15 minutes on, and a clock that is off goes on being
 
 
@@ -70,8 +72,10 @@ class Diagnosis:
 
     @property
     def healthy(self) -> bool:
-        """Whether no light is red."""
-        return all(light.state != "red" for light in self.lights)
+        """Whether all that was asked is green: no light is red, and reading was tried."""
+        return all(
+            light.state == "green" or (light.state == "unknown" and light.name not in _READING) for light in self.lights
+        )
 
 
 async def diagnose(
@@ -81,8 +85,9 @@ async def diagnose(
 
     It lists a page, and reads up to 16 objects of 64 MiB together, past the cache; with `write` it puts one probe
     object beside them, reads it back, tries to write it once more under a condition, and deletes it, also where it is
-    cancelled. `seen` is called with each light as it is known. What only an administrator may ask (versioning,
-    encryption) is unknown without the permission, and not red.
+    cancelled; where there is no other object, that is the one with which reading is tried. `seen` is called with each
+    light as it is known. What only an administrator may ask (versioning, encryption) is unknown without the permission,
+    and not red.
 
     Raises `UsageError` for what is no prefix of S3; everything else that goes wrong is a red light.
     """
@@ -114,26 +119,26 @@ class _Examination:
         await self._look("list", self._list)
         if self._state("list") == "red":
             await self._take_as_object()
-        for name, look in (
-            ("read", self._read),
-            ("head", self._head),
-            ("ranges and conditions", self._answers),
-        ):
-            if self._sample:
-                await self._look(name, look)
-            else:
-                why, remedy = "no object was found to try it with", ""
-                if self._state("list") == "red":
-                    remedy = "Name one, s3://bucket/key: reading needs no listing."
-                self._add(Light(name, "unknown", why, remedy))
+        if self._sample:
+            await self._reading()
         await self._look("versioning", self._versioning, optional=(OriginError,))
         await self._look("encryption", self._encrypted, optional=(OriginError,))
         if self._sample and self._state("read") == "green":
             await self._look("speed", self._speed)
         if write:
             await self._look("write", self._write)
+        if self._state("read") is None:
+            remedy = "--write tries it with an object of its own."
+            if self._state("list") == "red":
+                remedy = "Name one, s3://bucket/key: reading needs no listing."
+            for name in _READING:
+                self._add(Light(name, "unknown", "no object was found to try it with", remedy))
         region = self._greeting.region if self._greeting else None
         return Diagnosis(str(self._prefix), tuple(self._lights), region, self._encryption, self._account)
+
+    async def _reading(self) -> None:
+        for name, look in zip(_READING, (self._read, self._head, self._answers), strict=True):
+            await self._look(name, look)
 
     async def _look(
         self,
@@ -283,6 +288,9 @@ class _Examination:
         probe, body = Location("s3", self._prefix.container, name), os.urandom(64)
         try:
             await self._control.put(probe, body)
+            if not self._sample:
+                self._sample = [ObjectStat(str(probe), len(body))]
+                await self._reading()
             if await self._fetcher.read_bytes(probe, cache=False) != body:
                 return Light(
                     "write", "red", "what was read back is not what was written", "Look at proxies on the way."

@@ -87,9 +87,16 @@ async def test_what_an_administrator_may_ask(server: Server, cache_dir: Path, mo
 
 @needs("if_match")
 async def test_an_empty_prefix(server: Server, cache_dir: Path) -> None:
-    found = await examined(server.endpoint_url, str(Shelf(server).at("none/")), cache_dir)
-    assert found.healthy
+    shelf = Shelf(server)
+    found = await examined(server.endpoint_url, str(shelf.at("none/")), cache_dir)
     assert (states(found)["list"], states(found)["read"]) == ("green", "unknown")
+    assert not found.healthy, "reading is asked for, and was not tried"
+    assert "--write" in light(found, "read").remedy
+    found = await examined(server.endpoint_url, str(shelf.at("none/")), cache_dir, write=True)
+    told = states(found)
+    assert {told[name] for name in ("list", "read", "head", "ranges and conditions", "write")} == {"green"}
+    assert found.healthy
+    assert shelf.keys() == []
 
 
 @needs()
