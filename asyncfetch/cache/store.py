@@ -17,6 +17,7 @@ from asyncfetch.cache.opening import open_parts
 from asyncfetch.cache.partfile import PartFile
 from asyncfetch.cache.parts import PartedBody
 from asyncfetch.cache.records import CacheStatistics, Ref
+from asyncfetch.cache.recount import Recount
 from asyncfetch.cache.recovery import Intents, clear, mend
 from asyncfetch.cache.sinks import BodySink, SinkParts
 from asyncfetch.cache.spill import Spill
@@ -105,6 +106,7 @@ class Cache:
             at_hand=parts.at_hand,
             at_end=functools.partial(self._end, parts.at_end),
         )
+        self._recount = Recount(loop, self._index, self._blobs, self._request, self._thread.look)
         self._checks = Checks(
             loop, self._writers, self._blobs, self._index, parts.proofs, self._work.damage, self._request
         )
@@ -288,6 +290,7 @@ class Cache:
                 else:
                     spill.abort()
             self._checks.close()
+            self._recount.close()
             if self._syncer is not None:
                 self._syncer.close()
             self._writers.stop()
@@ -339,6 +342,7 @@ class Cache:
         """On the cache's thread, which has nothing else to do any more."""
         if self._syncer is not None:
             self._syncer.join()
+        self._recount.join()
         at_end()
 
     def _struck(self, strikes: object) -> None:

@@ -106,7 +106,7 @@ class CacheThread:
         return self._needs.ask(size)
 
     def look(self) -> None:
-        """Has it seen whether there is too much, now that something was left. For the threads that write."""
+        """Has it seen whether there is too much, now that something came that no batch brought. For any thread."""
         self._mailbox.put(self._work.room.look)
 
     def stop(self, stopped: Callable[[], None]) -> None:
