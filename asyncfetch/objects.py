@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from asyncfetch.presigned import redacting
 from asyncfetch.uris import Location
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
+@redacting
 @dataclass(frozen=True, slots=True)
 class ObjectStat:
     """What an origin says of one object without its bytes.
@@ -40,6 +42,7 @@ class ObjectStat:
     storage_class: str | None = field(default=None, compare=False, repr=False)
 
 
+@redacting
 @dataclass(frozen=True, slots=True)
 class NotModified:
     """An origin's answer to a conditional read: what the caller has is still the object (RFC 9110, section 15.4.5)."""
@@ -53,6 +56,7 @@ Source = Name | tuple[Name, Any]
 Sources = Iterable[Source] | AsyncIterable[Source]
 
 
+@redacting
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One object on local disk.
@@ -78,6 +82,7 @@ class Entry:
         return Path(self.filename)
 
 
+@redacting
 @dataclass(frozen=True, slots=True, eq=False)
 class Image:
     """One decoded image.
@@ -93,6 +98,7 @@ class Image:
     payload: Any = None
 
 
+@redacting
 @dataclass(frozen=True, slots=True, eq=False)
 class Body:
     """All bytes of one object, in memory.
@@ -111,6 +117,7 @@ class Body:
         return f"<Body of {len(self.data):,} bytes, {self.uri}>"
 
 
+@redacting
 @dataclass(frozen=True, slots=True, eq=False)
 class Mapped(Generic[R]):
     """What a function of the user's made of one object.
@@ -126,6 +133,7 @@ class Mapped(Generic[R]):
     payload: Any = None
 
 
+@redacting
 @dataclass(frozen=True, slots=True)
 class Failure:
     """The place in a stream of an object that could not be had.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TypeVar
 
 # AWS: "Authenticating Requests: Using Query Parameters" and its older form; CloudFront, Google Cloud Storage, Azure.
 _PROOF = re.compile(
@@ -12,6 +13,20 @@ _PROOF = re.compile(
 )
 
 
+T = TypeVar("T")
+
+
 def redacted(text: str) -> str:
     """A URL, or a text with URLs in it, with dots in the place of signatures, tokens and access keys."""
     return _PROOF.sub(r"\1...", text) if "=" in text else text
+
+
+def redacting(cls: type[T]) -> type[T]:
+    """A decorator of classes: their `repr` shows a URL as `redacted` does. Their fields have it whole."""
+    whole = cls.__repr__
+
+    def show(self: object) -> str:
+        return redacted(whole(self))
+
+    cls.__repr__ = show  # type: ignore[method-assign] # what is shown is all that changes
+    return cls

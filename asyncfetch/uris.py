@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import quote, unquote
 
 from asyncfetch.errors import InvalidURI
+from asyncfetch.presigned import redacting
 
 MAX_KEY_BYTES = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 _VERSION = "?versionId="
@@ -28,6 +29,7 @@ _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")  # a drive and a root, or a share
 _UNSENDABLE = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]")  # what would break a request line, or cannot be sent at all
 
 
+@redacting
 class Location(NamedTuple):
     """Where one object is: the parsed form of a URI, and the way to name what a URI cannot.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import traceback
+from base64 import b64encode
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -14,7 +16,18 @@ from asyncfetch import Access, NetworkPolicy
 from asyncfetch.errors import AsyncfetchError, ObjectNotFound
 from asyncfetch.origins.credentials import Credentials as Identity
 from asyncfetch.presigned import redacted
-from asyncfetch.testing import Credentials, Fault, Faults, FaultServer, Generated, RawRequest, ScriptedServer, answer
+from asyncfetch.testing import (
+    Credentials,
+    Ending,
+    Fault,
+    Faults,
+    FaultServer,
+    Generated,
+    RawRequest,
+    ScriptedServer,
+    answer,
+)
+from asyncfetch.uris import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,6 +60,24 @@ def shown(error: BaseException) -> str:
         parts += [str(each), repr(each), repr(vars(each)), repr(each.args)]
         todo += [each.__cause__, each.__context__]
     return "".join(parts) + repr(pickle.dumps(error, 0))
+
+
+def frames(error: BaseException) -> list[str]:
+    """Every variable of the package in the tracebacks of an exception and what led to it, as collectors see them."""
+    found: list[str] = []
+    todo: list[traceback.TracebackException | None] = [
+        traceback.TracebackException.from_exception(error, capture_locals=True)
+    ]
+    while todo:
+        each = todo.pop()
+        if each is None:
+            continue
+        for frame in each.stack:
+            if f"{os.sep}asyncfetch{os.sep}" in frame.filename:
+                variables = (frame.locals or {}).items()
+                found += [f"{frame.filename}:{frame.lineno} {name} = {value}" for name, value in variables]
+        todo += [each.__cause__, each.__context__]
+    return found
 
 
 def contents(directory: Path) -> bytes:
@@ -126,6 +157,39 @@ async def test_a_server_that_repeats_what_it_was_sent_teaches_nobody(
     assert_absent([SECRET, TOKEN, *signatures], caplog.text, *said, contents(cache_dir))
 
 
+def refuse(code: str, status: str) -> bytes:
+    return answer(f"<Error><Code>{code}</Code><Message>No.</Message></Error>".encode(), status=status)
+
+
+@pytest.mark.parametrize("origin", ["native", "boto"])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        refuse("AccessDenied", "403 Forbidden"),
+        refuse("ExpiredToken", "400 Bad Request"),
+        refuse("RequestTimeTooSkewed", "403 Forbidden"),
+        refuse("InternalError", "500 Internal Server Error"),
+        answer(b"body")[:-2],
+        b"nothing of HTTP\r\n\r\n",
+    ],
+)
+async def test_no_variable_of_a_traceback_shows_a_secret(
+    cache_dir: Path, origin: Literal["native", "boto"], reply: bytes
+) -> None:
+    key = b"distinctiveCustomerKey0123456789"
+    seen: list[str] = []
+    async with ScriptedServer(lambda _: [reply, Ending.CLOSE]) as server:
+        access = Access(endpoint_url=server.url, region="us-east-1", origin=origin, customer_key=key)
+        async with asyncfetch.Fetcher(cache_dir=cache_dir, access=access, network=NetworkPolicy(attempts=1)) as fetcher:
+            for call in (fetcher.fetch, fetcher.stat, fetcher.read_bytes, lambda uri: anext(aiter(fetcher.list(uri)))):
+                try:
+                    await call("s3://bucket/key")
+                except AsyncfetchError as error:
+                    seen += frames(error)
+    assert any("origins" in line for line in seen)
+    assert_absent([SECRET, TOKEN, "Signature=", key.decode(), b64encode(key).decode()], *seen)
+
+
 def test_credentials_show_themselves_to_nobody() -> None:
     ours = Identity(KEY_ID, SECRET, TOKEN)
     assert_absent([SECRET, TOKEN], repr(ours), str(ours), f"{[ours]}", repr(OWNER))
@@ -177,6 +241,32 @@ async def test_a_presigned_url_is_served_from_the_cache_all_the_same(cache_dir: 
         first = await fetcher.fetch(f"{server.url}/a{SIGNED}")
         again = await fetcher.fetch(f"{server.url}/a{SIGNED}")
         assert (first.from_cache, again.from_cache) == (False, True)
+
+
+async def test_nothing_that_names_a_presigned_url_shows_what_signs_it(cache_dir: Path) -> None:
+    def reply(request: RawRequest) -> Answer:
+        there = request.target.startswith("/there")
+        return answer(b"body", headers=['ETag: "e"']) if there else answer(b"gone", status="404 Not Found")
+
+    async with (
+        ScriptedServer(reply) as server,
+        asyncfetch.Fetcher(cache_dir=cache_dir) as fetcher,
+    ):
+        there, gone = (f"{server.url}/{name}{SIGNED}" for name in ("there", "gone"))
+        entry, stat = await fetcher.fetch(there), await fetcher.stat(there)
+        [failure] = [item async for item in fetcher.entries([(gone, {"row": gone})], on_error="yield")]
+        [body] = [item async for item in fetcher.bytes([there])]
+        report = await fetcher.prefetch([there, gone])
+        assert isinstance(failure, asyncfetch.Failure)
+        location = parse(there)
+        assert (str(location), failure.uri, entry.uri) == (there, gone, there)  # to go on with
+        for thing in (entry, stat, failure, body, report, location, [location], fetcher.stats()):
+            assert_absent(PROOFS, repr(thing))
+        with pytest.raises(ObjectNotFound) as caught:
+            await fetcher.fetch(gone)
+        named = [line for line in frames(caught.value) if "Location(" in line or "Page(" in line]
+        assert named
+        assert_absent(PROOFS, *named)
 
 
 @pytest.mark.parametrize(

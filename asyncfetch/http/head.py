@@ -95,6 +95,8 @@ class ResponseHead:
         return UNTIL_CLOSE if self.content_length is None else self.content_length
 
     def __repr__(self) -> str:
+        if not hasattr(self, "persistent"):  # in the traceback of one that could not be read
+            return "<ResponseHead>"
         return f"<ResponseHead {self.status} {self.reason!r}>"
 
 

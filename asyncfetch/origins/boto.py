@@ -14,7 +14,7 @@ from asyncfetch.origins.boto_clients import BotoClients
 from asyncfetch.origins.boto_errors import answer_of, translated
 from asyncfetch.origins.calls import OpenCalls
 from asyncfetch.origins.checksums import told_checksum
-from asyncfetch.origins.headers import check_range, clip_range, read_content_range, read_etag, write_etag
+from asyncfetch.origins.headers import CustomerKey, check_range, clip_range, read_content_range, read_etag, write_etag
 from asyncfetch.origins.identities import Identities
 from asyncfetch.uris import Location
 
@@ -161,7 +161,7 @@ class BotoOrigin:
             request["VersionId"] = location.version
         key = self._settings.access_for(location.container).customer_key
         if key is not None:
-            request |= {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": key}
+            request |= {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": CustomerKey(key)}
         return request
 
 

@@ -76,6 +76,13 @@ def write_etag(etag: str) -> str:
     return f'W/"{etag[2:]}"' if etag.startswith("W/") else f'"{etag}"'
 
 
+class CustomerKey(bytes):
+    """A key of the customer's on its way into a request: bytes that no `repr` shows, also of what holds them."""
+
+    def __repr__(self) -> str:
+        return f"<a key of {len(self)} bytes>"
+
+
 def customer_key_headers(key: bytes) -> list[tuple[str, str]]:
     """What opens an object that is encrypted with a key of the customer's (AWS: ServerSideEncryptionCustomerKeys)."""
     prefix = "x-amz-server-side-encryption-customer-"

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from asyncfetch.errors import ExpiredCredentials, InvalidURI, UsageError
 from asyncfetch.origins.boto_clients import BotoClients
 from asyncfetch.origins.boto_errors import translated
+from asyncfetch.origins.headers import CustomerKey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,7 +117,7 @@ class Requests:
     def customer_key(self, location: Location) -> dict[str, Any]:
         """What a request says beside that reads or writes bytes under the customer's own key (SSE-C)."""
         key = self._settings.access_for(location.container).customer_key
-        return {} if key is None else {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": key}
+        return {} if key is None else {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": CustomerKey(key)}
 
     async def head(self, location: Location) -> dict[str, Any]:
         """What HeadObject answers, with the checksum that S3 keeps."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
 from asyncfetch.http import Endpoint
+from asyncfetch.presigned import redacting
 
 _PORTS = {"http": 80, "https": 443}
 _AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^][:@/?#\\\s]+))(?::([0-9]{0,5}))?", re.ASCII)
@@ -21,6 +22,7 @@ class UnfitURL(ValueError):
     """Raised where no request can be written for a URL. The message says why, and does not repeat the URL."""
 
 
+@redacting
 class Page(NamedTuple):
     """Where a request for a web object goes. `host` is the Host header's value, `target` stands in the request line."""
 

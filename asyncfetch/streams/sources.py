@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 from asyncfetch.errors import UsageError
 from asyncfetch.objects import Name, ObjectStat, Source
+from asyncfetch.presigned import redacting
 from asyncfetch.uris import Location, parse
 
 
+@redacting
 class Named(NamedTuple):
     """One source, read."""
 
