@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from asyncfetch.origins.boto_errors import translated
 from asyncfetch.origins.boto_models import share_models
-from asyncfetch.origins.endpoints import check_private, endpoint_of, rule_options
+from asyncfetch.origins.endpoints import check_private, endpoint_of, rule_options, warn_if_exposed
 from asyncfetch.origins.identities import SharedProvider
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class BotoClients:
             client = await made.enter_async_context(session.client(service, **options))
             if service == "s3" and access.customer_key is not None:
                 await asyncio.to_thread(check_private, endpoint_of(client.meta.endpoint_url))
+            if not access.anonymous:
+                warn_if_exposed(client.meta.endpoint_url)
             self._open.push_async_exit(made.pop_all())
         # To learn a region botocore asks for the bucket, and where that is redirected too it would ask again for ever.
         client.meta.events.register("before-call.s3.HeadBucket", _redirect_no_more)

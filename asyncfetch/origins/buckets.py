@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from asyncfetch.errors import ExpiredCredentials, FetcherClosed, OriginError, UsageError
 from asyncfetch.origins.answers import ask, misfit
 from asyncfetch.origins.checksums import load_checksums
-from asyncfetch.origins.endpoints import NotNative, Reached, environment_region, exposed_host, resolve
+from asyncfetch.origins.endpoints import NotNative, Reached, environment_region, resolve, warn_if_exposed
 from asyncfetch.origins.headers import USER_AGENT, customer_key_headers, read_date
 from asyncfetch.origins.listing import parse_error
 from asyncfetch.origins.refusals import Answer, refusal
@@ -78,8 +78,7 @@ class Buckets:
     """The buckets of one fetcher: each is met once, with its first use.
 
     Each is reached as `settings.access_for` says; the region that S3 names in refusing the wrong one is remembered, as
-    is the difference of the clocks. `warn` says what a user should hear once: that requests go in the clear, or by
-    way of aioboto3.
+    is the difference of the clocks. With `warn` the log says once where aioboto3 serves against expectation.
     """
 
     def __init__(self, settings: Settings, client: Client, identities: Identities, *, warn: bool = True) -> None:
@@ -90,7 +89,6 @@ class Buckets:
         self._meetings: dict[str, asyncio.Task[Bucket | None]] = {}
         self._clock_offset = 0.0
         self._told = not warn
-        self._exposed: set[str] | None = set() if warn else None  # hosts that were warned of
         self._closed = False
 
     async def ask(self, bucket: Bucket, question: Question, key: str, query: Query = ()) -> Response:
@@ -189,25 +187,16 @@ class Buckets:
             if region is None and access.endpoint is not None:
                 region = await source.region(uri)
         reached = await self._resolve(name, access, region)
-        if not access.anonymous and (host := exposed_host(access.endpoint)):
-            self._warn_of(host)
         if isinstance(reached, NotNative):
             if reached.worth_a_word and not self._told:
                 self._told = True
                 logger.warning("s3://%s is read by way of aioboto3, which costs more CPU: %s", name, reached.reason)
             self.known[name] = None
             return None
+        if not access.anonymous:
+            warn_if_exposed(access.endpoint or f"{reached.target.scheme}://{reached.target.host}")
         bucket = self.known[name] = Bucket(name, access, None if access.anonymous else source, reached)
         return bucket
-
-    def _warn_of(self, host: str) -> None:
-        if self._exposed is not None and host not in self._exposed:
-            self._exposed.add(host)
-            logger.warning(
-                "Requests to http://%s are signed and not encrypted: whoever is on the way can read what they bring, "
-                "and repeat them; use https://",
-                host,
-            )
 
     async def _resolve(self, name: str, access: Access, region: str | None) -> Reached | NotNative:
         if self._settings.network.checksums:

@@ -8,8 +8,10 @@ rules.
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import re
+from functools import cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -22,6 +24,8 @@ from asyncfetch.origins.signing import Target
 
 if TYPE_CHECKING:
     from asyncfetch.settings import Access
+
+logger = logging.getLogger(__name__)
 
 _PROBE = "asyncfetch-probe"  # the key of the request that is written, to be cut off again
 _EXPRESS = ("--x-s3", "--xa-s3")  # directory buckets: a session of their own signs for them
@@ -176,6 +180,22 @@ def exposed_host(endpoint_url: str | None) -> str | None:
         return None if ipaddress.ip_address(host).is_loopback else host
     except ValueError:
         return host
+
+
+def warn_if_exposed(endpoint_url: str) -> None:
+    """Says once a process and host, in the log, that what is signed for goes to an endpoint in the clear."""
+    host = exposed_host(endpoint_url)
+    if host is not None:
+        _warn_of(host)
+
+
+@cache  # who writes opens a client of its own each time
+def _warn_of(host: str) -> None:
+    logger.warning(
+        "Requests to http://%s are signed and not encrypted: whoever is on the way can read what they bring, and "
+        "repeat them; use https://",
+        host,
+    )
 
 
 def environment_region() -> str | None:

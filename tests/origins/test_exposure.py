@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from asyncfetch.errors import AsyncfetchError, OriginError
 from asyncfetch.origins import open_origins
+from asyncfetch.origins.control import Control
 from asyncfetch.origins.endpoints import exposed_host
 from asyncfetch.origins.signing import Target
 from asyncfetch.settings import Access, NetworkPolicy, Settings
@@ -20,6 +21,8 @@ from tests.origins.scripts import OBJECT, refusing
 from tests.origins.sinks import Collector
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from asyncfetch.origins import Origin
 
 KINDS = ["native", "boto"]
@@ -158,14 +161,45 @@ def test_no_text_makes_the_look_at_an_endpoint_fail(text: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.usefixtures("signed")
 async def test_credentials_over_plain_http_are_warned_of_once(kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    origin = open_s3(kind, "http://nobody.invalid:9000")
     for bucket in ("one", "two"):
-        with pytest.raises(OriginError):
-            await origin.stat(s3(bucket, "k"))
-    await origin.aclose()
+        origin = open_s3(kind, f"http://{kind}.invalid:9000")
+        for key in ("a", "b"):
+            with pytest.raises(OriginError):
+                await origin.stat(s3(bucket, key))
+        await origin.aclose()
+    assert_warned(caplog, f"http://{kind}.invalid")
+
+
+def assert_warned(caplog: pytest.LogCaptureFixture, url: str) -> None:
     told = [record for record in caplog.records if "not encrypted" in record.getMessage()]
     assert [(record.levelno, record.name.partition(".")[0]) for record in told] == [(logging.WARNING, "asyncfetch")]
-    assert "http://nobody.invalid" in told[0].getMessage()
+    assert url in told[0].getMessage()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_endpoint_of_a_profile_is_warned_of_too(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = "aws_access_key_id = AKID\naws_secret_access_key = hush"
+    config = tmp_path / "config"
+    config.write_text(f"[profile mine]\nendpoint_url = http://{kind}.profile.invalid\nregion = us-east-1\n{keys}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    access = Access(profile="mine", origin="boto" if kind == "boto" else "native")
+    origin = open_origins(Settings(access=access))["s3"]
+    with pytest.raises(OriginError):
+        await origin.stat(OBJECT)
+    await origin.aclose()
+    assert_warned(caplog, f"http://{kind}.profile.invalid")
+
+
+@pytest.mark.usefixtures("signed")
+async def test_writes_over_plain_http_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    access = Access(endpoint_url="http://writes.invalid:9000", region="us-east-1")
+    for _ in range(2):
+        async with Control(Settings(access=access, network=NetworkPolicy(attempts=1))) as control:
+            with pytest.raises(OriginError):
+                await control.put(OBJECT, b"x")
+    assert_warned(caplog, "http://writes.invalid")
 
 
 @pytest.mark.usefixtures("signed")
