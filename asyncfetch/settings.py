@@ -121,7 +121,9 @@ class Access:
     @property
     def endpoint(self) -> str | None:
         """The endpoint in force: the one given here, else by the environment, else None for AWS itself."""
-        names = ("ASYNCFETCH_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+        names = ["ASYNCFETCH_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
+        if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":  # as botocore reads it
+            del names[1:]
         return self.endpoint_url or next((os.environ[name] for name in names if os.environ.get(name)), None)
 
 

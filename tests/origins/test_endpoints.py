@@ -217,3 +217,17 @@ def test_what_no_request_can_be_written_for_is_refused(bucket: str, access: Acce
     with pytest.raises(UsageError) as caught:
         resolve(bucket, access, region)
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("ignored", "found"), [("true", None), ("TRUE", None), ("false", "http://minio"), ("", "http://minio")]
+)
+def test_endpoints_of_the_aws_environment_can_be_ignored(
+    monkeypatch: pytest.MonkeyPatch, ignored: str, found: str | None
+) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.setenv(name, "http://minio")
+    monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", ignored)
+    assert Access().endpoint == found
+    monkeypatch.setenv("ASYNCFETCH_ENDPOINT_URL", "http://ours")
+    assert Access().endpoint == "http://ours"
