@@ -246,7 +246,7 @@ def test_ctrl_c_once_finishes_what_is_in_flight_and_tells_how_to_go_on(server: F
 
 
 def test_ctrl_c_twice_ends_it_now(server: FaultServer, out: Path) -> None:
-    server.faults = Faults(slow=1.0, slow_seconds=20.0)
+    server.faults = Faults(at={(key, nth): Fault.SLOW for key in BODIES for nth in (1, 2)}, slow_seconds=20.0)
     with Terminal("download", server.uri(), "-o", out, "-y") as terminal:
         terminal.see("to fetch")
         while not server.count(method="GET", key=""):
