@@ -1,9 +1,9 @@
-"""How long a training program waits for its first batch: `python -m bench.first [--rounds 5] [--work DIRECTORY]`.
+"""How long a training program waits for its first batch: `python -m bench.first [--rounds 5] [--alone]`.
 
 A process each, from its start to a batch of 64 photographs at 224x224 in its hands: the interpreter starts, packages
-are imported, a cache is begun in an empty directory, workers start, objects come from an S3 on this machine. Beside it
-a DataLoader with as many workers that reads the same by boto3. What is printed, as JSON, are medians with the least
-and the most, in seconds.
+are imported, a cache is begun in an empty directory, workers start, objects come from an S3 on this machine. Beside it,
+unless `--alone` is said, a DataLoader with as many workers that reads the same by boto3. What is printed, as JSON, are
+medians with the least and the most, in seconds.
 """
 
 from __future__ import annotations
@@ -70,7 +70,6 @@ for found in DataLoader(Photographs(), batch_size=int(batch), num_workers=int(wo
     break
 """
 _PROGRAMS = {"asyncfetch": _US, "DataLoader and boto3": _DATALOADER}
-_OBJECTS = 8 * BATCH
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,16 +77,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--work", type=Path, help="Where the objects are made, once, and kept.")
+    parser.add_argument("--batches", type=int, default=8, help="That there are to be had.")
+    parser.add_argument("--alone", action="store_true", help="Measure no other program.")
     options = parser.parse_args(arguments)
-    seconds: dict[str, list[float]] = {name: [] for name in _PROGRAMS}
+    programs = dict(list(_PROGRAMS.items())[:1]) if options.alone else _PROGRAMS
+    seconds: dict[str, list[float]] = {name: [] for name in programs}
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        objects = data.make(options.work or scratch / "work", "photos", _OBJECTS)
+        objects = data.make(options.work or scratch / "work", "photos", options.batches * BATCH)
         uris = [f"s3://{BUCKET}/{item.key}" for item in objects.items]
         certificate = servers.certificate(scratch)
         with servers.serve(servers.available()[0], objects.root, scratch, certificate) as server:
             for number in range(options.rounds):
-                for name, program in _PROGRAMS.items():
+                for name, program in programs.items():
                     directory = scratch / f"cache-{number}"
                     told = [server.plain or "", str(directory), *map(str, (*SIZE, BATCH, machine.cores())), *uris]
                     seconds[name].append(_first(program, told))
