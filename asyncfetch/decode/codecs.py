@@ -40,6 +40,7 @@ _OPTIONAL = {
 }
 # As dtypes and not by name: NumPy works a name out anew each time, which takes as long as opening the file.
 _RESIZABLE = tuple(map(np.dtype, ("uint8", "uint16", "int16", "float32", "float64")))
+_MOST_CHANNELS = 4  # of a TIFF image, which may announce 65,535
 _SWAPPABLE = tuple(map(np.dtype, ("uint8", "uint16", "float32")))  # by cvtColor
 
 
@@ -69,6 +70,9 @@ def check(head: bytes) -> str:
 
 def weigh(kind: str, header: headers.Header, form: Form, limits: Limits, size: int) -> headers.Needs:
     """Says what memory an image needs, by its header. Raises `UndecodableError` when that is beyond a limit."""
+    if kind == "TIFF" and header.channels > _MOST_CHANNELS:
+        what = f"the content is a TIFF image with {header.channels} channels, of which OpenCV reads {_MOST_CHANNELS}"
+        raise UndecodableError("unsupported", f"{what} at most")
     if header.width * header.height > limits.pixels:
         shape = f"{header.width} x {header.height} pixels"
         raise UndecodableError("oversized", f"the header of this {kind} image announces {shape}")

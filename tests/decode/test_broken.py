@@ -46,6 +46,10 @@ async def test_each_ends_as_pixels_or_as_a_named_failure(open_pool: OpenPool, tm
     np.testing.assert_array_equal(await decode(pool, good), expected(good))
     for half in "truncated_jpeg.jpg", "broken.png", "bmpsuite/shortfile.bmp":
         assert isinstance(await Outcome(pool, _HERE / half).error(), CorruptImage), half
+    for form in forms:
+        error = await Outcome(pool, _HERE / "libtiff_segfault.tif", **{**form, "page": 0}).error()
+        assert isinstance(error, UnsupportedFormat), "not memory, which 65,535 channels would take"
+        assert "a TIFF image with 65535 channels" in str(error)
 
 
 def test_a_directory_further_away_than_a_computer_can_count_is_no_page() -> None:
