@@ -55,15 +55,16 @@ class DecodeStatistics(NamedTuple):
 
 
 class DecodePool:
-    """Decodes images in worker processes, as many as the policy says, started when there are jobs for them.
+    """Decodes images in worker processes, as many as the policy says, started for jobs that are there or expected.
 
     The pixels are NumPy arrays over shared memory: writable, C-contiguous, charged to `budget` until the last view of
     them is gone, on whatever thread that happens, and valid even after the pool and its loop are closed.
 
-    A pool serves one event loop, that of its first `submit`, and its methods are called on that loop's thread. What
-    goes wrong with an image is given to its job's `done`: an `ObjectError` that says what; `DecoderUnavailable` where
-    no worker can be started; `FetcherClosed` when the pool closes first. Bytes that have killed three workers are
-    noted in `quarantine` and refused from then on; without a record they are forgotten with the pool.
+    A pool serves one event loop, that of its first `submit` or `expect`, and its methods are called on that loop's
+    thread. What goes wrong with an image is given to its job's `done`: an `ObjectError` that says what;
+    `DecoderUnavailable` where no worker can be started; `FetcherClosed` when the pool closes first. Bytes that have
+    killed three workers are noted in `quarantine` and refused from then on; without a record they are forgotten with
+    the pool.
     """
 
     def __init__(self, policy: DecodePolicy, budget: Budget, quarantine: Quarantine | None = None) -> None:
@@ -81,6 +82,7 @@ class DecodePool:
         self._scheduled = False
         self._woken = False
         self._hungry = False  # there is use for a slot that comes back: a job waits for it, or the budget does
+        self._expected = 0  # jobs that will come, until there are workers for them
         self._barren = 0
         self._gave_up_at = 0.0
         self._last_fate = ""
@@ -94,13 +96,18 @@ class DecodePool:
             raise FetcherClosed("The decode pool is closed")
         if job.state != "new":
             raise UsageError(f"{job.uri}: a decode job can be submitted once")
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            _import_numpy_meanwhile()
+        self._begin()
         job.number = next(self._numbers)
         job.manner = self._manners.of(job.options)
         self._waiting.add(job)
         self._schedule()
+
+    def expect(self, count: int) -> None:
+        """Hears that so many jobs will come: the workers for them start while what they need is fetched."""
+        if not self._closed:
+            self._begin()
+            self._expected = count
+            self._schedule()
 
     def cancel(self, job: DecodeJob) -> None:
         """Gives up a job: its `done` is not called any more. Nothing happens when it was called already.
@@ -172,6 +179,11 @@ class DecodePool:
         self._workers.clear()
 
     # Rounds: what waits goes to workers that can take it.
+
+    def _begin(self) -> None:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            _import_numpy_meanwhile()
 
     def _schedule(self) -> None:
         """Has the waiting jobs placed in the next round of the loop, together with all that is submitted until then."""
@@ -274,10 +286,11 @@ class DecodePool:
     def _hire(self) -> None:
         """Starts a worker if there is work for one more. One a round: starting takes the loop a few milliseconds."""
         assert self._loop is not None
-        jobs = len(self._waiting) + sum(worker.load for worker in self._workers)
+        jobs = max(len(self._waiting) + sum(worker.load for worker in self._workers), self._expected)
         if self._gave_up_at and self._loop.time() - self._gave_up_at > _RETRY_SECONDS:
             self._gave_up_at, self._barren = 0.0, _MOST_BARREN - 1
         if len(self._workers) >= min(jobs, self._most_workers) or self._barren >= _MOST_BARREN:
+            self._expected = 0
             return
         try:
             allowance = Allowance(self._budget)

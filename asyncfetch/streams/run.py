@@ -112,7 +112,7 @@ class Run(ABC, Generic[T]):
         self.closed = False
         self.engine = engine
         self._progress = progress
-        self.feed = Feed(engine, reading, room=self._room, deliver=self._deliver, ended=self._wake)
+        self.feed = Feed(engine, reading, room=self._room, deliver=self.deliver, ended=self._wake)
         self.in_order = in_order
         self.outcomes = open_outcomes()
         self._window = window
@@ -220,6 +220,13 @@ class Run(ABC, Generic[T]):
 
     # For slots and for kinds of runs
 
+    def deliver(self, batch: list[Placed]) -> None:
+        """Takes sources that were read."""
+        slots = [self._admit(placed) for placed in batch]
+        self.engine.request([slot for slot in slots if slot.result is None])
+        if self._waiter is not None and self.awaited is None:
+            self._urge()
+
     def settle(self, slot: Slot[T], result: Any) -> None:
         """Takes what an item is made of, or a failure."""
         slot.result = result
@@ -295,12 +302,6 @@ class Run(ABC, Generic[T]):
         """Reads on when there is room for a batch: look-ups in batches are what makes a warm pass cheap."""
         if not self.feed.over and self._window - self._outstanding >= self._worth and self._room() >= self._worth:
             self.feed.more()
-
-    def _deliver(self, batch: list[Placed]) -> None:
-        slots = [self._admit(placed) for placed in batch]
-        self.engine.request([slot for slot in slots if slot.result is None])
-        if self._waiter is not None and self.awaited is None:
-            self._urge()
 
     def _admit(self, placed: Placed) -> Slot[T]:
         self._outstanding += 1

@@ -51,6 +51,7 @@ class SeatedRun(WorkRun[T]):
         most = AHEAD * engine.settings.decode.worker_count
         super().__init__(engine, reading, progress, workshop=engine.pool, most_ahead=most, stage="decode", **rest)
         self._options = options
+        self._begun = False
         self._seats = Seats(engine.pool, self.batch) if self.batch else None
         self._standing: deque[SeatedSlot[T]] = deque()  # in the order of the plan, those that are not seated
 
@@ -72,6 +73,12 @@ class SeatedRun(WorkRun[T]):
         if self._seats is not None and self.in_order:
             self._standing.append(slot)
         return slot
+
+    def deliver(self, batch: list[Placed]) -> None:
+        if not self._begun:
+            self._begun = True
+            self.engine.pool.expect(len(batch))
+        super().deliver(batch)
 
     def settle(self, slot: Slot[T], result: Any) -> None:
         if self._seats is not None and isinstance(result, Failure):

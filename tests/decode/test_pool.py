@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import subprocess
 import sys
 from functools import partial
@@ -33,6 +34,7 @@ from tests.decode.parts import (
     make_pool,
     photograph,
     photographs,
+    pids,
     until,
 )
 
@@ -189,6 +191,26 @@ async def test_no_worker_is_started_before_there_is_a_job_and_no_more_than_there
     await decode(pool, path)
     await decode(pool, path)
     assert pool.statistics().workers == 1
+
+
+async def test_workers_start_for_jobs_that_are_expected_once(open_pool: OpenPool, tmp_path: Path) -> None:
+    pool = open_pool(4)
+    [path] = photographs(tmp_path, 1)
+    pool.expect(2)
+    await until(lambda: len(pool._workers) == 2 and all(worker.ready for worker in pool._workers))
+    await decode(pool, path)
+    assert pool.statistics().workers == 2
+    for pid in pids(pool):
+        os.kill(pid, signal.SIGKILL)
+    await until(lambda: pool.statistics().died == 2)
+    await asyncio.sleep(0)
+    assert pool.statistics().workers == 0, "nobody waits for them"
+    await decode(pool, path)
+    assert pool.statistics().workers == 1
+    await pool.aclose()
+    pool.expect(2)
+    await asyncio.sleep(0)
+    assert pool.statistics().workers == 0
 
 
 async def test_the_same_job_twice_is_refused(pool: DecodePool, tmp_path: Path) -> None:

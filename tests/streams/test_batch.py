@@ -121,6 +121,27 @@ async def test_failures_that_are_yielded_and_substitutes_have_their_places(
             await anext(fetcher.images(pictures).batch(4))
 
 
+async def test_items_are_views_of_their_batch_also_when_they_are_asked_for_late(
+    pictures: list[tuple[str, int]], cache_dir: Path
+) -> None:
+    Path(pictures[2][0]).write_bytes(b"")
+    array = np.full((40, 60, 3), 7, np.uint8)
+    async with Fetcher(cache_dir=cache_dir, workers=1) as fetcher:
+        batches = fetcher.images(pictures[:8], on_error=Substitute(lambda _: array)).batch(4)
+        kept: list[Any] = [batch async for batch in batches]
+    for batch in kept:
+        assert batch.items is batch.items
+        for at, item in enumerate(batch.items):
+            if batch is kept[0] and at == 2:  # a substitute that is no image comes as it is
+                item.fill(8)
+                assert (batch.pixels[2] == 8).all()
+                continue
+            assert (item.uri, item.index, item.payload) == (batch.uris[at], batch.indices[at], batch.payloads[at])
+            assert (item.entry.uri, item.entry.index, item.entry.payload) == (item.uri, item.index, item.payload)
+            assert item.entry.size == Path(item.entry.filename).stat().st_size
+            assert np.shares_memory(item.pixels, batch.pixels[at])
+
+
 async def test_entries_come_in_batches_too_and_their_private_files_go_with_them(
     empty_bucket: Bucket, cache_dir: Path
 ) -> None:
