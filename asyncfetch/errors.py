@@ -8,9 +8,12 @@ None carries what proves an identity: of a presigned URL message and `uri` show 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from asyncfetch.presigned import redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def _rebuild(cls: type[AsyncfetchError], args: tuple[Any, ...], state: dict[str, Any]) -> AsyncfetchError:
@@ -27,6 +30,8 @@ class AsyncfetchError(Exception):
     """Base of all errors of this package."""
 
     hint: ClassVar[str] = ""
+    # How remedies are put: the command line has options where Python has keywords.
+    phrase: ClassVar[Callable[[str], str]] = str
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         message = redacted(message)
@@ -35,7 +40,7 @@ class AsyncfetchError(Exception):
         self.remedy = remedy or self.hint
 
     def __str__(self) -> str:
-        return f"{self.message}. {self.remedy}" if self.remedy else self.message
+        return f"{self.message}. {AsyncfetchError.phrase(self.remedy)}" if self.remedy else self.message
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from asyncfetch.cli.common import FAILED, INTERRUPTED, USAGE, Interrupted, ReaderGone, told
+from asyncfetch.cli.common import FAILED, INTERRUPTED, USAGE, Interrupted, ReaderGone, in_options, told
 from asyncfetch.cli.later import Later
 from asyncfetch.errors import AsyncfetchError, UsageError
 
@@ -72,6 +72,7 @@ def main() -> None:
     its traceback comes first.
     """
     gc.disable()  # while the command is imported, which makes no garbage; `command` enables it
+    AsyncfetchError.phrase = in_options
     debug = "--debug" in sys.argv
     terminated = False
 

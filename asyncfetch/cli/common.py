@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import json
+import re
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from asyncfetch.settings import CachePolicy
 
 T = TypeVar("T")
+
+_KEYWORDS = re.compile(r"\b(anonymous|cache_dir|endpoint_url|memory_budget|requester_pays)(?:=True)?\b")
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -241,8 +244,17 @@ def describe(failure: Failure) -> dict[str, Any]:
 def told(error: Exception) -> str:
     """An error as people are told it: the system's own as `file: what is wrong`, without its number."""
     if not isinstance(error, OSError) or error.strerror is None:
+        # What the settings refuse begins with the name that they have for it.
+        name, space, rest = str(error).partition(" ")
+        if isinstance(error, UsageError) and space and name in _SHARED:
+            return f"--{name.replace('_', '-')} {rest}"
         return str(error) or type(error).__name__
     return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+
+
+def in_options(remedy: str) -> str:
+    """A remedy in which the keywords of Python are the options of a command."""
+    return _KEYWORDS.sub(lambda found: "--" + found[1].replace("_", "-"), remedy)
 
 
 def human(count: float) -> str:

@@ -320,8 +320,10 @@ class Download:
 
 
 def is_its_own(error: Exception) -> bool:
-    """Whether a failure is that of its object, and others may fare better."""
-    return isinstance(error, AsyncfetchError | OSError) and not isinstance(error, CredentialsError | StorageFull)
+    """Whether a failure is that of its object, and others may fare better: not so credentials, or a full disk."""
+    if isinstance(error, AsyncfetchError):
+        return not isinstance(error, CredentialsError | StorageFull)
+    return isinstance(error, OSError) and error.errno not in FULL
 
 
 def _failure(thing: Thing, error: Exception, asked: float) -> Outcome:

@@ -122,7 +122,8 @@ class Record:
         if kind != _KIND:
             raise UsageError(f"{self.path} is not the ledger of a download", remedy="Choose another directory.")
         if values != self._job:
-            told = ", ".join(f"{name}={value}" for name, value in values.get("job", {}).items() if value)
+            said = [(name, value) for name, value in values.get("job", {}).items() if value]
+            told = " ".join(f"--{name}" if value is True else f"--{name} {value}" for name, value in said)
             raise UsageError(
                 f"{self.path.parent} was filled by another job ({told or 'with no options'})",
                 remedy="Give the same options, or choose another directory.",

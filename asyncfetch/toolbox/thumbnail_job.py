@@ -15,14 +15,13 @@ from asyncfetch.errors import (
     AccessDenied,
     AsyncfetchError,
     BucketNotFound,
-    CredentialsError,
     EmptyObject,
     EncryptionKeyDenied,
     PreconditionFailed,
     StorageFull,
     UnsupportedFormat,
 )
-from asyncfetch.jobs.download import FULL, TOO_MANY, Limit
+from asyncfetch.jobs import TOO_MANY, Limit, is_its_own
 from asyncfetch.objects import Failure
 from asyncfetch.presigned import redacted
 from asyncfetch.toolbox.kinds import kind_of
@@ -207,8 +206,7 @@ class Thumbnails:
                 self._replaced.append(work._replace(listed=now, wish=again, measure=self._metadata is not None))
                 return
         except (AsyncfetchError, OSError) as error:
-            # Who may not use a bucket's key writes no other object there either.
-            if _is_its_own(error) and not isinstance(error, EncryptionKeyDenied):
+            if is_its_own(error) and not _is_the_targets(error):
                 self._tell(Told(redacted(wish.uri), "failed", wish.target, 0, _failure(wish.uri, index, error)))
             else:
                 self._break(error)
@@ -245,7 +243,7 @@ class Thumbnails:
         if isinstance(error, EmptyObject | UnsupportedFormat) and self._may_be_other(work.uri):
             self._tell(Told(redacted(work.uri), "other"))
             return
-        if not _is_its_own(error):
+        if not is_its_own(error):
             self._break(error)
             return
         uri = redacted(work.uri)
@@ -288,13 +286,11 @@ class Thumbnails:
             self._told(told)
 
 
-def _is_its_own(error: Exception) -> bool:
-    """Whether a failure is that of its image, and others may fare better."""
-    if isinstance(error, AccessDenied):
-        return "s3:PutObject" not in str(error)
-    if isinstance(error, OSError) and not isinstance(error, AsyncfetchError):
-        return error.errno not in FULL
-    return isinstance(error, AsyncfetchError) and not isinstance(error, CredentialsError | StorageFull | BucketNotFound)
+def _is_the_targets(error: Exception) -> bool:
+    """Whether no other thumbnail could be written there either: no bucket, no permission, or none for its key."""
+    if isinstance(error, BucketNotFound | EncryptionKeyDenied):
+        return True
+    return isinstance(error, AccessDenied) and "s3:PutObject" in str(error)
 
 
 def _failure(uri: str, index: int, error: Exception, stage: str = "write") -> Failure:

@@ -47,6 +47,23 @@ def test_get_to_a_file_a_directory_and_standard_output(bucket: Bucket, tmp_path:
     assert bucket.bodies() == 1
 
 
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        (["--endpoint-url", "example"], "--endpoint-url 'example' is not a URL"),
+        (["--concurrency", "0"], "--concurrency must be a whole number"),
+        (["--memory-budget", "much"], "--memory-budget 'much' is not a size"),
+        (["--cache-dir", "/dev/null"], "or point --cache-dir elsewhere"),
+        ([], "or read a public bucket with --anonymous."),
+    ],
+)
+def test_complaints_name_the_options_of_the_command(bucket: Bucket, wrong: list[str], line: str) -> None:
+    asked = ("get", bucket.uri("top.txt"), *wrong)
+    done = asyncfetch(*asked, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="", AWS_EC2_METADATA_DISABLED="true")
+    assert (done.code, done.err.count("\n")) == (1 if "--cache-dir" in wrong or not wrong else 2, 1)
+    assert line in done.err
+
+
 def test_get_with_json(bucket: Bucket) -> None:
     told = json.loads(asyncfetch("get", bucket.uri("top.txt"), "--json").out)
     assert told["uri"] == bucket.uri("top.txt")
@@ -71,7 +88,7 @@ def test_an_output_that_cannot_be_written_is_one_line(bucket: Bucket, tmp_path: 
         (["get", "s3://"], 2, "s3://bucket/key"),
         (["get", "/no/such/file"], 1, "/no/such/file"),
         (["get", "s3://{bucket}/top.txt", "--concurrency", "0"], 2, "concurrency"),
-        (["get", "s3://{bucket}/top.txt", "--memory-budget", "much"], 2, "memory_budget"),
+        (["get", "s3://{bucket}/top.txt", "--memory-budget", "much"], 2, "--memory-budget"),
         (["get", "s3://{bucket}/top.txt", "--revalidate", "weekly"], 2, "--revalidate"),
         (["get", "s3://{bucket}/top.txt", "--profile", "nobody"], 1, "nobody"),
         (["get", "s3://{bucket}/top.txt", "--endpoint-url", "http://127.0.0.1:9"], 1, "127.0.0.1:9"),

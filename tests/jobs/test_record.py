@@ -88,5 +88,5 @@ def test_a_file_that_is_no_ledger_is_refused_and_left_as_it_is(tmp_path: Path, l
 def test_that_of_another_job_is_refused(tmp_path: Path) -> None:
     with Record(tmp_path / "ledger", {"flatten": True}):
         pass
-    with pytest.raises(UsageError, match="filled by another job \\(flatten=True\\)"), Record(tmp_path / "ledger", JOB):
+    with pytest.raises(UsageError, match="filled by another job \\(--flatten\\)"), Record(tmp_path / "ledger", JOB):
         pass
