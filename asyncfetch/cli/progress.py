@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LINES = 5.0
 SECONDS_BETWEEN_DETAILS = 0.2
+_WIDE = 90  # columns from which there is room for a bar too
+_BAR = 16  # columns of that
+_TIME = 7  # columns of what is left, 0:00:00
+_DETAIL = 12  # columns below which a detail tells nothing
 
 
 class Progress:
@@ -45,7 +49,7 @@ class Progress:
         if not self._quiet and sys.stderr.isatty():
             self._bar = _bar()
             self._bar.start()
-            self._task = self._bar.add_task(self._title, total=self.total, rate="", failed="", detail="")
+            self._task = self._bar.add_task(self._title, total=self.total, counts="", failed="", detail="")
         return self
 
     def __exit__(
@@ -74,13 +78,15 @@ class Progress:
         if self._detail is not None and now - self._asked >= SECONDS_BETWEEN_DETAILS:
             self._asked, self._detailed = now, self._detail()
         if self._bar is not None and self._task is not None:
+            failed = f"{self.failed:,} failed" if self.failed else ""
+            counts, detail = self._fitting(self._bar.console.width, f"{rate:,.0f}/s", f"{human(speed)}/s", failed)
             self._bar.update(
                 self._task,
                 completed=self.objects + self.failed,
                 total=self.total,
-                rate=f"{rate:,.0f}/s {human(speed)}/s",
-                failed=f"[red]{self.failed} failed[/]" if self.failed else "",
-                detail=self._detailed,
+                counts=counts,
+                failed=f"[red]{failed}[/]" if failed else "",
+                detail=detail,
             )
         elif now - self._said >= SECONDS_BETWEEN_LINES:
             self._said = now
@@ -96,19 +102,31 @@ class Progress:
                 flush=True,
             )
 
+    def _fitting(self, width: int, rate: str, speed: str, failed: str) -> tuple[str, str]:
+        """The counts and the detail as a line of so many columns has room for them, beside failures and the time."""
+        counts = f"{self.objects + self.failed:,}" + (f"/{self.total:,}" if self.total else "")
+        room = width - len(counts) - len(failed) - _TIME - 4
+        for more in (rate, speed):
+            if room > len(more):
+                counts += " " + more
+                room -= len(more) + 1
+        if width >= _WIDE:
+            room -= len(self._title) + _BAR + 2
+        return counts, self._detailed[:room] if room >= _DETAIL else ""
+
 
 def _bar() -> Bar:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
+    console = Console(stderr=True)
+    wide = [TextColumn("{task.description}"), BarColumn(_BAR)] if console.width >= _WIDE else []
     return Bar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        *wide,
+        TextColumn("{task.fields[counts]}"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[failed]}"),
         TextColumn("{task.fields[detail]}", markup=False),
-        console=Console(stderr=True),
+        console=console,
     )

@@ -91,15 +91,15 @@ class Terminal:
         return piece
 
 
-def on_a_terminal(*arguments: object) -> str:
-    """Runs the command on a terminal of 100 columns, and returns all that appeared there."""
+def on_a_terminal(*arguments: object, columns: int = 100) -> str:
+    """Runs the command on a terminal of so many columns, and returns all that appeared there."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env=environment({"TERM": "xterm", "COLUMNS": "100"}),
+        env=environment({"TERM": "xterm", "COLUMNS": str(columns)}),
     )
     os.close(theirs)
     said = b""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -17,7 +18,7 @@ import pytest
 
 from asyncfetch.jobs import Directory
 from asyncfetch.testing import Credentials, Fault, Faults, FaultServer, demo_objects
-from tests.cli.terminal import COMMAND, Done, Terminal, asyncfetch, environment
+from tests.cli.terminal import COMMAND, Done, Terminal, asyncfetch, environment, on_a_terminal
 from tests.objects import Bucket
 
 BODIES = {f"photos/{index % 3}/{index:03}.jpg": f"body {index}".encode() * 50 for index in range(60)}
@@ -98,6 +99,18 @@ def test_on_a_terminal_it_asks(server: FaultServer, out: Path) -> None:
         assert "60/60" in terminal.said
         assert "at once" in terminal.said
     assert files(out) == BODIES
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_a_narrow_terminal_shows_what_counts_on_one_line(server: FaultServer, out: Path, columns: int) -> None:
+    names = [server.uri(key) for key in (*BODIES, "photos/nothing.jpg")]
+    said = on_a_terminal("download", *names, "-o", out, "-y", columns=columns)
+    drawn = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).rstrip() for line in re.split(r"\r\n|\r", said)]
+    counted = [line for line in drawn if re.match(r"\d+/61 [\d,.]+/s ", line)]
+    assert counted, said
+    assert "1 failed" in counted[-1]
+    assert ("at once" in counted[-1]) == (columns == 80), "the current file too, where there is room"
+    assert max(map(len, counted)) <= columns
 
 
 def test_rows_of_a_csv_that_are_no_keys(server: FaultServer, out: Path) -> None:
