@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from asyncfetch.testing import Credentials, Fault, Faults, FaultServer
-from tests.cli.terminal import Done, asyncfetch
+from tests.cli.terminal import COMMAND, Done, asyncfetch, environment
 
 BODIES = {f"photos/{index:03}.jpg": f"body {index}".encode() * 50 for index in range(12)}
 USER = Credentials("user", "users-secret")
@@ -40,6 +43,27 @@ def out(tmp_path: Path) -> Path:
 
 def complaints(done: Done) -> list[str]:
     return [line for line in done.err.splitlines() if line.startswith("asyncfetch: ")]
+
+
+# Root goes past the bits of a mode, unless the capability to do so is taken from it (linux/capability.h).
+_WITHOUT = """
+import ctypes, os, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def without_privileges(*arguments: object) -> Done:
+    """Runs the command as one whom the mode of a directory can keep out."""
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT, *COMMAND, *map(str, arguments)],
+        env=environment(),
+        capture_output=True,
+        timeout=50,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout, done.stderr.decode())
 
 
 def there(out: Path) -> int:
@@ -153,6 +177,55 @@ def test_a_file_where_the_job_needs_a_directory_is_named(server: FaultServer, ou
     (out / taken).write_text("x")
     done = asyncfetch("download", server.uri(), "-o", out, "-y")
     assert (done.code, complaints(done)) == (1, ["asyncfetch: " + line.format(out=out)])
+
+
+def test_an_output_that_is_read_only_is_one_line_and_loses_nothing(server: FaultServer, out: Path) -> None:
+    asked = ("download", server.uri(), "-o", out, "-y", "--json")
+    out.mkdir(mode=0o555)
+    done = without_privileges(*asked)
+    assert (done.code, complaints(done)) == (1, [f"asyncfetch: {out / '.asyncfetch'}: Permission denied"])
+    out.chmod(0o755)
+    assert asyncfetch(*asked).code == 0
+    for path in (out, out / ".asyncfetch", out / ".asyncfetch" / "lock", out / "ledger.jsonl"):
+        path.chmod(path.stat().st_mode & 0o555)
+    done = without_privileges(*asked)
+    assert done.code == 1
+    (complaint,) = complaints(done)
+    assert complaint.startswith(f"asyncfetch: {out}")
+    assert complaint.endswith("Permission denied")
+    out.chmod(0o755)
+    for path in (out / ".asyncfetch", out / ".asyncfetch" / "lock", out / "ledger.jsonl"):
+        path.chmod(0o755)
+    assert json.loads(asyncfetch(*asked).out.splitlines()[0])["done"] == len(BODIES)
+
+
+def test_a_folder_in_it_that_is_read_only_costs_its_files_alone(server: FaultServer, out: Path) -> None:
+    (out / "photos").mkdir(parents=True)
+    (out / "photos").chmod(0o555)
+    done = without_privileges("download", server.uri(), "-o", out, "-y", "--json")
+    end = json.loads(done.out.splitlines()[-1])
+    assert (done.code, end["failed"], end["left"]) == (1, len(BODIES), 0), done.err
+    (out / "photos").chmod(0o755)
+    assert asyncfetch("download", server.uri(), "-o", out, "-y", "--retry-failed").code == 0
+    assert there(out) == len(BODIES)
+
+
+def test_an_output_on_another_file_system_than_the_cache_gets_copies(server: FaultServer, cache_dir: Path) -> None:
+    homes = [Path("/dev/shm"), Path(tempfile.gettempdir()), Path.cwd(), Path.home()]
+    here = cache_dir.parent.stat().st_dev
+    other = next(home for home in homes if home.is_dir() and home.stat().st_dev != here)
+    with tempfile.TemporaryDirectory(dir=other) as name:
+        out = Path(name) / "out"
+        assert asyncfetch("download", server.uri(), "-o", out, "-y").code == 0
+        for key, body in BODIES.items():
+            found = (out / key).stat()
+            assert (out / key).read_bytes() == body
+            assert (found.st_nlink, found.st_mode & 0o200) == (1, 0o200), "it is nobody else's, and may be written"
+        linked = Path(name) / "linked"
+        done = asyncfetch("download", server.uri(), "-o", linked, "-y", "--place", "link", "--json")
+        failed = [json.loads(line) for line in done.out.splitlines()][1]
+        assert (done.code, failed["event"]) == (1, "failed")
+        assert "cannot be linked from the cache" in failed["message"]
 
 
 @pytest.mark.parametrize("taken", ["ledger.jsonl", "failures.jsonl"])
