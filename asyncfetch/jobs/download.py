@@ -21,6 +21,7 @@ from asyncfetch.presigned import redacted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from asyncfetch.fetcher import Fetcher
     from asyncfetch.jobs.directory import Directory
@@ -225,7 +226,7 @@ class Download:
         try:
             self._failures.write(failure)
         except OSError as error:
-            return StorageFull(f"{self._directory.root}: {error.strerror}")
+            return _full(self._directory.root, error)
         return None
 
     # Placing: on a thread, all that has come since the last time at once
@@ -252,7 +253,7 @@ class Download:
                 results.append(Event(self._place(what), what.entry.from_cache))
             except (OSError, ValueError) as error:
                 if isinstance(error, OSError) and error.errno in FULL:
-                    results.append(StorageFull(f"{self._directory.root}: {error.strerror}"))
+                    results.append(_full(self._directory.root, error))
                 else:
                     full = self._keep(Failure(what.thing.uri, what.entry.index, None, "cache", 0, error))
                     results.append(full or Event(_failure(what.thing, error, what.asked), False))
@@ -262,7 +263,7 @@ class Download:
         try:
             self._record.add([event.outcome for event in results if isinstance(event, Event)])
         except OSError as error:
-            return [StorageFull(f"{self._record.path}: {error.strerror}")]
+            return [_full(self._record.path, error)]
         return results
 
     def _place(self, taken: _Taken) -> Outcome:
@@ -317,6 +318,11 @@ class Download:
     async def _drained(self) -> None:
         while self._placing is not None:
             await asyncio.wait([self._placing])
+
+
+def _full(path: Path, error: OSError) -> StorageFull:
+    """What stops a job whose own disk is full, and not that of the cache."""
+    return StorageFull(f"{path}: {error.strerror}", remedy="Free space there, and run it again.")
 
 
 def is_its_own(error: Exception) -> bool:

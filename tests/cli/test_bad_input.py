@@ -250,7 +250,7 @@ def test_a_disk_too_full_to_keep_a_failure_stops_it_and_it_is_none(server: Fault
     done = asyncfetch("download", *names, "-o", out, "-y", "--json")
     end = json.loads(done.out.splitlines()[-1])
     assert (done.code, end["failed"]) == (3, 0), done.err
-    assert "No space left on device" in end["stopped"]
+    assert "No space left on device. Free space there" in end["stopped"]
     (out / "failures.jsonl").unlink()
     assert asyncfetch("download", *names, "-o", out, "-y").code == 1
     assert there(out) == len(BODIES)
