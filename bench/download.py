@@ -1,8 +1,9 @@
 """What a bulk download takes: `python -m bench.download`, a process each, as a user runs it.
 
 Objects of 86 KB under a prefix, named by a CSV with another extension, come from rclone's S3 server: cold, again when
-all is there, and, where s5cmd is installed, by that from the same server, told every key. Then some come through a
-server that answers 20 ms late, beside a loop over boto3. Before all that a list of five million rows is planned.
+all is there, by the same CSV and by one of URIs, and, where s5cmd is installed, by that from the same server, told
+every key. Then some come through a server that answers 20 ms late, beside a loop over boto3. Before all that a list of
+five million rows is planned.
 """
 
 from __future__ import annotations
@@ -80,6 +81,10 @@ def _cold(top: Path, objects: int) -> None:
         command = ["--from", str(rows), "--prefix", prefix, "--match", "stem", "-yq", "-o"]
         for title in ("asyncfetch, cold", "asyncfetch, all there"):
             _time(title, [*_asyncfetch(), *command, str(top / "out")], environment, objects)
+        uris = top / "uris.csv"
+        uris.write_text("uri\n" + "".join(f"{prefix}{number:08}.jpg\n" for number in range(objects)))
+        again = [*_asyncfetch(), "--from", str(uris), "-yq", "-o", str(top / "out")]
+        _time("the same, by URIs", again, environment, objects)
         s5cmd = _s5cmd()
         if s5cmd is not None:
             (top / "s5").mkdir()
