@@ -45,6 +45,8 @@ class Request:
             raise UsageError("Say what to fetch: a prefix, URIs, or --from FILE")
         if self.selection and self.prefix is None and not self.inventoried:
             raise UsageError("--include, --exclude, --min-size, --max-size and --newer-than need a prefix")
+        if self.match != "exact" and self.prefix is None and not self.inventoried:
+            raise UsageError(f"--match {self.match} looks names up under a prefix", remedy="Say --prefix too.")
         if self.inventoried and self.match != "exact":
             raise UsageError("--match is for names, and an inventory has keys")
         if self.ambiguous not in get_args(Ambiguous):

@@ -122,6 +122,7 @@ def test_what_follows_the_last_slash_of_a_prefix_names_an_object() -> None:
         {"rows": "-", "uris": ["s3://b/k"]},
         {"uris": ["s3://b/k"], "selection": selection(include=["*"])},
         {"prefix": "s3://b/", "ambiguous": "last"},
+        {"rows": "names.csv", "match": "stem"},
     ],
 )
 def test_nonsense_is_refused(wrong: dict[str, Any]) -> None:
