@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MAX_PAGE_BYTES = 16 << 20
 # Seven times what 1,000 entries with owner, checksums and restore status need; bounds the memory that a tree can take.
 _MAX_TAGS = 200_000
+# Pages have a handful. 900,000, which 16 MiB can hold, take 3 s to read and 270 MB.
+_MAX_ATTRIBUTES = 200_000
 _SIZE_DIGITS = 19  # of 2**63 - 1
 
 
@@ -84,6 +86,8 @@ def parse_page(body: bytes | bytearray | memoryview) -> Page:
     frame, scanned = _scan(text)
     if frame.count("<") > _MAX_TAGS:
         raise MalformedPage(f"more than {_MAX_TAGS} tags")
+    if frame.count("=") > _MAX_ATTRIBUTES:  # keys with an `=` are counted too, and are not so many by far
+        raise MalformedPage(f"more than {_MAX_ATTRIBUTES} attributes")
     # The text is known to be UTF-8, so a document type cannot hide in another encoding.
     if "<!DOCTYPE" in frame:
         raise MalformedPage("it has a document type, which S3 never sends")

@@ -219,6 +219,7 @@ def test_percent_signs_are_kept_where_the_page_says_nothing_of_an_encoding() -> 
         (document("<EncodingType>url</EncodingType>", entry("a%FF")), "does not decode"),
         (document("<IsTruncated>true</IsTruncated>", entry()), "without a token"),
         (document("<a>" * 200_001 + "</a>" * 200_001), "tags"),
+        (document("<a " + " ".join(f"a{n}='1'" for n in range(200_001)) + "/>"), "attributes"),
         (b" " * (MAX_PAGE_BYTES + 1), "at most"),
     ],
 )
