@@ -41,7 +41,7 @@ def test_killed_at_any_moment_nothing_read_is_torn_and_nothing_promised_is_lost(
 
 @pytest.mark.timeout(120)
 def test_killed_at_each_file_operation_what_is_left_is_whole_and_accounted_for(tmp_path: Path, soak: Soak) -> None:
-    """Publish, evict, clear: with one in so many of their calls, or with all of them."""
+    """Publish, evict, clear, change the index: with one in so many of their calls, or with all of them."""
     stride = soak.kill_stride
     result = zygote("each", tmp_path / "cache", stride, stride // 2, seconds=max(110, SECONDS / stride))
     assert result["killed"] > 300 / stride

@@ -17,6 +17,7 @@ import os
 import random
 import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ from .helpers import (
     opened,
     owners,
     publish,
+    settled,
     taken,
     totals,
     unfinished,
@@ -105,6 +107,19 @@ async def clear(directory: Path) -> None:
         await bring_in_part(cache, "large-cleared")
         await cache.clear()
         await publish(cache, body("1-all"), key("1-all"))
+
+
+async def note(directory: Path) -> None:
+    """Has the index alone changed: uses, checks, and what is gone."""
+    async with opened(directory, max_bytes=1 << 40, job_started=time.time() + 10) as cache:
+        names = [key(f"{number}-{whose}") for number in range(3) for whose in ("all", "first")]
+        await publish(cache, body("0-all"), names[0])  # the first to evict has it noted who uses what
+        for name, found in zip(names, await look_up(cache, *names), strict=True):
+            if found is not None:
+                cache.validate(name, found.ref, time.time())
+        await settled(cache)
+        cache.forget(names[-1])
+        assert (await look_up(cache, names[-1])) == [None]
 
 
 async def inspect_after(directory: Path, told: list[str]) -> None:
@@ -211,7 +226,7 @@ def _round(directory: Path, number: int, at_call: int | None, at_line: int, *, c
 
 
 def each(directory: Path, stride: int, first: int) -> dict[str, int]:
-    """Kills before and after each call of a publish, an eviction and a clear, or every `stride`th of them."""
+    """Kills before and after each call of a publish, an eviction, a clear and a batch of notes, or `stride` apart."""
 
     async def fill() -> None:
         await write(directory, "first", str, count=3, clear=False)
@@ -220,6 +235,7 @@ def each(directory: Path, stride: int, first: int) -> dict[str, int]:
         fill,
         lambda: evict(directory),
         lambda: clear(directory),
+        lambda: note(directory),
     ]
     killed = 0
     for kind in kinds:
