@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -106,6 +106,51 @@ def assert_one_request(request: RawRequest) -> None:
     assert b"x-evil" not in names
     assert names.count(b"host") == 1
     assert all(0x20 < byte < 0x7F for byte in first.replace(b" ", b""))
+
+
+WRITTEN: list[dict[str, Any]] = [
+    {"metadata": {"a": "b\r\nx-evil: 1"}},
+    {"metadata": {"a\r\nx-evil": "1"}},
+    {"metadata": {"a: 1\nx-evil": "1"}},
+    {"content_type": "image/jpeg\r\nx-evil: 1"},
+    {"if_match": 'a"\r\nx-evil: 1'},
+    {"extra_args": {"CacheControl": "a\nx-evil: 1"}},
+    {"extra_args": {"Tagging": "a=b\r\nx-evil: 1"}},
+]
+
+
+@pytest.mark.usefixtures("signed")
+async def test_nothing_that_is_said_of_an_object_can_add_a_line_to_its_write() -> None:
+    async with ScriptedServer(lambda _: answer(headers=['ETag: "e"'])) as server:
+        access = Access(endpoint_url=server.url, region="us-east-1")
+        async with Control(Settings(access=access)) as control:
+            for said in WRITTEN:
+                with pytest.raises(AsyncfetchError):
+                    await control.put(OBJECT, b"x", **said)
+            assert server.requests == []
+            for key in SMUGGLED:
+                await control.put(s3("bucket", key), b"x")
+        assert len(server.requests) == len(SMUGGLED)
+        for request in server.requests:
+            assert b"x-evil" not in request.head.lower().replace(b"%0d%0ax-evil", b"")
+
+
+@pytest.mark.parametrize("code", ["TemporaryRedirect", "PermanentRedirect"])
+@pytest.mark.usefixtures("signed")
+async def test_a_write_that_is_sent_to_another_host_does_not_go_there(code: str) -> None:
+    async with ScriptedServer(lambda _: answer(b"stolen")) as other:
+        host = f"localhost:{other.port}"
+        document = f"<Error><Code>{code}</Code><Endpoint>{host}</Endpoint><Bucket>bucket</Bucket></Error>"
+        moved = answer(
+            document.encode(), status="307 Temporary Redirect", headers=[f"Location: http://{host}/bucket/k"]
+        )
+        async with ScriptedServer(lambda _: moved) as server:
+            access = Access(endpoint_url=server.url, region="us-east-1")
+            async with Control(Settings(access=access, network=NetworkPolicy(attempts=1))) as control:
+                for call in (control.put(OBJECT, b"small"), control.delete(OBJECT)):
+                    with pytest.raises(OriginError):
+                        await call
+        assert (other.connections, other.requests) == (0, [])
 
 
 @pytest.mark.parametrize("etag", ['a"\r\nx-evil: 1', "a\nb", "a\0b", "ü"])
