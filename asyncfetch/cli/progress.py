@@ -50,6 +50,7 @@ class Progress:
             self._bar = _bar()
             self._bar.start()
             self._task = self._bar.add_task(self._title, total=self.total, counts="", failed="", detail="")
+            self._show()
         return self
 
     def __exit__(

@@ -169,7 +169,7 @@ def test_layouts_and_what_collides(server: FaultServer, out: Path) -> None:
     assert files(out / "named") == named
     other = download(server.uri(), "-o", out / "named", "-y")
     assert other.code == 2
-    assert "another job (template={stem:.2}{ext})" in other.err
+    assert "another job (--template {stem:.2}{ext})" in other.err
     assert download(server.uri(), "-o", out / "hex", "--template", "{digest:.8}{ext}", "-y").code == 0
     assert sorted(files(out / "hex").values()) == sorted(BODIES.values())
 
