@@ -282,7 +282,7 @@ def test_ledgers_that_are_not_as_they_were(
 
 
 def test_expired_credentials_stop_a_prefetch_and_are_nobodys_failure(server: FaultServer) -> None:
-    server.faults = Faults(at={(key, turn): Fault.EXPIRE_TOKEN for key in BODIES for turn in range(1, 9)})
+    server.faults = Faults(at={(key, turn): Fault.EXPIRE_TOKEN for key in BODIES for turn in range(1, 100)})
     done = asyncfetch("prefetch", server.uri(), "--json")
     told = json.loads(done.out)
     assert (done.code, told["failed"]) == (3, 0)
