@@ -73,7 +73,7 @@ def frames(error: BaseException) -> list[str]:
         if each is None:
             continue
         for frame in each.stack:
-            if f"{os.sep}asyncfetch{os.sep}" in frame.filename:
+            if frame.filename.startswith(os.path.join(os.path.dirname(asyncfetch.__file__), "")):
                 variables = (frame.locals or {}).items()
                 found += [f"{frame.filename}:{frame.lineno} {name} = {value}" for name, value in variables]
         todo += [each.__cause__, each.__context__]
