@@ -51,6 +51,8 @@ BATCH_CHANGES = 1024  # to the index alone, at 3 to 9 us each
 BATCH_LOOK_UPS = 256  # keys, at 10 us each
 MOST_OWED = 10_000  # changes kept for an index that takes none; the blobs of others are met again when they are wanted
 
+_Writing = Write | Note | Discard | Ask | Release  # what is done after the look-ups of its batch
+
 
 class Work:
     """The commands in line, and what does them. For one thread at a time, but for counters, which anybody may read."""
@@ -73,7 +75,7 @@ class Work:
         self.finding = Finding(index, blobs, owner, proofs, self.damage, self.room)
         self.claims = Claims(index, owner, index.algorithm, self.finding.look)
         self._look_ups: deque[LookUp | Read] = deque()
-        self._writes: deque[Write | Note | Discard | Ask | Release] = deque()
+        self._writes: deque[_Writing] = deque()
         self._handed_on: deque[Batch] = deque()  # that the loop has not finished
         self._owed: list[Change] = []  # of blobs that are in their places, and that the index could not take
         self._counted: Counter[str] = Counter()  # for the index's counters, when it is written to anyway
@@ -111,19 +113,21 @@ class Work:
     def do_here(self, commands: Sequence[Command]) -> Batch | None:
         """On the loop: does commands that are quick, and no more of them than a batch has. None where it would wait.
 
-        Some may be put off. A batch that is not finished is for the thread to take on.
+        Some may be put off. A batch that is not finished is for the thread to take on. What is interrupted, also by a
+        KeyboardInterrupt, leaves nothing in line: whoever handed it in has it still, and would have it done twice.
         """
-        self.take(commands)
         batch = Batch(here=True)
+        look_ups: deque[LookUp | Read] = deque()
+        writes: deque[_Writing] = deque()
         self._index.patient = False
         try:
+            self.take(commands)
             return self._do(batch)
         except WouldWait:
             return None
         finally:
-            self._index.patient = True
-            self._look_ups.clear()
-            self._writes.clear()
+            # Without a call: as one ends, a signal may come.
+            self._index.patient, self._look_ups, self._writes = True, look_ups, writes
 
     def _do(self, batch: Batch) -> Batch:
         began = time.perf_counter()
@@ -195,9 +199,9 @@ class Work:
             _log.exception("the index could not be changed")
             return False
 
-    def _next_writes(self) -> list[Write | Note | Discard | Ask | Release]:
+    def _next_writes(self) -> list[_Writing]:
         """Takes the next batch out of the line: as much as the limits allow, and an `Ask` alone."""
-        taken: list[Write | Note | Discard | Ask | Release] = []
+        taken: list[_Writing] = []
         bodies = size = 0
         while self._writes and bodies < BATCH_BODIES and size < BATCH_BYTES and len(taken) < BATCH_CHANGES:
             command = self._writes[0]

@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 import errno
 import sqlite3
+import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -165,6 +168,49 @@ async def test_interrupted_batch_is_done_by_the_thread(
         await settled(cache)
     check_blobs(tmp_path)
     check_accounts(tmp_path)
+
+
+async def test_interruption_at_any_moment_of_a_turn_has_nothing_done_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is answered twice gives its memory back twice, and then two bodies have the same."""
+    monkeypatch.setattr(thread, "LOST_SECONDS", 0.0)
+    here = str(Path(thread.__file__).parent)
+    told: Counter[str] = Counter()
+    left = 0  # moments until the interruption
+
+    def interrupt(frame: FrameType, event: str, argument: object) -> None:
+        # Python looks for signals as a function begins, and when one of C has returned.
+        nonlocal left
+        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(here):
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+
+    at, over = 0, False
+    while not over:
+        at += 1
+        async with opened(tmp_path) as cache:
+            for number in range(2):
+                name = f"{at}/{number}"
+                body = await fill(cache.sink(), name.encode())
+                cache.publish(body, key(name), lambda answer, name=name: told.update([name]))  # type: ignore[misc]
+            cache.look_up([key("0")], lambda answer, at=at: told.update([f"{at}/look"]))  # type: ignore[misc]
+            left = at
+            sys.setprofile(interrupt)
+            try:
+                cache._thread._serve_here()
+            except KeyboardInterrupt:
+                pass
+            finally:
+                sys.setprofile(None)
+            over = left > 0
+            await look_up(cache, key("0"))
+        buffers = [buffer for idle in cache._pool._classes.values() for buffer in idle]
+        assert len(buffers) == len(set(map(id, buffers)))
+    assert at > 100
+    assert set(told.values()) == {1}
+    check_blobs(tmp_path)
 
 
 async def test_turn_that_was_interrupted_as_it_began_holds_up_nothing(
