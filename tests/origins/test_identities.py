@@ -33,14 +33,16 @@ def signer_of(request: RawRequest) -> str:
 
 async def test_credentials_that_end_in_mid_run_are_renewed_once_for_all_lanes(home: Path, cache_dir: Path) -> None:
     helper = Helper(home)
-    served: list[str] = []
+    served: set[str] = set()
 
     def answers(request: RawRequest) -> Answer:
-        good = f"ASIA{1 + len(served) // 100}"  # each is good for a hundred objects, whatever its expiry says
+        # Each is good for a hundred objects, whatever its expiry says. What is asked for twice because the machine is
+        # busy, and so its answer late, is one object, and ends nothing.
+        good = f"ASIA{1 + min(len(served), 399) // 100}"
         if signer_of(request) != good:
             return refusing("ExpiredToken", status="400 Bad Request")
-        served.append(good)
-        return answer(BODY, headers=[f'ETag: "{len(served)}"'])
+        served.add(request.target)
+        return answer(BODY, headers=['ETag: "e"'])
 
     async with (
         ScriptedServer(answers) as origin,
