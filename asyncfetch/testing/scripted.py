@@ -8,6 +8,7 @@ async with ScriptedServer([answer(b"hello"), [half, Hold(event), Ending.RESET]])
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import socket
 import struct
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 MAX_REQUEST_HEAD: Final = 1 << 20
+NO_DESCRIPTORS: Final = 1.0  # seconds for which none are asked for after there were none
 
 
 class Hold(NamedTuple):
@@ -114,7 +116,8 @@ class ScriptedServer:
         self._tls = tls
         self._greeting = greeting
         self._answer = answers if callable(answers) else _in_turn(iter(answers))
-        self._server: asyncio.Server | None = None
+        self._listening: socket.socket | None = None
+        self._arriving: set[asyncio.Task[None]] = set()  # accepted, and on the way to a connection
         self._open: set[_Connection] = set()
         self._watchers: set[asyncio.Future[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -142,28 +145,62 @@ class ScriptedServer:
 
     def refuse(self) -> None:
         """Takes no more connections; those there are stay."""
-        assert self._server is not None
-        self._server.close()
+        if self._listening is not None:
+            asyncio.get_running_loop().remove_reader(self._listening)
+            self._listening.close()
+            self._listening = None
 
     async def __aenter__(self) -> ScriptedServer:
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), self.host, self.port, ssl=self._tls)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._listening = socket.create_server((self.host, self.port), backlog=100)
+        self._listening.setblocking(False)
+        self.port = self._listening.getsockname()[1]
+        self._listen()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.refuse()
+        await asyncio.sleep(0)  # for each that was accepted is under way then, and sees that it is cancelled
+        if self._arriving:
+            for arrival in self._arriving:
+                arrival.cancel()
+            await asyncio.wait(self._arriving)
         for connection in list(self._open):
             connection.end(Ending.DROP)
         await self.until(lambda: not self._open)
         if self._tasks:
             await asyncio.wait(self._tasks)
-        assert self._server is not None
-        await self._server.wait_closed()
         if self._errors and error is None:
             raise self._errors[0]
+
+    # Arrivals are counted here, and not by the loop's own server: that one loses, unclosed, what it has accepted in the
+    # turn before it is closed.
+
+    def _listen(self) -> None:
+        if self._listening is not None:
+            asyncio.get_running_loop().add_reader(self._listening, self._accept, self._listening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:  # no descriptors are left; who is in line waits until some are
+                loop.remove_reader(listening)
+                loop.call_later(NO_DESCRIPTORS, self._listen)
+                return
+            accepted.setblocking(False)
+            arrival = loop.create_task(self._arrive(accepted))
+            self._arriving.add(arrival)
+            arrival.add_done_callback(self._arriving.discard)
+
+    async def _arrive(self, accepted: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # it left before it was greeted, or does not like the certificate
+            loop = asyncio.get_running_loop()
+            await loop.connect_accepted_socket(lambda: _Connection(self), accepted, ssl=self._tls)
 
     # What its connections report.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
 import ssl
 import threading
 from contextlib import aclosing
@@ -31,6 +32,7 @@ from asyncfetch.objects import ObjectStat
 from asyncfetch.origins import ByteRange, open_origins
 from asyncfetch.settings import Access, NetworkPolicy, Settings
 from asyncfetch.testing import Asked, Credentials, Fault, Faults, FaultServer, Generated
+from asyncfetch.testing.scripted import ScriptedServer
 from asyncfetch.uris import s3
 from tests.origins.sinks import Collector
 from tests.servers import s3_client
@@ -371,8 +373,9 @@ async def test_leaving_it_ends_what_hangs_and_leaves_no_thread() -> None:
     assert threading.active_count() <= before + 8  # threads of the loop's executor stay
 
 
-def test_a_port_that_cannot_be_had_is_an_error_and_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_cannot_be_had_is_an_error_and_no_hang() -> None:
     server = FaultServer({})
-    server._port = 1 << 20
-    with pytest.raises(OverflowError), server:
-        pass
+    with socket.create_server((ScriptedServer.host, 0)) as taken:
+        server._port = taken.getsockname()[1]
+        with pytest.raises(OSError, match="in use"), server:
+            pass

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import socket
 import ssl
 from typing import TYPE_CHECKING
 
@@ -188,6 +190,29 @@ async def test_leaving_drops_clients_in_any_state() -> None:
             assert await reader.read() == b""
             assert await idle.read() == b""
         assert len(asyncio.all_tasks()) == 1
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_who_arrives_in_the_turn_in_which_it_is_left_is_dropped_too(turns: int) -> None:
+    async with ScriptedServer() as server:
+        client = socket.create_connection((server.host, server.port))  # the kernel's doing: nobody has accepted it yet
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    gc.collect()  # what nobody holds any more and has not been closed warns, and warnings are errors
+    with client, contextlib.suppress(ConnectionResetError):
+        assert client.recv(1) == b""
+
+
+async def test_who_does_not_finish_its_handshake_is_dropped_too() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    async with ScriptedServer(tls=context) as server:
+        client = socket.create_connection((server.host, server.port))
+        for _ in range(5):
+            await asyncio.sleep(0)
+    gc.collect()
+    with client, contextlib.suppress(ConnectionResetError):
+        assert client.recv(1) == b""
 
 
 async def test_a_head_without_end_is_cut_off() -> None:
