@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncfetch.decode import jpeg
@@ -36,34 +37,24 @@ class Exif(NamedTuple):
 def read_exif(kind: str, data: memoryview) -> Exif:
     """Reads what a JPEG, PNG, WebP or TIFF file says, of the kind that `sniff` names. Others say nothing."""
     values: dict[int, int | str] = {}
-    try:
+    with suppress(struct.error):  # what was read until there stands
         block = _block(kind, data)
-        order = _ORDERS.get(bytes(block[:4]))
-        if order is not None:
-            values.update(_fields(block, order, struct.unpack_from(f"{order}I", block, 4)[0]))
-            below = values.get(_EXIF_IFD)
-            if isinstance(below, int):
-                values.update(_fields(block, order, below))
-    except struct.error:
-        pass  # what was read until here stands
-    turned = values.get(_ORIENTATION)
-    return Exif(_taken(values), turned if isinstance(turned, int) and 1 <= turned <= 8 else None)
+        for tag, value in _directory(block):
+            values.setdefault(tag, value)
+        below = values.get(_EXIF_IFD)
+        if isinstance(below, int):
+            for tag, value in _directory(block, below):
+                values.setdefault(tag, value)
+    return Exif(_taken(values), _turn(values.get(_ORIENTATION)))
 
 
 def orientation(exif: bytes | memoryview) -> int:
     """Reads the orientation out of an Exif block, 1 to 8; 1, upright, where it has none or none that means anything."""
-    exif = bytes(exif).removeprefix(_EXIF)
-    order = _ORDERS.get(exif[:4])
-    if order is None:
-        return 1
-    try:
-        at = struct.unpack_from(f"{order}I", exif, 4)[0]
-        for entry in range(struct.unpack_from(f"{order}H", exif, at)[0]):
-            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", exif, at + 2 + 12 * entry)
+    block = memoryview(exif)
+    with suppress(struct.error):
+        for tag, value in _directory(block[len(_EXIF) :] if bytes(block[: len(_EXIF)]) == _EXIF else block):
             if tag == _ORIENTATION:
-                return value if kind == _SHORT and 1 <= value <= 8 else 1
-    except struct.error:
-        pass
+                return _turn(value) or 1
     return 1
 
 
@@ -91,18 +82,30 @@ def _chunks(data: memoryview, at: int, head: str, tail: int) -> Iterator[tuple[b
         at += 8 + length + (tail or length % 2)
 
 
-def _fields(block: memoryview, order: str, at: int) -> dict[int, int | str]:
-    """The numbers and texts of a directory. Raises `struct.error`."""
-    found: dict[int, int | str] = {}
+def _directory(block: memoryview, at: int | None = None) -> Iterator[tuple[int, int | str]]:
+    """The numbers and texts of a directory by their tags; of the first one, where no place is given.
+
+    Raises `struct.error` where the block ends before it.
+    """
+    order = _ORDERS.get(bytes(block[:4]))
+    if order is None:
+        return
+    if at is None:
+        at = struct.unpack_from(f"{order}I", block, 4)[0]
     count = struct.unpack_from(f"{order}H", block, at)[0]
     for entry in range(at + 2, at + 2 + 12 * min(count, _MOST_FIELDS), 12):
         tag, kind, length = struct.unpack_from(f"{order}HHI", block, entry)
-        if kind == _ASCII and length <= _MOST_TEXT:
+        if kind == _SHORT or tag == _ORIENTATION:  # OpenCV looks at no type, and all images are to be turned alike
+            yield tag, struct.unpack_from(f"{order}H", block, entry + 8)[0]
+        elif kind == _LONG:
+            yield tag, struct.unpack_from(f"{order}I", block, entry + 8)[0]
+        elif kind == _ASCII and length <= _MOST_TEXT:
             where = entry + 8 if length <= 4 else struct.unpack_from(f"{order}I", block, entry + 8)[0]
-            found[tag] = bytes(block[where : where + length]).split(b"\0")[0].decode("ascii", "replace")
-        elif kind in (_SHORT, _LONG):
-            found[tag] = struct.unpack_from(f"{order}{'H' if kind == _SHORT else 'I'}", block, entry + 8)[0]
-    return found
+            yield tag, bytes(block[where : where + length]).split(b"\0")[0].decode("ascii", "replace")
+
+
+def _turn(value: int | str | None) -> int | None:
+    return value if isinstance(value, int) and 1 <= value <= 8 else None
 
 
 def _taken(values: dict[int, int | str]) -> str | None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncfetch.decode.exif import Exif, read_exif
+from asyncfetch.decode.exif import Exif, orientation, read_exif
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,6 +83,37 @@ def test_a_clock_that_was_never_set_gives_no_date(date: str, taken: str | None) 
 
 def test_an_orientation_that_means_nothing_is_none() -> None:
     assert read_exif("TIFF", memoryview(block("<", {0x0112: 9}, {}))).orientation is None
+
+
+def directory(order: str, *fields: tuple[int, int, int, bytes]) -> bytes:
+    """A TIFF structure of one directory, with fields of any type."""
+    packed = b"".join(struct.pack(f"{order}HHI", *field[:3]) + field[3] for field in fields)
+    return (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(fields)) + packed + bytes(4)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(("kind", "code"), [(1, "B3x"), (3, "H2x"), (4, "I")])
+def test_an_orientation_of_another_type_turns_an_image_in_all_colours_alike(order: str, kind: int, code: str) -> None:
+    exif = directory(order, (0x0112, kind, 1, struct.pack(order + code, 6)))
+    _, plain = cv2.imencode(".jpg", np.zeros((8, 16, 3), np.uint8))
+    data = bytes(plain)[:2] + struct.pack(">2sH", b"\xff\xe1", len(exif) + 8) + b"Exif\0\0" + exif + bytes(plain)[2:]
+    shown = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert shown is not None
+    turned = shown.shape[:2] == (16, 8)
+    assert read_exif("JPEG", memoryview(data)).orientation == (6 if turned else None)
+    assert orientation(exif) == (6 if turned else 1)
+
+
+def test_what_comes_before_the_end_of_a_block_is_read() -> None:
+    fields = (0x0112, 3, 1, struct.pack("<HH", 6, 0)), (0x0132, 2, 20, struct.pack("<I", 0))
+    for end in range(20, len(directory("<", *fields))):
+        exif = directory("<", *fields)[:end]
+        assert orientation(exif) == read_exif("TIFF", memoryview(exif)).orientation == 6
+
+
+def test_the_first_of_two_orientations_counts() -> None:
+    exif = directory("<", *[(0x0112, 3, 1, struct.pack("<HH", turn, 0)) for turn in (3, 8)])
+    assert orientation(exif) == read_exif("TIFF", memoryview(exif)).orientation == 3
 
 
 def test_files_without_a_block_say_nothing() -> None:
