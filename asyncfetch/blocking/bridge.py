@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from asyncfetch.errors import FetcherClosed, ForeignUse, UsageError
@@ -29,6 +30,27 @@ logger = logging.getLogger(__name__)
 PULSE = 0.5
 
 
+class Bell:
+    """What a thread waits for and others ring; rung twice before it is heard, it is heard once.
+
+    An interrupt in the middle of `threading.Event`, which is written in Python, may leave its lock taken for ever. A
+    bare lock has no middle.
+    """
+
+    def __init__(self) -> None:
+        self._silence = threading.Lock()
+        self._silence.acquire()
+
+    def ring(self) -> None:
+        """Wakes whoever waits, or will wait next."""
+        with suppress(RuntimeError):  # it was rung before, and nobody has heard it yet
+            self._silence.release()
+
+    def wait(self) -> None:
+        """Waits until it is rung, or for a pulse."""
+        self._silence.acquire(timeout=PULSE)
+
+
 class Call(Generic[T]):
     """A coroutine on its way on a bridge's loop, and who waits for it on another thread."""
 
@@ -36,13 +58,9 @@ class Call(Generic[T]):
         self._work = work
         self._ended = ended
         self._task: asyncio.Task[T] | None = None
-        self._over = threading.Event()
+        self._bell = Bell()
         self._tell: Callable[[], None] | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether `wait` would return at once."""
-        return self._over.is_set()
+        self.done = False  # whether `wait` would return at once
 
     def then(self, tell: Callable[[], None]) -> None:
         """Has a callback called when it is done: on the loop's thread, or at once where it is."""
@@ -59,8 +77,8 @@ class Call(Generic[T]):
 
     def settle(self) -> None:
         """Waits until the coroutine has ended, however it does."""
-        while not self._over.wait(PULSE):
-            pass
+        while not self.done:
+            self._bell.wait()
 
     # On the loop
 
@@ -83,7 +101,8 @@ class Call(Generic[T]):
 
     def _end(self, task: asyncio.Task[T] | None) -> None:
         self._ended(self)
-        self._over.set()
+        self.done = True
+        self._bell.ring()
         if self._tell is not None:
             self._tell()
 

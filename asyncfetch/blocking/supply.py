@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar
 
-from asyncfetch.blocking.bridge import PULSE
+from asyncfetch.blocking.bridge import Bell
 from asyncfetch.errors import UsageError
 from asyncfetch.streams import has_index
 
@@ -33,18 +32,17 @@ class Supply:
     def __init__(self, sources: Iterable[Source], bridge: Bridge) -> None:
         self._sources = sources
         self._bridge = bridge
-        self._news = threading.Event()  # a call has ended, or the loop is out of sources
+        self._news = Bell()  # a call has ended, or the loop is out of sources
         self._reading: _Reading | None = None
 
     def attend(self, work: Work[T]) -> T:
         """Runs a coroutine as `Bridge.run` does, and reads sources for it meanwhile."""
         call: Call[T] = self._bridge.begin(work)
         try:
-            call.then(self._news.set)
+            call.then(self._news.ring)
             while not call.done:
                 if self._reading is None or not self._reading.read():
-                    self._news.wait(PULSE)
-                    self._news.clear()
+                    self._news.wait()
             return call.wait()
         finally:
             if not call.done:
@@ -53,14 +51,14 @@ class Supply:
     def __aiter__(self) -> _Reading:
         """Begins to read them, from the beginning where they have one. On the loop."""
         self._reading = _Reading(self._sources, self._bridge, self._news)
-        self._news.set()
+        self._news.ring()
         return self._reading
 
 
 class _Reading:
     """The sources read once, from their first to their last."""
 
-    def __init__(self, sources: Iterable[Source], bridge: Bridge, news: threading.Event) -> None:
+    def __init__(self, sources: Iterable[Source], bridge: Bridge, news: Bell) -> None:
         self._sources = sources
         self._bridge = bridge
         self._news = news
@@ -97,7 +95,7 @@ class _Reading:
             self._hungry = True  # before the second look, so that what comes after it is told of
             if not self._queue and not self._over:
                 self._waiter = asyncio.get_running_loop().create_future()
-                self._news.set()
+                self._news.ring()
                 await self._waiter
             elif not self._queue:
                 if self._error is not None:
