@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from asyncfetch.streams import take_back
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
@@ -14,24 +16,45 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+
+class UndeliveredError(Exception):
+    """What was yielded did not reach the consumer: an interrupt came in between."""
+
+
 _PAGE = 1000  # what a LIST request of S3 gives: a step on the loop for each object would cost ten times the listing
 
 
 def items(
     owner: object, bridge: Bridge, stream: Stream[Any] | Batches[Any], supply: Supply | None
 ) -> Generator[Any, None, None]:
-    """Yields what a stream does, and closes it at the end, also an early one. `owner` is held until then."""
+    """Yields what a stream does, and closes it at the end, also an early one. `owner` is held until then.
+
+    An item that the loop handed out and an interrupt kept from the caller does not count as handed out. Whoever is
+    interrupted between this and its own caller throws `UndeliveredError` in.
+    """
+    astray = False  # an item has left the stream, and is not yielded yet
 
     async def step() -> Any:
-        return await anext(stream, _END)
+        nonlocal astray
+        item = await anext(stream, _END)
+        astray = item is not _END
+        return item
+
+    async def close() -> None:
+        await stream.aclose()
+        if astray:
+            take_back(stream)
 
     attend = bridge.run if supply is None else supply.attend
     try:
         while (item := attend(step)) is not _END:
+            astray = False  # Python looks for signals when a call has returned, and not from there to `yield`
             yield item
             del item  # its pixels are the user's to let go
+    except UndeliveredError:
+        astray = True
     finally:
-        bridge.end(stream.aclose)
+        bridge.end(close)
 
 
 def objects(owner: object, bridge: Bridge, listing: Listing) -> Iterator[ObjectStat]:

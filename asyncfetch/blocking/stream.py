@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from inspect import GEN_SUSPENDED, getgeneratorstate
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from asyncfetch.blocking.iterating import items
+from asyncfetch.blocking.iterating import UndeliveredError, items
 from asyncfetch.streams import Epochs, Shuffle, check_step, describe
 
 if TYPE_CHECKING:
@@ -45,8 +47,14 @@ class Steps(Generic[T]):
 
     def __next__(self) -> T:
         """The next item. Raises what a step of the asynchronous stream raises."""
-        item: T = next(self._items)
-        return item
+        try:
+            item: T = next(self._items)
+            return item
+        except BaseException:
+            if getgeneratorstate(self._items) == GEN_SUSPENDED:  # it came from outside, when the item was on its way
+                with suppress(StopIteration):
+                    self._items.throw(UndeliveredError())
+            raise
 
     def state(self) -> dict[str, Any]:
         """Where it is, to go on from by `resume`. See `asyncfetch.Stream.state`."""

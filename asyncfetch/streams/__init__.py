@@ -1,6 +1,6 @@
 """Streams: sources in, items out, in the order of the plan or of completion."""
 
-from asyncfetch.streams.batch import Batch, Batches
+from asyncfetch.streams.batch import Batch, Batches, take_back
 from asyncfetch.streams.bodies import BodyRun
 from asyncfetch.streams.branches import Branches
 from asyncfetch.streams.images import ImageRun
@@ -42,4 +42,5 @@ __all__ = [
     "read_name",
     "run_options",
     "split",
+    "take_back",
 ]

@@ -164,3 +164,8 @@ class Batches(Generic[T]):
 
     def __repr__(self) -> str:
         return f"{self._stream!r}\nbatch({self._size}{', drop_last=True' if self._drop_last else ''})"
+
+
+def take_back(stream: Stream[Any] | Batches[Any]) -> None:
+    """Has a stream that was closed forget its last step: what that handed out never reached the consumer."""
+    (stream._stream if isinstance(stream, Batches) else stream)._progress.take_back()

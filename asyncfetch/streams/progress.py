@@ -28,9 +28,12 @@ class Checkpoint:
 
 
 class Progress:
-    """Counts places as they are handed out."""
+    """Counts places as they are handed out.
 
-    __slots__ = ("_above", "_first_epoch", "_prefix", "_starts", "low")
+    The latest are kept apart until others follow or somebody asks: they may be taken back.
+    """
+
+    __slots__ = ("_above", "_first_epoch", "_latest", "_prefix", "_starts", "low")
 
     def __init__(self, point: Checkpoint, *, first_epoch: int = 0) -> None:
         self._first_epoch = first_epoch
@@ -38,6 +41,16 @@ class Progress:
         self._above: dict[int, bytes | None] = dict.fromkeys(point.above)  # with the digest of what was read for each
         self._prefix = point.prefix
         self._starts = deque([(point.epoch, point.start)])
+        self._latest: list[tuple[int, bytes | None]] = []
+
+    def hand_over(self, places: list[tuple[int, bytes | None]]) -> None:
+        """Counts places as handed out in one step, each with its mark; see `passed`."""
+        self._settle()
+        self._latest = places
+
+    def take_back(self) -> None:
+        """Forgets the latest step, whose items never reached their consumer. Nothing may have asked since then."""
+        self._latest = []
 
     def passed(self, place: int, mark: bytes | None) -> None:
         """Counts a place as handed out. `mark` is the digest of the sources read until then, if there is one."""
@@ -72,6 +85,12 @@ class Progress:
 
     def checkpoint(self, plan: str, shard: Shard, left_by: tuple[Checkpoint, ...]) -> Checkpoint:
         """As of now."""
+        self._settle()
         epoch, start = next(item for item in reversed(self._starts) if item[1] <= self.low)
         prefix = self._prefix if self.low > start else None
         return Checkpoint(plan, shard, epoch, start, self.low, frozenset(self._above), prefix, left_by)
+
+    def _settle(self) -> None:
+        for place, mark in self._latest:
+            self.passed(place, mark)
+        self._latest = []

@@ -154,8 +154,7 @@ class Run(ABC, Generic[T]):
 
     def hand_over(self, slots: Iterable[Slot[T]]) -> None:
         """Counts slots that were taken as handed out."""
-        for slot in slots:
-            self._progress.passed(slot.place, slot.mark)
+        self._progress.hand_over([(slot.place, slot.mark) for slot in slots])
 
     def let_go(self, slots: Sequence[Slot[T]]) -> None:
         """Ends what is held in slots: private files go."""
