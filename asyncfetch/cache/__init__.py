@@ -11,6 +11,7 @@ from asyncfetch.cache.records import CacheStatistics, CacheStats, Elsewhere, Fou
 from asyncfetch.cache.sinks import BODY_MEMORY, SMALL, Body, BodySink, MemorySink
 from asyncfetch.cache.store import Cache
 from asyncfetch.cache.strikes import Strikes
+from asyncfetch.cache.turns import Turns
 
 __all__ = [
     "BODY_MEMORY",
@@ -35,6 +36,7 @@ __all__ = [
     "Ref",
     "RefKey",
     "Strikes",
+    "Turns",
     "decide",
     "digest_file",
     "missing",

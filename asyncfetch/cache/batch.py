@@ -19,7 +19,7 @@ class Answer(NamedTuple):
     """A result on its way to the loop."""
 
     done: Callable[[Any], None]  # which takes just what its command asked for, or an exception
-    result: object
+    result: Any  # what `done` takes
     release: Callable[[], None] | None = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,22 +28,25 @@ UNLIMITED_SECONDS = 86_400  # how exactly uses are kept while nobody evicts: to 
 
 
 class Finding:
-    """Answers look-ups. For the cache's thread alone; counters may be read by anybody."""
+    """Answers look-ups. For the cache's thread, but `note`, which is for the loop; counters may be read by anybody."""
 
     def __init__(self, index: Index, blobs: Blobs, owner: Owner, proofs: Proofs, damage: Damage, room: Room) -> None:
         self._index, self._blobs, self._owner, self._proofs = index, blobs, owner, proofs
         self._damage, self._room = damage, room
         self._noted: dict[RefKey, Note] = {}  # the last note on each object in line, which look-ups overtake
+        self._noting = threading.Lock()
         self.look_ups = self.hits = 0
 
     def note(self, note: Note) -> None:
         """Takes down what look-ups are to find from now on, though the index is told later."""
-        self._noted[note.key] = note
+        with self._noting:
+            self._noted[note.key] = note
 
     def noted(self, note: Note) -> None:
         """Hears that the index knows."""
-        if self._noted.get(note.key) is note:
-            del self._noted[note.key]
+        with self._noting:  # a later note may come at any moment
+            if self._noted.get(note.key) is note:
+                del self._noted[note.key]
 
     def find(self, command: LookUp, batch: Batch) -> list[Found | Elsewhere | None]:
         """Where the objects are that are here. What the batch has to do besides is noted in it."""
@@ -112,9 +116,10 @@ class Finding:
 
     def _touch(self, known: Known, batch: Batch) -> bool:
         """Notes that this job uses a blob. False when the index knows that, or nobody evicts and it nearly does."""
-        ref, used = known.ref, known.used
-        since = self._owner.job_started - (0 if self._index.limited else UNLIMITED_SECONDS)
-        if used is not None and used >= since:
+        ref, used, started = known.ref, known.used, self._owner.job_started
+        if used is not None and (
+            used >= started or (used >= started - UNLIMITED_SECONDS and not self._index.is_limited())
+        ):
             return False
         now = self._owner.now()
         batch.blobs.append(met(ref.digest, ref.size, now) if used is None else touch(ref.digest, now))

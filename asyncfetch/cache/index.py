@@ -75,11 +75,12 @@ class Index:
         self._stuck = False  # the write lock could not be had last time
         self._timeout = database.BUSY_SECONDS  # of what is open
         self.patient = True  # it may wait for others; else it raises `WouldWait`, and nothing was done
-        self.limited = False  # somebody evicts from this cache, so that it matters when a blob was used
+        self._limited: bool | None = None  # not looked at since `follow`
         self._attach()
 
     def follow(self) -> None:
         """Opens another generation if `CURRENT` names one by now. Two `stat` calls when it does not."""
+        self._limited = self._limited or None
         if self._connection is None and time.monotonic() < self._retry_at:
             return
         if self._connection is None or self._stamps != self._look():
@@ -93,10 +94,11 @@ class Index:
         if connection is None:
             return [None] * len(keys)
         try:
+            if len(keys) == 1:
+                return rows(connection, keys, self.algorithm)
             # One read transaction: without it every statement takes and drops the lock, a third of its time.
             connection.execute("BEGIN")
             try:
-                self.limited = self.limited or connection.execute(_LIMITED).fetchone() is not None
                 return rows(connection, keys, self.algorithm)
             finally:
                 database.leave(connection)
@@ -151,10 +153,16 @@ class Index:
                     return True
         return False
 
+    def is_limited(self) -> bool:
+        """Whether somebody evicts from this cache, so that it matters when a blob was used; as of the last `follow`."""
+        if self._limited is None:
+            self._limited = self.first_rows(_LIMITED, [()]) != [None]
+        return self._limited
+
     def limit(self) -> None:
         """Lets all users know that somebody evicts."""
-        if not self.limited:
-            self.limited = self.apply([count("limited", 1)])
+        if not self._limited:
+            self._limited = self.apply([count("limited", 1)])
 
     def trusts(self, epoch: int | None) -> bool:
         """Whether the blobs of an epoch were synced, or stored under this boot. Those without a row (None) were not."""
@@ -323,7 +331,7 @@ class Index:
         except BaseException:
             connection.close()
             raise
-        self._path, self._connection, self.limited = generations.database_of(self._directory, named), connection, False
+        self._path, self._connection, self._limited = generations.database_of(self._directory, named), connection, None
         self._timeout = database.BUSY_SECONDS
         self._trusted = {0: True}
         self._stamps = None

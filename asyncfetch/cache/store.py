@@ -24,6 +24,7 @@ from asyncfetch.cache.spill import Spill
 from asyncfetch.cache.strikes import add, known
 from asyncfetch.cache.syncer import Syncer
 from asyncfetch.cache.thread import CacheThread
+from asyncfetch.cache.turns import Turns
 from asyncfetch.cache.work import BATCH_BODIES, BATCH_BYTES, Work
 from asyncfetch.cache.writers import Writers
 from asyncfetch.errors import CacheUnusable, FetcherClosed
@@ -76,6 +77,7 @@ class Cache:
         self.strikes = known(self._index)  # by digest, as of now
         self._loop = loop
         self._pool = BufferPool()
+        self._turns = Turns(loop)
         self._writers = Writers()
         self._syncer = Syncer(loop, self._index, self._blobs, self._request) if parts.lasting else None
         self._spills: set[Spill | PartedBody] = set()  # begun, and neither whole nor aborted
@@ -139,16 +141,27 @@ class Cache:
         self._refuse_closed()
         self._checks.put(Check(key, found, done))
 
-    def read(self, key: RefKey, may: Callable[[Ref], bool], done: Callable[[bytes | Exception | None], None]) -> None:
-        """Asks for the bytes of an object, in one hop; None where it is not here, or `may` refuses its ref.
+    async def read(self, key: RefKey, may: Callable[[Ref], bool]) -> bytes | Exception | None:
+        """The bytes of an object; None where it is not here, or `may` refuses its ref.
 
-        `may` is called on the cache's thread. Other commands wait meanwhile, so it should refuse what is large.
+        `may` is called here or on the cache's thread. Others wait meanwhile, so it should refuse what is large. It
+        returns without having waited where the loop may read the object at once, and has read little in this turn.
         """
         self._refuse_closed()
-        self._gathered.append(Read(key, may, done))
+        future: asyncio.Future[bytes | Exception | None] = self._loop.create_future()
+        command = Read(key, may, functools.partial(_answer, future))
+        if self.at_hand and self._thread.is_free():
+            await self._turns.wait()
+            self._refuse_closed()
+            if (answer := self._thread.read_here(command)) is not None:
+                data: bytes | Exception | None = answer.result  # as that is the answer to a `Read`
+                self._turns.spend(len(data) if isinstance(data, bytes) else 0)
+                return data
+        self._gathered.append(command)
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_soon(self._hand_in)
+        return await future
 
     def sink(self, *, on_length: Callable[[int], None] | None = None, on_head: OnHead | None = None) -> BodySink:
         """Makes a sink for one body. `on_length` is called once with its length, as soon as that is known.
@@ -224,12 +237,12 @@ class Cache:
         self._refuse_closed()
         # A ref of the cache below cannot be changed: what is known of it now is known above.
         change = confirm(key, ref, at) if not self._read_only else remember(key, ref._replace(validated=at))
-        self._gather(Note(change, key, ref, at))
+        self._note(Note(change, key, ref, at))
 
     def forget(self, key: RefKey) -> None:
         """Drops what is known of an object; look-ups do not find it from now on. Its blob stays. There is no answer."""
         self._refuse_closed()
-        self._gather(Note(forget(key), key))
+        self._note(Note(forget(key), key))
 
     def release(self, key: RefKey) -> None:
         """Says that an object which was looked up to be fetched will not come. There is no answer."""
@@ -296,6 +309,10 @@ class Cache:
             self._writers.stop()
             self._thread.stop(functools.partial(_resolve, self._ended, None))
         await asyncio.shield(self._ended)
+
+    def _note(self, note: Note) -> None:
+        self._work.finding.note(note)
+        self._gather(note)
 
     def _take_over(self, body: Body) -> Callable[[], None] | None:
         """Relieves the caller of a body. A file is for the thread to move or remove; memory is released on the loop."""
@@ -376,6 +393,11 @@ class Cache:
     def _refuse_closed(self) -> None:
         if self._ended is not None:
             raise FetcherClosed("The cache is closed")
+
+
+def _answer(future: asyncio.Future[_T], result: _T) -> None:
+    if not future.done():
+        future.set_result(result)
 
 
 def _resolve(future: asyncio.Future[_T], result: _T | Exception) -> None:

@@ -98,6 +98,25 @@ class CacheThread:
             self._serve_soon()
         self._line.extend(commands)
 
+    def is_free(self) -> bool:
+        """Whether the thread has nothing to do. For the loop."""
+        return not (self._posted or self._turn.locked())
+
+    def read_here(self, command: Read) -> Answer | None:
+        """On the loop: does a read at once, and calls nobody; None where it would have to wait, and is not done."""
+        if not self.is_free():
+            return None
+        with self._turn:  # as in `_serve_here`
+            batch = self._work.read_here(command)
+        if batch is None:
+            return None
+        (answer,) = batch.answers
+        if not batch.finished:  # the thread tells the index what it is to hear of this
+            batch.answers.clear()
+            batch.handled = 0
+            self._mailbox.put(batch)
+        return answer
+
     def make_room(self, size: int) -> bool:
         """Evicts so many bytes for a body on its way to a full disk. For the threads that write, and blocks them.
 
@@ -137,7 +156,7 @@ class CacheThread:
         """
         if not self._line:
             return
-        if self._posted or self._turn.locked():
+        if not self.is_free():
             self._post_line()
             return
         commands, batch = _slice(self._line), None

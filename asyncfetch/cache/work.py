@@ -49,6 +49,7 @@ BATCH_BODIES = 64
 BATCH_BYTES = 16 * MIB
 BATCH_CHANGES = 1024  # to the index alone, at 3 to 9 us each
 BATCH_LOOK_UPS = 256  # keys, at 10 us each
+SEEN_SECONDS = 0.001  # what was seen so long ago still holds for a read; three `stat` calls, a third of what it takes
 MOST_OWED = 10_000  # changes kept for an index that takes none; the blobs of others are met again when they are wanted
 
 _Writing = Write | Note | Discard | Ask | Release  # what is done after the look-ups of its batch
@@ -80,6 +81,7 @@ class Work:
         self._owed: list[Change] = []  # of blobs that are in their places, and that the index could not take
         self._counted: Counter[str] = Counter()  # for the index's counters, when it is written to anyway
         self._warned = False  # of what `attempt` met
+        self._followed = -1.0  # when `read_here` last looked which index is in force, and whether others live
         self.busy_seconds = 0.0
         self.batches = self.awaited = self.failed = self.unremembered = 0
 
@@ -95,8 +97,6 @@ class Work:
                 self._look_ups.append(command)
                 continue
             self._writes.append(command)
-            if isinstance(command, Note):
-                self.finding.note(command)
 
     def take_on(self, batch: Batch) -> None:
         """Puts a batch in line that the loop has not finished."""
@@ -128,6 +128,30 @@ class Work:
         finally:
             # Without a call: as one ends, a signal may come.
             self._index.patient, self._look_ups, self._writes = True, look_ups, writes
+
+    def read_here(self, command: Read) -> Batch | None:
+        """On the loop: does one read, before all that is in line, and no more. None where it would wait."""
+        began = time.perf_counter()
+        batch = Batch(here=True, handled=1)
+        self._index.patient = False
+        try:
+            if began - self._followed > SEEN_SECONDS:
+                if not self.is_quick(()):
+                    return None
+                self._follow()
+                self._followed = began
+            self._find(command, batch)
+            if batch.blobs or batch.lost:
+                self._finish(batch)
+            else:
+                batch.finished = True
+        except WouldWait:
+            return None
+        finally:
+            self._index.patient = True  # as in `do_here`
+        self.batches += 1
+        self.busy_seconds += time.perf_counter() - began
+        return batch
 
     def _do(self, batch: Batch) -> Batch:
         began = time.perf_counter()
@@ -219,18 +243,22 @@ class Work:
             self._intents.declare(dict.fromkeys([*map(blob_of, self._owed), *(body.digest for body in bodies)]))
 
     def _answer_look_ups(self, batch: Batch) -> None:
-        find, keys = self.finding, 0
+        keys = 0
         while self._look_ups and (not keys or keys + _weight(self._look_ups[0]) <= BATCH_LOOK_UPS):
             command = self._look_ups.popleft()
             batch.handled, keys = batch.handled + 1, keys + _weight(command)
-            result: list[Found | Elsewhere | None] | bytes | Exception | None
-            try:
-                result = find.find(command, batch) if isinstance(command, LookUp) else find.read(command, batch)
-            except OSError as error:
-                result = explain(error, self._blobs.root)
-            except Exception as error:  # whoever asked gets it; the thread serves others too
-                result = error
-            batch.answers.append(Answer(command.done, result))
+            self._find(command, batch)
+
+    def _find(self, command: LookUp | Read, batch: Batch) -> None:
+        find = self.finding
+        result: list[Found | Elsewhere | None] | bytes | Exception | None
+        try:
+            result = find.find(command, batch) if isinstance(command, LookUp) else find.read(command, batch)
+        except OSError as error:
+            result = explain(error, self._blobs.root)
+        except Exception as error:  # whoever asked gets it; the thread serves others too
+            result = error
+        batch.answers.append(Answer(command.done, result))
 
     def _poll(self, batch: Batch) -> None:
         for key, found, laters in self.claims.poll():

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from asyncfetch.cache import Turns
 from asyncfetch.decode import WaitingJobs
 from asyncfetch.engine.credits import Grant
 from asyncfetch.errors import AccessDenied, FetcherClosed, ObjectNotFound, OriginError
@@ -69,12 +70,32 @@ class Bodies:
         self._flags: int | None = 0 if in_memory else getattr(os, "RWF_NOWAIT", None)
         self._cold = 0  # of those that come next, so many are not tried on the loop
         self._loop = loop
+        self._turns = Turns(loop)
         self._credits = credits
         self._waiting = WaitingJobs[BodyJob]()
         self._numbers = itertools.count(1)
         self._batches = 0
         self._scheduled = False
         self._closed = False
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the system most likely has in memory what comes next, so that it need not be read before its time."""
+        return self._flags is not None and not self._cold
+
+    def read_now(self, job: BodyJob) -> bool:
+        """Reads a body that its consumer asks for at this moment, and mostly calls `done` before this returns.
+
+        False, and nothing is done, where the loop may not read it or has read much in this turn: then it is to be
+        submitted.
+        """
+        if not self.in_memory or self._closed or not self._is_near(job) or not self._turns.take():
+            return False
+        grant = self._credits.take(job.size, alone=True)
+        if grant is None or not self._read_one(job, grant):
+            return False
+        self._turns.spend(job.size)
+        return True
 
     def submit(self, job: BodyJob) -> None:
         """Takes a job."""
@@ -121,22 +142,31 @@ class Bodies:
         count = size = 0
         while self._flags is not None and not (self._closed or self._cold) and count < _TURN and size < _TURN_BYTES:
             job = self._waiting.first()
-            if job is None or job.size > _TURN_BYTES or not job.path.startswith(self._near):
+            if job is None or not self._is_near(job):
                 break
             grant = self._credits.take(job.size, alone=job.urgent)
-            if grant is None:
+            if grant is None or not self._read_one(job, grant):
                 break
-            outcome = _read_file(job.path, job.size, self._flags)
-            if outcome is None:
-                self._cold = _COLD
-                grant.release()
-                break
-            self._waiting.remove(job)
-            job.state = "sent"
             count += 1
             size += job.size
-            self._settle(job, grant, outcome)
         return count > 0
+
+    def _is_near(self, job: BodyJob) -> bool:
+        return job.size <= _TURN_BYTES and job.path.startswith(self._near)
+
+    def _read_one(self, job: BodyJob, grant: Grant) -> bool:
+        """Reads a body on the loop. False where it is not in memory."""
+        assert self._flags is not None
+        outcome = _read_file(job.path, job.size, self._flags)
+        if outcome is None:
+            self._cold = _COLD
+            grant.release()
+            return False
+        if job.state == "waiting":
+            self._waiting.remove(job)
+        job.state = "sent"
+        self._settle(job, grant, outcome)
+        return True
 
     def _read_far(self) -> None:
         while not self._closed and self._batches < _MOST_BATCHES:
@@ -178,6 +208,7 @@ class Bodies:
         if isinstance(outcome, int):  # it has grown since it was looked at, and was not read
             job.size = outcome
             self._waiting.add(job)
+            self.pump()
         elif isinstance(outcome, OSError):
             job.state = "over"
             job.done(_failure(job, outcome))

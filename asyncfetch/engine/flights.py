@@ -165,14 +165,12 @@ class Flights:
 
     async def read_cached(self, location: Location, listed: ObjectStat | None) -> bytes | None:
         """The bytes of an object that the cache may serve without asking the origin, and that is small; else None."""
-        answer: asyncio.Future[bytes | Exception | None] = asyncio.get_running_loop().create_future()
         now = time.time()
 
         def may(ref: Ref) -> bool:
             return ref.size <= BODY_MEMORY and self._decide(ref, location, listed, now) is Freshness.FRESH
 
-        self.cache.read(self.key_of(location), may, partial(_resolve, answer))
-        data = await answer
+        data = await self.cache.read(self.key_of(location), may)
         if not isinstance(data, bytes):
             return None  # whatever went wrong, the ordinary way will tell
         self.meter.objects += 1

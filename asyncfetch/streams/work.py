@@ -132,7 +132,10 @@ class WorkRun(Run[T]):
             slot.fail(self._stage, outcome)
 
     def _send(self, slot: WorkSlot[T]) -> None:
+        self._workshop.submit(self._job_of(slot))
+
+    def _job_of(self, slot: WorkSlot[T]) -> Any:
         assert slot.landed is not None
         self._ahead += 1
         slot.job = self.job(slot, slot.landed)
-        self._workshop.submit(slot.job)
+        return slot.job

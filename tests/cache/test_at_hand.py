@@ -20,6 +20,8 @@ from asyncfetch.cache import Cache, Elsewhere, Found, Published, eviction, files
 from asyncfetch.cache.claims import Claims, Missed
 from asyncfetch.cache.commands import LookUp, Write
 from asyncfetch.cache.opening import open_parts
+from asyncfetch.cache.turns import READS
+from asyncfetch.errors import FetcherClosed
 from asyncfetch.settings import CachePolicy
 
 from .helpers import blobs, check_accounts, check_blobs, fill, key, look_up, opened, publish, settled, whole
@@ -57,9 +59,7 @@ async def test_loop_publishes_and_finds(tmp_path: Path, renames: Watch) -> None:
         assert set(renames.seen) == {"loop"}
         assert Path(published.path).read_bytes() == b"one"
         assert await whole(cache, key("a")) == b"one"
-        read: asyncio.Future[bytes | Exception | None] = asyncio.get_running_loop().create_future()
-        cache.read(key("a"), lambda ref: True, read.set_result)
-        assert await read == b"one"
+        assert await cache.read(key("a"), lambda ref: True) == b"one"
         cache.forget(key("a"))
         assert await look_up(cache, key("a")) == [None]
         statistics = cache.statistics()
@@ -392,3 +392,97 @@ async def test_closed_loop_ends_the_thread(tmp_path: Path) -> None:
 
 async def _open(directory: Path, loop: asyncio.AbstractEventLoop) -> Cache:
     return await asyncio.to_thread(Cache.open, CachePolicy(cache_dir=directory), loop=loop)
+
+
+async def test_object_is_read_without_waiting_for_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(tmp_path) as cache:
+        await publish(cache, b"one", key("a"))
+        reads = Watch(monkeypatch, "read_whole")
+        reading = cache.read(key("a"), lambda ref: True)
+        with pytest.raises(StopIteration) as ended:
+            reading.send(None)
+        assert ended.value.value == b"one"
+        assert reads.seen == ["loop"]
+
+
+async def test_readers_leave_the_loop_to_others(tmp_path: Path) -> None:
+    turns, over = 0, False
+    loop = asyncio.get_running_loop()
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        if not over:
+            loop.call_soon(turn)
+
+    async with opened(tmp_path) as cache:
+        await publish(cache, b"one", key("a"))
+        turn()
+        for _ in range(READS * 10):
+            assert await cache.read(key("a"), lambda ref: True) == b"one"
+        over = True
+    assert turns >= 10
+
+
+async def test_what_was_just_said_of_an_object_comes_before_a_read(tmp_path: Path) -> None:
+    async with opened(tmp_path) as cache:
+        await publish(cache, b"one", key("a"), etag="e")
+        (found,) = await look_up(cache, key("a"))
+        assert found is not None
+        cache.validate(key("a"), found.ref, 9.0)
+        assert await cache.read(key("a"), lambda ref: ref.validated != 9.0) is None
+        assert await cache.read(key("a"), lambda ref: ref.validated == 9.0) == b"one"
+        cache.forget(key("a"))
+        assert await cache.read(key("a"), lambda ref: True) is None
+        await publish(cache, b"two", key("a"))
+        assert await cache.read(key("a"), lambda ref: True) == b"two"
+
+
+async def test_use_that_the_index_cannot_take_now_is_told_it_by_the_thread(tmp_path: Path) -> None:
+    async with opened(tmp_path, job_started=1e6) as cache:
+        await publish(cache, b"one", key("a"))
+        index = tmp_path / "v1" / "index"
+        path = index / f"index-{(index / 'CURRENT').read_text()}.sqlite"
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("UPDATE blobs SET used = 1")
+            other.execute("BEGIN IMMEDIATE")
+            assert await cache.read(key("a"), lambda ref: True) == b"one"
+            other.execute("COMMIT")
+            await settled(cache)
+            assert other.execute("SELECT used >= 1e6 FROM blobs").fetchall() == [(1,)]
+
+
+async def test_with_others_the_thread_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(tmp_path) as cache, opened(tmp_path):
+        await publish(cache, b"one", key("a"))
+        reads = Watch(monkeypatch, "read_whole")
+        assert await cache.read(key("a"), lambda ref: True) == b"one"
+        assert reads.seen == ["cache"]
+
+
+async def test_read_that_is_cancelled_amid_its_wait_is_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as cache:
+        await publish(cache, b"one", key("a"))
+        waiting = asyncio.ensure_future(cache.read(key("a"), lambda ref: True))
+        for _ in range(READS):
+            await cache.read(key("a"), lambda ref: True)
+        reads = Watch(monkeypatch, "read_whole")
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert reads.seen == []
+        assert await cache.read(key("a"), lambda ref: True) == b"one"
+
+
+async def test_cache_that_closes_while_a_read_waits_says_so(tmp_path: Path) -> None:
+    async with opened(tmp_path) as cache:
+        await publish(cache, b"one", key("a"))
+        for _ in range(READS):
+            await cache.read(key("a"), lambda ref: True)
+        waiting = cache.read(key("a"), lambda ref: True)
+        waiting.send(None)
+    with pytest.raises(FetcherClosed):
+        waiting.send(None)

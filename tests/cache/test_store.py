@@ -32,7 +32,6 @@ from .helpers import (
     owners,
     publish,
     settled,
-    taken,
 )
 
 NOISE = random.Random(11).randbytes(SMALL + 4096)
@@ -402,9 +401,8 @@ async def test_read_gives_the_bytes_in_one_answer(tmp_path: Path) -> None:
     async with opened(tmp_path) as cache:
         published = await publish(cache, NOISE, key("a"), etag="e")
 
-        async def read(name: str, may: bool = True) -> bytes | None:
-            data: bytes | None = await taken(lambda done: cache.read(key(name), lambda ref: may, done))
-            return data
+        async def read(name: str, may: bool = True) -> bytes | Exception | None:
+            return await cache.read(key(name), lambda ref: may)
 
         assert await read("a") == NOISE
         assert await read("a", may=False) is None

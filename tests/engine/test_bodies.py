@@ -129,3 +129,28 @@ async def test_the_budget_bounds_what_is_read(tmp_path: Path) -> None:
         seen += len(came)
         came.clear()
     assert reader.threads == 0
+
+
+async def test_a_body_that_is_in_memory_is_read_at_once_but_not_many_in_a_turn(tmp_path: Path, tells: bool) -> None:
+    reader, paths = Reader(tmp_path), made(tmp_path, 30)
+    came: list[Any] = []
+
+    def now(path: Path, size: int = SIZE) -> bool:
+        return reader.bodies.read_now(BodyJob(f"file://{path}", str(path), size, 0, came.append))
+
+    assert now(paths[0]) is tells
+    if tells:
+        assert came == [paths[0].read_bytes()]
+        count = next(number for number in range(1, 30) if not now(paths[number]))
+        assert count < 22, "1 MiB"
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        came.clear()
+        assert now(paths[0], size=10), "it has grown, and is read later"
+        assert came == []
+        while not came:
+            await asyncio.sleep(0)
+        assert came == [paths[0].read_bytes()]
+    evict(paths[-1])
+    assert not now(paths[-1])
+    assert not reader.bodies.in_memory

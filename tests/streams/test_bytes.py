@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
 
 from asyncfetch import Body, Failure, Fetcher
+from asyncfetch.cache import mounts
+from asyncfetch.engine import bodies
 from asyncfetch.errors import ObjectNotFound
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.objects import Bucket
 
 MIB = 1 << 20
@@ -174,3 +175,41 @@ async def test_leaving_bodies_leaves_nothing_charged(files: list[tuple[str, int]
         if how != "close":
             while engine.credits.held:
                 await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("order", ["input", "completion"])
+async def test_what_is_in_memory_is_not_read_before_it_is_wanted(
+    cache_dir: Path, empty_bucket: Bucket, monkeypatch: pytest.MonkeyPatch, order: Literal["input", "completion"]
+) -> None:
+    monkeypatch.setattr(mounts, "mounts", lambda: [mounts.Mount("/", "tmpfs", "tmpfs")])
+    uris = [empty_bucket.put(f"{number:02}", b"%d" % number * 1000) for number in range(40)]
+    async with Fetcher(cache_dir=cache_dir) as fetcher:
+        await fetcher.prefetch(uris)
+        read: list[str] = []
+        file = bodies._read_file
+
+        def watched(path: str, *rest: Any) -> Any:
+            read.append(path)
+            return file(path, *rest)
+
+        monkeypatch.setattr(bodies, "_read_file", watched)
+        stream = fetcher.bytes(uris, order=order)
+        for count in range(1, 41):
+            body = await anext(stream)
+            assert body.data == b"%d" % body.index * 1000
+            assert count <= len(read) <= count + 1
+        await stream.aclose()
+
+
+async def test_a_blob_that_went_before_its_turn_is_fetched_once_more(
+    cache_dir: Path, empty_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mounts, "mounts", lambda: [mounts.Mount("/", "tmpfs", "tmpfs")])
+    uris = [empty_bucket.put(f"{number:02}", b"%d" % number * 1000) for number in range(20)]
+    async with Fetcher(cache_dir=cache_dir) as fetcher:
+        entries = [entry async for entry in fetcher.entries(uris)]
+        stream = fetcher.bytes(uris)
+        first = await anext(stream)
+        Path(entries[7].filename).unlink()
+        found = [first.data] + [body.data async for body in stream]
+    assert found == [b"%d" % number * 1000 for number in range(20)]
