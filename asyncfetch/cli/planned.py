@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from asyncfetch.cli.common import human
-from asyncfetch.toolbox.prices import DATED, prices_of
+from asyncfetch.cli.common import counted, human
+from asyncfetch.origins.endpoints import environment_region
+from asyncfetch.prices import DATED, prices_of
 
 if TYPE_CHECKING:
     from asyncfetch.cli.common import Options
@@ -19,7 +20,7 @@ _PAGE = 1000  # objects that a request for a listing tells of
 def show(options: Options, request: Request, counts: Counts, *, lanes: int, delete: bool = False) -> None:
     """Says what a plan found, how long that may take, and what its requests cost. `lanes`: objects read at once."""
     seconds = max(counts.bytes / _BYTES_A_SECOND, counts.todo * _SECONDS_A_REQUEST / lanes)
-    prices = prices_of(options.region)
+    prices = prices_of(options.region or environment_region())
     dollars = prices.requests(gets=counts.todo, lists=-(-counts.listed // _PAGE))
     if options.json:
         options.out(
@@ -45,7 +46,7 @@ def show(options: Options, request: Request, counts: Counts, *, lanes: int, dele
     unsized = f" and {counts.unsized:,} of unknown size" if counts.unsized else ""
     say(f"to fetch      {counts.todo:>12,}  {human(counts.bytes)}{unsized}")
     say(
-        f"expected: {_span(seconds)} at 1 Gbit/s and 30 ms a request; {counts.todo:,} requests, "
+        f"expected: {_span(seconds)} at 1 Gbit/s and 30 ms a request; {counted(counts.todo, 'request')}, "
         f"${dollars:.4f} at the prices of {prices.region} ({DATED}), traffic not counted"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from asyncfetch.toolbox.prices import DATED, SOURCE, Prices, prices_of
+from asyncfetch.prices import DATED, SOURCE, Prices, prices_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable
@@ -30,7 +30,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """An estimate, in US dollars before tax; see `asyncfetch.toolbox.prices` for what it is made from.
+    """An estimate, in US dollars before tax; see `asyncfetch.prices` for what it is made from.
 
     `shares` come by falling bytes. `requests`, `retrieval` and `transfer` are of reading every object once: a GET each
     with the listing before, what classes for rare use charge for a read, and the way out of AWS to the internet.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from asyncfetch.errors import UsageError
 from asyncfetch.fetcher import Fetcher
 from asyncfetch.objects import Entry, Failure, Image, Percentiles, Verdict
+from asyncfetch.prices import prices_of
 from asyncfetch.streams import read_name
-from asyncfetch.toolbox.prices import prices_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

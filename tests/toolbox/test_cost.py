@@ -8,9 +8,9 @@ import pytest
 
 from asyncfetch import Fetcher
 from asyncfetch.objects import ObjectStat
+from asyncfetch.prices import prices_of, regions
 from asyncfetch.settings import Access
 from asyncfetch.toolbox import Cost, estimate
-from asyncfetch.toolbox.prices import prices_of, regions
 from tests.origins.shelf import Shelf
 from tests.servers import needs
 
