@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from datetime import UTC, datetime
-from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from asyncfetch.errors import UsageError
@@ -66,6 +64,7 @@ class Names:
         self.prefix, self.match = prefix, match
         self.objects = 0
         self._below = below(prefix)
+        self._key = _KEYS[match]
         self._as_of: float | None = None
         self._database = scratch()
         self._database.execute("CREATE TABLE objects(found TEXT, uri TEXT, size INT, etag TEXT, modified REAL)")
@@ -74,13 +73,15 @@ class Names:
     async def fill(self, listing: AsyncIterable[ObjectStat], selection: Selection) -> None:
         """Takes in the objects of a listing that are meant. Raises what the listing raises."""
         batch: list[_Object] = []
+        below, key, as_of = self._below, self._key, self._as_of
         async for stat in listing:
-            name = self._below(stat.uri)
+            name = below(stat.uri)
             if not selection.wants(stat, name):
                 continue
-            self._as_of = stat.as_of if self._as_of is None else min(self._as_of, stat.as_of or self._as_of)
+            if stat.as_of is not None and (as_of is None or stat.as_of < as_of):
+                self._as_of = as_of = stat.as_of
             when = stat.last_modified.timestamp() if stat.last_modified is not None else None
-            batch.append((text(self._key(name)), text(stat.uri), stat.size, stat.etag, when))
+            batch.append((text(key(name)), text(stat.uri), stat.size, stat.etag, when))
             if len(batch) == BATCH:
                 await asyncio.to_thread(self._insert, batch)
                 batch = []
@@ -103,13 +104,15 @@ class Names:
         rows = self._database.execute(
             "SELECT place, uri, size, etag, modified FROM wanted LEFT JOIN objects USING (found) ORDER BY place, uri"
         )
-        for place, several in groupby(rows, itemgetter(0)):
-            name = wanted[place]
-            found = [self._stat(*row) for _, *row in several if row[0] is not None]
-            if self.match != "exact" and "/" in name:
-                tail = "/" + (name if self.match == "name" else _stem(name))
-                found = [stat for stat in found if self._whole(stat).endswith(tail)]
-            yield Matched(_choose(found, ambiguous), found)
+        at, found = 0, list[ObjectStat]()
+        for place, uri, size, etag, modified in rows:
+            if place != at:
+                yield self._matched(wanted[at], found, ambiguous)
+                at, found = place, []
+            if uri is not None:
+                found.append(self._stat(uri, size, etag, modified))
+        if wanted:
+            yield self._matched(wanted[at], found, ambiguous)
 
     def close(self) -> None:
         """Lets the temporary file go."""
@@ -127,11 +130,11 @@ class Names:
         self._database.execute("COMMIT")
         self.objects += len(batch)
 
-    def _key(self, name: str) -> str:
-        if self.match == "exact":
-            return name
-        last = name.rpartition("/")[2]
-        return last if self.match == "name" else _stem(last)
+    def _matched(self, name: str, found: list[ObjectStat], ambiguous: Ambiguous) -> Matched:
+        if "/" in name and self.match != "exact":
+            tail = "/" + (name if self.match == "name" else _stem(name))
+            found = [stat for stat in found if self._whole(stat).endswith(tail)]
+        return Matched(_choose(found, ambiguous), found)
 
     def _whole(self, stat: ObjectStat) -> str:
         name = "/" + self._below(stat.uri)
@@ -142,8 +145,19 @@ class Names:
         return ObjectStat(uri, size, etag, last_modified=when, as_of=self._as_of)
 
 
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
 def _stem(name: str) -> str:
     return os.path.splitext(name)[0]  # noqa: PTH122 - a Path costs ten times as much
+
+
+def _last_stem(name: str) -> str:
+    return _stem(_last(name))
+
+
+_KEYS: dict[Match, Callable[[str], str]] = {"exact": str, "name": _last, "stem": _last_stem}
 
 
 def _choose(found: list[ObjectStat], ambiguous: Ambiguous) -> list[ObjectStat]:

@@ -48,7 +48,7 @@ class Selection:
                 return False
         if self.include and not any(_matches(glob, below) for glob in self.include):
             return False
-        return not any(_matches(glob, below) for glob in self.exclude)
+        return not (self.exclude and any(_matches(glob, below) for glob in self.exclude))
 
     def __bool__(self) -> bool:
         return self != Selection()

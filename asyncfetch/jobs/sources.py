@@ -27,7 +27,8 @@ class Request:
 
     With `rows` or `uris` a `prefix` says where the names are looked up, by `match`; `ambiguous` says what becomes of a
     name that several objects have. Where `rows` is the manifest of an inventory, that takes the place of the listing,
-    and `prefix` says which of its objects are meant. Raises `UsageError` for what means nothing.
+    and `prefix` says which of its objects are meant. `parallel` is that of `Fetcher.list`. Raises `UsageError` for what
+    means nothing.
     """
 
     rows: str | None = None
@@ -37,6 +38,7 @@ class Request:
     selection: Selection = field(default_factory=Selection)
     match: Match = "exact"
     ambiguous: Ambiguous = "fail"
+    parallel: int = 1
 
     def __post_init__(self) -> None:
         if self.rows is not None and self.uris:
@@ -94,7 +96,7 @@ async def find(fetcher: Fetcher, request: Request) -> AsyncIterator[Wanted | Mis
     if request.lists:
         assert request.prefix is not None
         cut = below(request.prefix)
-        async with fetcher.list(request.prefix) as listing:
+        async with fetcher.list(request.prefix, parallel=request.parallel) as listing:
             async for stat in listing:
                 if request.selection.wants(stat, name := cut(stat.uri)):
                     yield Wanted(stat.uri, name, None, stat)
@@ -112,7 +114,7 @@ async def find(fetcher: Fetcher, request: Request) -> AsyncIterator[Wanted | Mis
         return
     with Names(request.prefix, request.match) as names:
         cut = below(request.prefix)
-        async with fetcher.list(request.prefix) as listing:
+        async with fetcher.list(request.prefix, parallel=request.parallel) as listing:
             await names.fill(listing, request.selection)
         async with contextlib.aclosing(_rows(fetcher, request)) as rows:
             async for batch in rows:
