@@ -113,7 +113,7 @@ def _run(
     for step in refused:
         print(f"asyncfetch: {step.name} {step.reason}", file=sys.stderr)
     if counts["refused"] > len(refused) > 0:
-        options.say(f"asyncfetch: … and {counts['refused'] - len(refused):,} more (--json lists all)")
+        options.warn(f"… and {counts['refused'] - len(refused):,} more (--json lists all)")
     if options.json and not quiet:
         told = {"objects": counts["objects"], "blobs": progress.objects, "blob_bytes": progress.bytes}
         fresh = {name: counts[name] for name in ("new_objects", "new_blobs", "new_bytes", "refused")}

@@ -45,7 +45,7 @@ def unpin(options: Options, prefix: Prefix) -> int:
     elif marked.pins:
         options.say(f"{prefix}: {marked.pins:,} pins removed; {marked.blobs:,} blobs may be evicted again")
     else:
-        options.say(f"asyncfetch: there is no pin on {prefix}; cache pins lists them")
+        options.warn(f"there is no pin on {prefix}; cache pins lists them")
     return 0 if marked.pins else FAILED
 
 

@@ -61,7 +61,7 @@ def release(
     elif released:
         options.say(f"{released:,} released: they are decoded again")
     else:
-        options.say("asyncfetch: nothing of that is quarantined; cache ls --quarantined lists what is")
+        options.warn("nothing of that is quarantined; cache ls --quarantined lists what is")
     return 0 if released else FAILED
 
 

@@ -159,7 +159,7 @@ def _run(
         counts |= {"unfinished_bytes": unfinished_bytes, "stuck": stuck, "dry_run": dry_run}
         options.out({"cache_dir": directory, **({"objects": objects} if uri else {}), **counts})
     elif uri and not objects and not unfinished:
-        options.say(f"asyncfetch: the cache holds no {uri}")
+        options.warn(f"the cache holds no {uri}")
     else:
         did = "would remove" if dry_run else "removed"
         what = f"{objects:,} objects, " if uri else ""

@@ -91,6 +91,11 @@ class Options:
         if not self.quiet and not self.json:
             print(text, file=sys.stderr)
 
+    def warn(self, text: str) -> None:
+        """A line about what went wrong, also where nothing else is to be said; programs read of it in their JSON."""
+        if not self.json:
+            print(f"asyncfetch: {text}", file=sys.stderr)
+
     def out(self, value: dict[str, Any]) -> None:
         """A line for programs."""
         print(json.dumps(value, default=str))
@@ -244,10 +249,12 @@ def describe(failure: Failure) -> dict[str, Any]:
 def told(error: Exception) -> str:
     """An error as people are told it: the system's own as `file: what is wrong`, without its number."""
     if not isinstance(error, OSError) or error.strerror is None:
-        # What the settings refuse begins with the name that they have for it.
+        # What is refused begins with the name that the package has for it.
         name, space, rest = str(error).partition(" ")
-        if isinstance(error, UsageError) and space and name in _SHARED:
-            return f"--{name.replace('_', '-')} {rest}"
+        option = f"--{name.replace('_', '-')}"
+        said = name in _SHARED or option in {argument.partition("=")[0] for argument in sys.argv}
+        if isinstance(error, UsageError) and space and said:
+            return f"{option} {rest}"
         return str(error) or type(error).__name__
     return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
 
@@ -264,6 +271,11 @@ def human(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
+
+
+def counted(count: int, what: str) -> str:
+    """So many things, in words: `1 object`, `2,000 objects`."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def moment(seconds: float | None) -> str | None:

@@ -25,7 +25,7 @@ def cost(
         str | None,
         typer.Option("--prices", help="The region whose prices count; else that of --region.", metavar="REGION"),
     ] = None,
-    parallel: Annotated[int, typer.Option("--parallel", help="Requests at once, of the listing.", metavar="N")] = 1,
+    parallel: Annotated[int, typer.Option("--parallel", help="Folders listed at once.", metavar="N")] = 1,
 ) -> None:
     """Estimate what lies under a prefix costs a month, and what reading all of it once would."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from asyncfetch.cli.bulk import STOPPED, Interrupts, asked, limit, typed
-from asyncfetch.cli.common import FAILED, Options, command, human, on_loop
+from asyncfetch.cli.common import FAILED, Options, command, counted, human, on_loop
 from asyncfetch.cli.common import told as as_told
 from asyncfetch.cli.planned import show
 from asyncfetch.cli.progress import Progress
@@ -85,11 +85,15 @@ def download(
         ),
     ] = None,
     quality: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--quality", help="With --convert: of jpg and webp, 1 to 100.", metavar="N", rich_help_panel=_PANEL
+            "--quality",
+            help="With --convert: of jpg and webp, 1 to 100.",
+            metavar="N",
+            show_default="90",
+            rich_help_panel=_PANEL,
         ),
-    ] = 90,
+    ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Do not ask before it begins.", rich_help_panel=_JOB)
     ] = False,
@@ -125,9 +129,12 @@ def download(
     if delete and (not request.lists or request.selection):
         raise UsageError("--delete mirrors a whole prefix", remedy="Name a prefix alone, without names or --include.")
     most = limit(max_failures, fail_fast=fail_fast)
-    if convert is None and max_side is not None:
-        raise UsageError("--max-side is for --convert", remedy="Say --convert jpg, png or webp.")
-    made = None if convert is None else Convert(convert, max_side, quality)
+    for name, value in (("--max-side", max_side), ("--quality", quality)):
+        if convert is None and value is not None:
+            raise UsageError(f"{name} is for --convert", remedy="Say --convert jpg, png or webp.")
+    made = None
+    if convert is not None:
+        made = Convert(convert, max_side) if quality is None else Convert(convert, max_side, quality)
     layout = Layout(flatten, template, None if made is None else made.ext)
     directory = Directory(output, cast("Way", place))
     job = _Job(options, request, layout, directory, most, made, yes=yes, dry_run=dry_run, delete=delete)
@@ -178,10 +185,10 @@ class _Job:
                     options, self._request, plan.counts, lanes=fetcher.settings.network.concurrency, delete=self._delete
                 )
                 if record.damaged:
-                    damaged = f"{record.damaged:,} lines of the ledger are damaged"
-                    options.say(f"asyncfetch: {damaged}; their files are looked at anew")
-                if plan.counts.missing or plan.counts.unclear:
-                    options.say(f"all names without one object are in {root / 'missing.csv'}")
+                    damaged = counted(record.damaged, "damaged line")
+                    options.warn(f"the ledger has {damaged}; what they tell of is looked at anew")
+                if lost := plan.counts.missing + plan.counts.unclear:
+                    options.warn(f"{counted(lost, 'name')} without just one object: see {root / 'missing.csv'}")
                 if self._dry_run or not self._asked(plan.counts):
                     return 0
                 failures = opened.enter_context(Ledger(root / "failures.jsonl"))
@@ -240,7 +247,7 @@ class _Job:
             raise empty(self._request)
         if self._request.prefix is not None and not self._request.lists and counts.missing == counts.rows:
             raise UsageError(
-                f"None of the {counts.rows:,} names has an object under {self._request.prefix}",
+                f"No object under {self._request.prefix} answers to any of {counted(counts.rows, 'name')}",
                 remedy="Check the prefix and --match.",
             )
 
@@ -263,13 +270,15 @@ class _Job:
             )
         removed = f", {tally.removed:,} removed" if tally.removed else ""
         options.say(
-            f"{tally.files:,} files, {human(tally.bytes)} in {tally.seconds:.1f} s; {tally.downloaded:,} downloaded "
-            f"({human(tally.downloaded_bytes)}), {counts.done:,} were there, {tally.failed:,} failed{removed}."
+            f"{counted(tally.files, 'file')}, {human(tally.bytes)} in {tally.seconds:.1f} s; "
+            f"{tally.downloaded:,} downloaded ({human(tally.downloaded_bytes)}), "
+            f"{counts.done:,} were there, {tally.failed:,} failed{removed}."
         )
         if tally.failed:
-            options.say(f"what failed is in {self._directory.root / 'failures.jsonl'}")
+            what = counted(tally.failed, "object")
+            options.warn(f"{what} failed: see {self._directory.root / 'failures.jsonl'}")
         if tally.stopped is not None:
-            print(f"asyncfetch: {tally.stopped.rstrip('.')}. {left:,} objects are left.", file=sys.stderr)
+            print(f"asyncfetch: {tally.stopped.rstrip('.')}. Left: {counted(left, 'object')}.", file=sys.stderr)
             options.say(f"to go on: {typed()}")
         self._interrupts.check()
         if tally.stopped is not None:

@@ -15,7 +15,7 @@ def ls(
     uri: Annotated[str, typer.Argument(help="A bucket, a prefix, or a directory.")],
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Also what lies behind slashes.")] = False,
     parallel: Annotated[
-        int, typer.Option("--parallel", help="Requests at once, of a recursive listing.", metavar="N")
+        int, typer.Option("--parallel", help="Folders listed at once, with --recursive.", metavar="N")
     ] = 1,
     readable: Annotated[bool, typer.Option("--human", "-H", help="Sizes such as 1.2 MB.")] = False,
 ) -> None:

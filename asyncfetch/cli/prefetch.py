@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asyncfetch.cli.bulk import STOPPED, limit, typed
-from asyncfetch.cli.common import FAILED, Options, command, describe, human, on_loop
+from asyncfetch.cli.common import FAILED, Options, command, counted, describe, human, on_loop
 from asyncfetch.cli.planned import show
 from asyncfetch.cli.progress import Progress
 from asyncfetch.cli.wanted import asking, empty
@@ -130,11 +130,11 @@ class _Run:
                 | {"failures": [describe(failure) for failure in self._failures], "stopped": self.stopped}
             )
         for failure in self._failures[:10]:
-            options.say(f"asyncfetch: {failure.exception}")
+            options.warn(str(failure.exception))
         if self.failed > 10:
-            options.say(f"asyncfetch: … and {self.failed - 10} more (--json lists the first thousand)")
+            options.warn(f"… and {self.failed - 10} more (--json lists the first thousand)")
         options.say(
-            f"{report.objects:,} objects, {human(report.bytes)} in {report.seconds:.1f} s; "
+            f"{counted(report.objects, 'object')}, {human(report.bytes)} in {report.seconds:.1f} s; "
             f"{report.downloaded:,} downloaded ({human(report.downloaded_bytes)}), "
             f"{report.hit_rate:.0%} were in the cache, {self.failed:,} failed."
         )

@@ -51,7 +51,7 @@ def presign(
             else:
                 lost += 1
                 why = "no object has this name" if isinstance(found, Missing) else "several objects have this name"
-                options.say(f"asyncfetch: {found.row.name}: {why}")
+                options.warn(f"{found.row.name}: {why}")
 
     async def run() -> None:
         from asyncfetch.toolbox import presign as signed

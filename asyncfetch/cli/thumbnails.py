@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asyncfetch.cli.bulk import STOPPED, Interrupts, asked, typed
-from asyncfetch.cli.common import FAILED, Options, command, describe, human, on_loop
+from asyncfetch.cli.common import FAILED, Options, command, counted, describe, human, on_loop
 from asyncfetch.cli.progress import Progress
 from asyncfetch.cli.wanted import asking
 from asyncfetch.errors import UsageError
@@ -155,16 +155,16 @@ class _Job:
         if options.json:
             options.out({"event": "end", **asdict(tally), "kinds": dict(tally.kinds), "left": left})
         for message in failed:
-            options.say(f"asyncfetch: {message}")
+            options.warn(message)
         if tally.failed > len(failed):
-            options.say(f"asyncfetch: … and {tally.failed - len(failed)} more (--json tells all)")
+            options.warn(f"… and {tally.failed - len(failed)} more (--json tells all)")
         options.say(
             f"{tally.made:,} thumbnails, {human(tally.made_bytes)} in {tally.seconds:.1f} s; "
             f"{counts.done + tally.there:,} were there, {tally.measured:,} only measured, {tally.failed:,} failed"
             + (f", {others:,} are not images." if (others := counts.others + tally.others) else ".")
         )
         if tally.stopped is not None:
-            print(f"asyncfetch: {tally.stopped.rstrip('.')}. {left:,} images are left.", file=sys.stderr)
+            print(f"asyncfetch: {tally.stopped.rstrip('.')}. Left: {counted(left, 'image')}.", file=sys.stderr)
             options.say(f"to go on: {typed()}")
         self._interrupts.check()
         if tally.stopped is not None:

@@ -103,6 +103,10 @@ _ASKED: dict[str, tuple[Any, Any]] = {
         _option(str | None, "--newer-than", help="Changed since a date, or a duration such as 7d.", metavar="WHEN"),
         None,
     ),
+    "parallel": (
+        _option(int, "--parallel", help="Folders listed at once.", metavar="N"),
+        1,
+    ),
 }
 
 
@@ -157,4 +161,5 @@ def _request(uris: list[str] | None, list_: str | None, **said: Any) -> Request:
         ),
         match=said["match"],
         ambiguous=said["ambiguous"],
+        parallel=said["parallel"],
     )

@@ -262,7 +262,7 @@ def test_a_disk_too_full_to_keep_a_failure_stops_it_and_it_is_none(server: Fault
         (lambda kept: b"hello\n", 2, "is not the ledger of a download. Choose another directory."),
         (lambda kept: kept.replace(b'"version":1', b'"version":9', 1), 2, "is not the ledger of a download"),
         (lambda kept: kept.replace(b'"flatten":false', b'"flatten":true', 1), 2, "by another job (--flatten)"),
-        (lambda kept: kept[:500] + b"\xff\0\n" + kept[500:], 0, "lines of the ledger are damaged"),
+        (lambda kept: kept[:500] + b"\xff\0\n" + kept[500:], 0, "the ledger has 2 damaged lines"),
     ],
     ids=["foreign", "of-a-later-version", "of-another-layout", "damaged"],
 )

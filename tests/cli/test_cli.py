@@ -159,7 +159,10 @@ def test_prefetch_of_a_list_with_bad_lines(bucket: Bucket, tmp_path: Path, how: 
     lines = [bucket.uri("dir/0.txt"), "", bucket.uri("missing"), "ftp://x/y", bucket.uri("top.txt") + "\r"]
     text = "\n".join(lines).encode()
     (tmp_path / "list").write_bytes(text)
-    done = asyncfetch("prefetch", "--from", "-" if how == "stdin" else tmp_path / "list", "--json", given=text)
+    asked = ("prefetch", "--from", "-" if how == "stdin" else tmp_path / "list")
+    quiet = asyncfetch(*asked, "--quiet", given=text)
+    assert (quiet.code, quiet.out, len(quiet.err.splitlines())) == (1, b"", 2), "what failed is said all the same"
+    done = asyncfetch(*asked, "--json", given=text)
     told = json.loads(done.out)
     assert done.code == 1, "some objects failed"
     assert (told["objects"], told["failed"]) == (2, 2)

@@ -157,7 +157,7 @@ def test_an_inventory_takes_the_place_of_a_listing(server: FaultServer, out: Pat
 
 
 def test_layouts_and_what_collides(server: FaultServer, out: Path) -> None:
-    assert download(server.uri("photos/0/"), "-o", out / "flat", "--flatten", "-y").code == 0
+    assert download(server.uri("photos/0/"), "-o", out / "flat", "--flatten", "-y", "--parallel", "4").code == 0
     assert len(files(out / "flat")) == 20
     rows = "\n".join(server.uri(key) for key in BODIES).encode()
     done = download("--from", "-", "-o", out / "named", "--template", "{stem:.2}{ext}", "-y", given=rows)
@@ -334,12 +334,14 @@ def test_a_mirror_removes_what_it_wrote_itself_and_nothing_else(
         (["{uri}", "--max-failures", "few"], 2, "--max-failures"),
         (["{uri}", "--fail-fast", "--max-failures", "2"], 2, "--fail-fast"),
         (["{uri}nothing/"], 2, "Nothing is to be fetched"),
-        (["--from", "-", "--prefix", "{uri}"], 2, "None of the 1 names"),
+        (["--from", "-", "--prefix", "{uri}"], 2, "answers to any of 1 name"),
         (["--from", "-", "--delete"], 2, "--delete"),
         (["{uri}", "--delete", "--include", "*.jpg"], 2, "--delete"),
         (["--from", "{out}"], 2, "is a directory"),
         (["{uri}", "--convert", "gif"], 2, "--convert"),
         (["{uri}", "--max-side", "9"], 2, "--convert"),
+        (["{uri}", "--quality", "90"], 2, "--convert"),
+        (["{uri}", "--parallel", "0"], 2, "--parallel"),
         (["{uri}", "--convert", "jpg", "--quality", "0"], 2, "--quality"),
         (["--from", "/no/such/list"], 1, "/no/such/list"),
     ],
