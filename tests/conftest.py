@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from asyncfetch.engine import slack
+from asyncfetch.engine.slack import Slack, Watcher
 from asyncfetch.testing import EmbeddedS3
 from tests.objects import Bucket
 from tests.servers import behind_tls, certificate, rclone_s3
@@ -145,3 +147,17 @@ def empty_bucket(moto: EmbeddedS3, monkeypatch: pytest.MonkeyPatch) -> Bucket:
 @pytest.fixture
 def cache_dir(tmp_path: Path) -> Path:
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def helpers_join_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the network be waited for from an object's first byte on: all of it may come before the first look."""
+    watch = Slack.watch
+
+    def watch_and_look(self: Slack, watcher: Watcher) -> None:
+        watch(self, watcher)
+        for _ in range(4):  # looks in a row have 16 streams join
+            watcher.look(True)
+
+    monkeypatch.setattr(Slack, "watch", watch_and_look)
+    monkeypatch.setattr(slack, "HEAP", 1 << 60)

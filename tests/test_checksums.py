@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from asyncfetch.testing.shelf import Checksum
 
 # In one buffer, through pieces on threads, and in parts.
+pytestmark = pytest.mark.usefixtures("helpers_join_at_once")
+
 WAYS: dict[str, tuple[int, dict[str, Any]]] = {
     "small": (80 * KIB, {}),
     "spilled": (3 * MIB, {"parts_from": None}),

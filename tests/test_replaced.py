@@ -10,6 +10,8 @@ from asyncfetch import Fetcher, NetworkPolicy
 from asyncfetch.testing import Fault, Faults, FaultServer, Generated
 from tests.leaks import temporary_files
 
+pytestmark = pytest.mark.usefixtures("helpers_join_at_once")
+
 MIB = 1 << 20
 KEY = "00000000"
 

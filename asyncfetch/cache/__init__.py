@@ -5,7 +5,7 @@ from asyncfetch.cache.buffers import BufferPool, BufferStatistics
 from asyncfetch.cache.digests import digest_file
 from asyncfetch.cache.partmap import Begun, missing
 from asyncfetch.cache.parts import PartedBody, PartsLost
-from asyncfetch.cache.partsink import PART_MEMORY, PartSink
+from asyncfetch.cache.partsink import PART_MEMORY, Arrivals, PartSink
 from asyncfetch.cache.policy import Freshness, decide
 from asyncfetch.cache.records import CacheStatistics, CacheStats, Elsewhere, Found, Published, Ref, RefKey
 from asyncfetch.cache.sinks import BODY_MEMORY, SMALL, Body, BodySink, MemorySink
@@ -17,6 +17,7 @@ __all__ = [
     "BODY_MEMORY",
     "PART_MEMORY",
     "SMALL",
+    "Arrivals",
     "Begun",
     "Body",
     "BodySink",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from asyncfetch.cache.buffers import BufferPool
     from asyncfetch.cache.partfile import PartFile
     from asyncfetch.cache.partmap import Stretch
+    from asyncfetch.cache.partsink import Arrivals
     from asyncfetch.cache.writers import Writers
     from asyncfetch.origins.checksums import Check
     from asyncfetch.settings import Digest
@@ -57,21 +58,23 @@ class PartedBody:
         *,
         pool: BufferPool,
         windows: deque[memoryview],
+        arrivals: Arrivals,
         discard: Callable[[str], None],
         make_room: Callable[[int], bool],
         ended: Callable[[PartedBody], None],
         left: Callable[[], None],
         check: Check | None = None,
     ) -> None:
-        """`windows` keeps memory to read back into, for all bodies; `ended` is called when this is whole or aborted.
+        """`windows` keeps memory to read back into, and `arrivals` counts what comes, for all bodies.
 
-        `make_room` is called, on a thread, when the disk is full, as for `Spill`, and `left` when what came was left to
-        another attempt. The whole body is held against `check`.
+        `ended` is called when this is whole or aborted. `make_room` is called, on a thread, when the disk is full, as
+        for `Spill`, and `left` when what came was left to another attempt. The whole body is held against `check`.
         """
         self._check = check
         self.size = size
         self._file, self._algorithm, self._writers, self._loop = file, algorithm, writers, loop
-        self._pool, self._windows, self._discard, self._ended = pool, windows, discard, ended
+        self._pool, self._windows, self._arrivals = pool, windows, arrivals
+        self._discard, self._ended = discard, ended
         self._make_room, self._left = make_room, left
         self._lock = threading.Lock()
         self._hasher = digests.new(algorithm)
@@ -105,11 +108,16 @@ class PartedBody:
         """The bytes that are there already, which are not to come again."""
         return self._present or ()
 
+    @property
+    def writing(self) -> bool:
+        """Whether bytes are on their way to the disk, or read back for the digest."""
+        return self._jobs > 0
+
     def part(self, start: int, stop: int) -> PartSink:
         """A sink for bytes `start` to before `stop`. Each byte of the body is to come once, through one of them."""
         if not 0 <= start < stop <= self.size:
             raise ValueError(f"{start}:{stop} is no part of {self.size} bytes")
-        return PartSink(self, start, stop)
+        return PartSink(self, start, stop, self._arrivals)
 
     async def finish(self) -> Body:
         """Waits until all is written and hashed, and names the body. All parts must have been flushed.

@@ -16,6 +16,15 @@ _AHEAD = 2  # pieces of a part on their way to the disk, beside the one being fi
 PART_MEMORY = (_AHEAD + 1) * PIECE  # what one part may hold of memory
 
 
+class Arrivals:
+    """What came of large bodies since a cache was opened: how many bytes, in how many reads."""
+
+    __slots__ = ("bytes", "reads")
+
+    def __init__(self) -> None:
+        self.bytes = self.reads = 0
+
+
 class PartSink:
     """Takes the bytes of one part, in order, in as many attempts as that takes. Belongs to the loop's thread.
 
@@ -23,12 +32,13 @@ class PartSink:
     is held, provided that `drain` is asked before each `get_buffer`.
     """
 
-    __slots__ = ("_body", "_buffer", "_filled", "_on_way", "_waiter", "at", "stop")
+    __slots__ = ("_arrivals", "_body", "_buffer", "_filled", "_on_way", "_waiter", "at", "stop")
 
-    def __init__(self, body: PartedBody, start: int, stop: int) -> None:
+    def __init__(self, body: PartedBody, start: int, stop: int, arrivals: Arrivals) -> None:
         self.at = start
         self.stop = stop
         self._body = body
+        self._arrivals = arrivals
         self._buffer: memoryview | None = None
         self._filled = 0
         self._on_way = 0  # pieces
@@ -53,6 +63,8 @@ class PartSink:
             raise ValueError(f"{count} bytes were not written into this part")
         self._filled += count
         self.at += count
+        self._arrivals.bytes += count
+        self._arrivals.reads += 1
         if self._filled == len(buffer):
             self._hand_on()
 

@@ -16,6 +16,7 @@ from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Read, Release,
 from asyncfetch.cache.opening import open_parts
 from asyncfetch.cache.partfile import PartFile
 from asyncfetch.cache.parts import PartedBody
+from asyncfetch.cache.partsink import Arrivals
 from asyncfetch.cache.records import CacheStatistics, Ref
 from asyncfetch.cache.recount import Recount
 from asyncfetch.cache.recovery import Intents, clear, mend
@@ -81,6 +82,7 @@ class Cache:
         self._writers = Writers()
         self._syncer = Syncer(loop, self._index, self._blobs, self._request) if parts.lasting else None
         self._spills: set[Spill | PartedBody] = set()  # begun, and neither whole nor aborted
+        self.arrivals = Arrivals()
         self._windows: deque[memoryview] = deque()  # to read parts back into; as many as there are writer threads
         self._parts = SinkParts(self._pool, policy.digest, self._begin_spill, self.discard)
         self._gathered: list[Command] = []
@@ -187,6 +189,7 @@ class Cache:
             self._loop,
             pool=self._pool,
             windows=self._windows,
+            arrivals=self.arrivals,
             discard=self.discard,
             make_room=self._thread.make_room,
             check=check,

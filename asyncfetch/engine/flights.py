@@ -20,6 +20,7 @@ from asyncfetch.cache import BODY_MEMORY, Begun, Elsewhere, Found, Freshness, Re
 from asyncfetch.engine.errand import Progress
 from asyncfetch.engine.flight import Flight
 from asyncfetch.engine.parts import STALE, Parts, Unranged, in_parts
+from asyncfetch.engine.slack import Slack
 from asyncfetch.errors import FetcherClosed, OriginError
 from asyncfetch.presigned import redacted
 
@@ -104,6 +105,7 @@ class Flights:
         self.meter = meter
         self._settings = settings
         self._lanes = lanes
+        self._slack = Slack(cache.arrivals)
         self._job_started = settings.current_job.started
         self._revalidate: Revalidate = "never" if settings.cache.offline else settings.cache.revalidate
         self._stood_in: set[str] = set()  # containers whose origin's failure was told in the log
@@ -221,6 +223,7 @@ class Flights:
             stat,
             cache=self.cache,
             lanes=self._lanes,
+            slack=self._slack,
             part_size=network.part_size,
             begun=None if flight.private else Begun(flight.key, str(stat.etag), stat.size),
             urgent=flight.urgent,

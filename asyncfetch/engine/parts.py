@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from asyncfetch.cache import Begun, Body, Cache, PartedBody, PartSink
     from asyncfetch.engine.lanes import Lanes
+    from asyncfetch.engine.slack import Slack
     from asyncfetch.origins import Origin, Sink
     from asyncfetch.settings import NetworkPolicy
     from asyncfetch.uris import Location
@@ -106,9 +107,9 @@ class Parts:
     """One object on its way in parts.
 
     There is the first stream, which is its owner's errand, and helpers, each for one part and with credits of its own;
-    nobody holds credits while waiting for others. One stream is always there, if only in line; others join while lanes
-    would idle and credits are to be had at once. What is left when no helper joins the first stream brings alone. The
-    last to end names the body. `ended` is called once, unless `abort` came before.
+    nobody holds credits while waiting for others. One stream is always there, if only in line; others join while the
+    network is waited for, lanes would idle and credits are to be had at once. What is left when no helper joins the
+    first stream brings alone. The last to end names the body. `ended` is called once, unless `abort` came before.
 
     With `begun` what came of that object in an earlier attempt is not brought again. The answer to the first read,
     which has said that this is the object, waits until it is known what came, and is left if that is the beginning.
@@ -122,6 +123,7 @@ class Parts:
         *,
         cache: Cache,
         lanes: Lanes,
+        slack: Slack,
         part_size: int,
         begun: Begun | None,
         urgent: bool,
@@ -132,6 +134,7 @@ class Parts:
         self.stat = stat
         self._origin = origin
         self._lanes = lanes
+        self._slack = slack
         self._urgent = urgent
         self._due = due
         self._ended = ended
@@ -141,10 +144,11 @@ class Parts:
         self._first: PartSink | None = None  # until then, or where nothing is missing
         self._first_flies = True
         self._helpers: set[_Helper] = set()
+        self._most = 0  # streams to have helpers join up to, as of the last look
         self._over = False
 
     def first_sink(self) -> Sink:
-        """The sink for the answer that has shown the object to be large. Helpers join when it is drained."""
+        """The sink for the answer that has shown the object to be large."""
         return _Sequel(self)
 
     def begin_first(self) -> asyncio.Future[None] | None:
@@ -153,7 +157,8 @@ class Parts:
         if pause is None and self._plan is None:
             self._plan = Plan(self.stat.size, self._part_size, self._body.present)
             self._first = self._next_part()
-            self._recruit()
+            if not self._plan.over:
+                self._slack.watch(self)
         return pause
 
     @property
@@ -190,6 +195,20 @@ class Parts:
         self._first_flies = False
         await self._go_on()
 
+    @property
+    def writing(self) -> bool:
+        """Whether what came is still on its way to the disk."""
+        return self._body.writing
+
+    def look(self, waiting: bool) -> bool:
+        """Has helpers join while the network is waited for, twice as many streams at each look.
+
+        Where it is not, those there are bring their parts, and nobody takes their place.
+        """
+        self._most = 2 * self._streams if waiting else 0
+        self._recruit()
+        return not (self._over or self._plan is None or self._plan.over)
+
     def urge(self) -> None:
         """Says that a consumer waits for just this object."""
         self._urgent = True
@@ -202,6 +221,7 @@ class Parts:
         What there is is left to the next attempt, in this process or another, if it may be `of_use`.
         """
         self._over = True
+        self._slack.forget(self)
         helpers, self._helpers = self._helpers, set()
         for helper in helpers:
             self._lanes.give_up(helper)
@@ -255,11 +275,17 @@ class Parts:
             self._over = True
             self._ended(Outcome(body))
 
+    @property
+    def _streams(self) -> int:
+        return self._first_flies + len(self._helpers)
+
     def _recruit(self, *, leaving: int = 0) -> None:
-        """Has helpers join: where lanes would idle, and where nobody else would go on with this object."""
+        """Has helpers join: where network and lanes would idle, and where nobody else would go on with this object."""
         lanes, plan = self._lanes, self._plan
         while plan is not None and not (plan.over or self._over):
-            alone = not (self._first_flies or self._helpers)
+            alone = self._streams == 0
+            if not alone and self._streams >= self._most:
+                return
             if not alone and lanes.busy - leaving >= STREAMS:
                 return
             if not alone and not lanes.would_fly(PART_MEMORY, self._location, leaving=leaving):

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from asyncfetch.testing.scripted import Answer
 
+pytestmark = pytest.mark.usefixtures("helpers_join_at_once")
+
 PART = 64 << 10
 FROM = 2 * PART
 NOISE = random.Random(11).randbytes(3 * MIB)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from asyncfetch.testing.scripted import Answer
 
+pytestmark = pytest.mark.usefixtures("helpers_join_at_once")
+
 PART = MIB
 NOISE = random.Random(23).randbytes(9 * MIB)
 BODY, OTHER = NOISE[: 8 * MIB + 4321], NOISE[-(8 * MIB + 4321) :]
