@@ -76,12 +76,13 @@ def bench(
             medium=cache_on or _medium(work),
             at_once=at_once,
         )
-        results = _measure(console, plan)
-        _save(console, out, results)
+        results = _measure(console, plan, out, quiet=as_json)
     if as_json:
         print(json.dumps(to_json(results), indent=1))
-    else:
+    elif from_file is not None:
         report.show(console, results)
+    else:
+        report.show_circumstances(console, results)
     checked = targets.check(results) if check else []
     if check:
         report.show_targets(console, checked)
@@ -92,7 +93,19 @@ def bench(
         raise typer.Exit(FAILED)
 
 
-def _measure(console: Console, plan: measure.Plan) -> Results:
+def _measure(console: Console, plan: measure.Plan, out: Path, *, quiet: bool) -> Results:
+    """Runs the plan. What is complete is saved, and shown unless `quiet`: a run that is ended keeps what it has."""
+
+    def completed(results: Results) -> None:
+        first = len(results.scenarios) == 1
+        path = _save(out, results)
+        if first:
+            console.print(
+                f"{path} has each workload once it is complete", highlight=False, markup=False, soft_wrap=True
+            )
+        if not quiet:
+            report.show_scenario(console, results.scenarios[-1])
+
     try:
         plan.work.mkdir(mode=0o700, parents=True, exist_ok=True)
         plan.medium.mkdir(parents=True, exist_ok=True)
@@ -100,24 +113,34 @@ def _measure(console: Console, plan: measure.Plan) -> Results:
         _refuse(str(error))
     try:
         if not console.is_terminal:
-            return measure.measure(plan, lambda line: print(line, file=sys.stderr))
-        with console.status("starting") as status:
-            return measure.measure(plan, status.update)
+            results = measure.measure(plan, lambda line: print(line, file=sys.stderr), completed)
+        else:
+            with console.status("starting") as status:
+                results = measure.measure(plan, status.update, completed)
+        path = _save(out, results)
     except (OSError, AsyncfetchError, servers.ServerFailedError) as error:
         _refuse(str(error), FAILED)
+    _draw(console, path, results)
+    return results
 
 
-def _save(console: Console, out: Path, results: Results) -> None:
+def _save(out: Path, results: Results) -> Path:
+    """Writes the JSON, whole at any moment."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{results.created.replace(':', '').removesuffix('+0000')}.json"
-    path.write_text(json.dumps(to_json(results), indent=1) + "\n")
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(to_json(results), indent=1) + "\n")
+    unfinished.replace(path)
+    return path
+
+
+def _draw(console: Console, path: Path, results: Results) -> None:
     try:
         report.draw(path.with_suffix(".png"), results)
-        console.print(f"{path} and .png", highlight=False, markup=False, soft_wrap=True)
+        told = f"{path} and .png"
     except ImportError:
-        console.print(
-            f"{path} (no picture: matplotlib is not installed)", highlight=False, markup=False, soft_wrap=True
-        )
+        told = f"{path} (no picture: matplotlib is not installed)"
+    console.print(told, highlight=False, markup=False, soft_wrap=True)
 
 
 def _list(console: Console) -> None:

@@ -45,9 +45,10 @@ class Plan:
     at_once: int
 
 
-def measure(plan: Plan, told: Callable[[str], None]) -> Results:
-    """Makes the objects, starts the servers, and runs every scenario. `told` is given a line before each step.
+def measure(plan: Plan, told: Callable[[str], None], completed: Callable[[Results], None]) -> Results:
+    """Makes the objects, starts the servers, and runs every scenario.
 
+    `told` is given a line before each step, `completed` what there is once the last of its scenarios is complete.
     A row whose packages are not installed is named in the result as missing; one that fails has a round that says so,
     and is not run again in that scenario. Raises `ServerFailedError` without a server, `OSError` where nothing can be
     written.
@@ -93,6 +94,7 @@ def measure(plan: Plan, told: Callable[[str], None]) -> Results:
             else:
                 with servers.listing(scenario.objects) as pages_server:
                     results.scenarios.append(run.measure(pages_server, told))
+            completed(results)
     return results
 
 

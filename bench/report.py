@@ -35,12 +35,22 @@ _PLOTTED_LARGE = (("mb_per_s", "MB/s"), ("cpu_s_per_gb", "CPU per GB, s (less is
 
 
 def show(console: Console, results: Results) -> None:
-    """Prints a table for each scenario, medians with least and most, and each as a ratio to ours."""
+    """Prints a table for each scenario, and on what all of it was measured."""
     for measured in results.scenarios:
-        console.print(_table(measured))
-        for row in measured.rows:
-            if text := why(measured, row):
-                console.print(f"  {row}: {state(measured, row)}: {text}", style="red", highlight=False, markup=False)
+        show_scenario(console, measured)
+    show_circumstances(console, results)
+
+
+def show_scenario(console: Console, measured: Measured) -> None:
+    """Prints a table: medians with least and most, and each as a ratio to ours."""
+    console.print(_table(measured))
+    for row in measured.rows:
+        if text := why(measured, row):
+            console.print(f"  {row}: {state(measured, row)}: {text}", style="red", highlight=False, markup=False)
+
+
+def show_circumstances(console: Console, results: Results) -> None:
+    """Prints what was not measured, and how and where the rest was."""
     for row, reason in results.missing.items():
         console.print(f"Not measured: {row} ({reason}).", highlight=False, markup=False)
     about = results.settings

@@ -173,26 +173,36 @@ def test_wrong_use_is_one_line_and_exit_2(arguments: list[str], said: str) -> No
     assert "Traceback" not in ended.stderr
 
 
-def test_terminated_it_leaves_neither_process_nor_directory(work: Path, tmp_path: Path) -> None:
+def test_terminated_it_keeps_what_is_complete_and_leaves_neither_process_nor_directory(
+    work: Path, tmp_path: Path
+) -> None:
     caches = tmp_path / "caches"
     arguments: list[str | Path] = [
-        *(sys.executable, "-m", "bench", "--workloads", "small", "--plain", "--rows", "us,floor-kept"),
-        *("--rounds", "50", "--scale", "0.01", "--server", "rclone"),
+        *(sys.executable, "-m", "bench", "--workloads", "small,list", "--plain", "--rows", "us,floor-kept"),
+        *("--rounds", "2", "--scale", "0.01", "--server", "rclone"),
         *("--work", work, "--out", tmp_path / "out", "--cache-on", caches),
     ]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True, cwd=ROOT, env=environment) as process:
         assert process.stderr is not None
+        assert process.stdout is not None
         for line in process.stderr:
-            if "round 2" in line:
+            if "list, round 2" in line:
                 break
         started = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGTERM)
         process.stderr.read()
+        said = process.stdout.read()
     assert process.returncode == 128 + signal.SIGTERM
     assert started
     _, alive = psutil.wait_procs(started, timeout=10)
     assert not alive
     assert list(caches.iterdir()) == []
     assert not list(tmp_path.glob("asyncfetch-bench-*"))
-    assert not (tmp_path / "out").exists()
+    (written,) = (tmp_path / "out").iterdir()
+    (scenario,) = json.loads(written.read_text())["scenarios"]
+    assert scenario["scenario"] == "small"
+    assert [len(row["rounds"]) for row in scenario["rows"].values()] == [2, 2]
+    assert str(written) in said
+    assert scenario["title"] in said
