@@ -28,8 +28,9 @@ class ObjectStat:
     `etag` is without quotes (a weak one keeps its `W/`), None where the origin has none. `version` is None on a bucket
     without versions. `last_modified` is aware, in UTC. `as_of`, in seconds since 1970, is set by a fetcher's listing:
     the origin said this then or later, which spares a cached object its own check. `checksum`, such as
-    `"crc64nvme:<hex>"`, is set by the reading of a whole object where `NetworkPolicy` asks for it. `storage_class` is
-    set by listings of S3, in its words (`"STANDARD"`).
+    `"crc64nvme:<hex>"`, is set by the reading of a whole object where `NetworkPolicy` asks for it; one of checksums of
+    parts ends with the bytes of a part, `"sha256:<hex>/8388608"`. `storage_class` is set by listings of S3, in its
+    words (`"STANDARD"`).
     """
 
     uri: str

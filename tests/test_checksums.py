@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import io
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
+from boto3.s3.transfer import TransferConfig
 
 import asyncfetch
 from asyncfetch import Access, NetworkPolicy
 from asyncfetch.errors import IntegrityError
+from asyncfetch.origins import open_origins
 from asyncfetch.settings import KIB, MIB
-from asyncfetch.testing import Fault, Faults, FaultServer, Generated
-from asyncfetch.uris import parse
+from asyncfetch.testing import Fault, Faults, FaultServer, Generated, RawRequest, ScriptedServer, answer
+from asyncfetch.uris import parse, s3
 from tests.leaks import temporary_files
+from tests.origins.sinks import Collector
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from asyncfetch.testing.shelf import Checksum
+    from tests.objects import Bucket
 
 # In one buffer, through pieces on threads, and in parts.
 pytestmark = pytest.mark.usefixtures("helpers_join_at_once")
@@ -141,3 +148,103 @@ async def test_with_every_fault_at_once_every_object_is_right(cache_dir: Path) -
         struck = {fault: server.count(fault=fault) for fault in list(Fault)[:11]}
     assert sorted(seen) == sorted(objects)
     assert min(struck.values()) > 0
+
+
+# Objects that were uploaded in parts, of which the checksum is one of checksums.
+
+COMPOSITE = {name: way for name, way in WAYS.items() if name != "small"}
+
+
+@pytest.mark.parametrize("way", COMPOSITE)
+@pytest.mark.parametrize("part_size", [MIB, 700_000])  # three even ones, and four of which the last is shorter
+async def test_a_flipped_bit_is_seen_by_a_composite_checksum(cache_dir: Path, way: str, part_size: int) -> None:
+    size, network = WAYS[way]
+    # Its first four requests are for a head with the checksum, for those of two parts, and for the object.
+    faults = Faults(at={(KEY, 5 if way == "parts" else 4): Fault.FLIP})
+    async with FaultServer(Generated(1, size), faults=faults, checksum="sha256", part_size=part_size) as server:
+        async with open_fetcher(server, cache_dir, checksums=True, **network) as fetcher:
+            entry = await fetcher.fetch(server.uri(KEY))
+            assert entry.path.read_bytes() == Generated(1, size)[KEY]
+            assert fetcher.stats().retries == 1
+        assert server.count(fault=Fault.FLIP) == 1
+        assert server.count(method="HEAD") == 4
+    assert temporary_files(cache_dir) == []
+
+
+async def test_a_composite_checksum_that_never_fits_is_an_error(cache_dir: Path) -> None:
+    async with (
+        FaultServer(Generated(1, 3 * MIB), faults=Faults(flip=1.0), checksum="crc32", part_size=MIB) as server,
+        open_fetcher(server, cache_dir, checksums=True, attempts=2) as fetcher,
+    ):
+        with pytest.raises(IntegrityError, match="crc32"):
+            await fetcher.fetch(server.uri(KEY))
+
+
+@pytest.mark.parametrize("nth", [1, 4])
+async def test_replaced_while_its_parts_are_asked_about_it_is_one_or_the_other(cache_dir: Path, nth: int) -> None:
+    faults = Faults(at={(KEY, nth): Fault.REPLACE})
+    async with FaultServer(Generated(1, 3 * MIB), faults=faults, checksum="crc32", part_size=MIB) as server:
+        async with open_fetcher(server, cache_dir, checksums=True, parts_from=None) as fetcher:
+            entry = await fetcher.fetch(server.uri(KEY))
+            assert entry.path.read_bytes() in server.versions(KEY)
+        assert len(server.versions(KEY)) == 2
+
+
+@pytest.mark.parametrize("fault", [Fault.ERROR, Fault.UNAVAILABLE])
+async def test_a_part_whose_head_fails_is_asked_about_again(cache_dir: Path, fault: Fault) -> None:
+    faults = Faults(at={(KEY, 2): fault, (KEY, 6): Fault.FLIP})
+    async with (
+        FaultServer(Generated(1, 3 * MIB), faults=faults, checksum="crc32", part_size=MIB) as server,
+        open_fetcher(server, cache_dir, checksums=True, parts_from=None) as fetcher,
+    ):
+        assert (await fetcher.fetch(server.uri(KEY))).size == 3 * MIB
+        assert fetcher.stats().retries == 2, "the flipped bit is seen in the end"
+
+
+async def test_a_server_of_others_tells_how_parts_lie(empty_bucket: Bucket) -> None:
+    body = bytes(range(256)) * 24_000
+    config = TransferConfig(multipart_threshold=5 * MIB, multipart_chunksize=5 * MIB, use_threads=False)
+    told = {"ChecksumAlgorithm": "SHA256"}
+    empty_bucket.client.upload_fileobj(io.BytesIO(body), empty_bucket.name, "key", ExtraArgs=told, Config=config)
+    settings = asyncfetch.Settings(
+        access=Access(endpoint_url=empty_bucket.server.endpoint_url, region="us-east-1"),
+        network=NetworkPolicy(checksums=True),
+    )
+    origin, sink = open_origins(settings)["s3"], Collector()
+    try:
+        stat = await origin.read(s3(empty_bucket.name, "key"), sink)
+    finally:
+        await origin.aclose()
+    assert bytes(sink.data) == body
+    assert isinstance(stat, asyncfetch.ObjectStat)
+    digests = [hashlib.sha256(part).digest() for part in (body[: 5 * MIB], body[5 * MIB :])]
+    assert stat.checksum == f"sha256:{hashlib.sha256(b''.join(digests)).hexdigest()}/{5 * MIB}"
+
+
+@pytest.mark.parametrize("count", [None, "3"])
+async def test_where_a_server_tells_no_parts_composite_checksums_are_passed_over(
+    cache_dir: Path, caplog: pytest.LogCaptureFixture, count: str | None
+) -> None:
+    told = [f"x-amz-checksum-crc32: {base64.b64encode(bytes(4)).decode()}-2", "x-amz-checksum-type: COMPOSITE"]
+
+    def answers(request: RawRequest) -> bytes:
+        if request.method == "GET":
+            return answer(b"0123456789", headers=['ETag: "e-2"', *told])
+        return (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n"
+            + (b"" if count is None else f"x-amz-mp-parts-count: {count}\r\n".encode())
+            + b"\r\n"
+        )
+
+    async with (
+        ScriptedServer(answers) as server,
+        asyncfetch.Fetcher(
+            cache_dir=cache_dir, endpoint_url=server.url, region="us-east-1", network=NetworkPolicy(checksums=True)
+        ) as fetcher,
+    ):
+        for key in ("a", "b"):
+            assert (await fetcher.fetch(f"s3://bucket/{key}")).path.read_bytes() == b"0123456789"
+        methods = "".join(request.method[0] for request in server.requests)
+    # The server that tells none is not asked again, and that is said once.
+    assert methods == ("GHGG" if count is None else "GHGGHG")
+    assert caplog.text.count("its server tells no parts") == (count is None)

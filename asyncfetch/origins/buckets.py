@@ -35,7 +35,17 @@ _SKEW = 4.0 * 60  # S3 refuses from 15 minutes on, so a difference below this is
 class Bucket:
     """What is known of one bucket: where it is, who signs, and what it said of region and clock."""
 
-    __slots__ = ("access", "endpoint", "key_headers", "moving", "name", "region_known", "signer", "source")
+    __slots__ = (
+        "access",
+        "endpoint",
+        "key_headers",
+        "moving",
+        "name",
+        "region_known",
+        "signer",
+        "source",
+        "tells_parts",
+    )
 
     def __init__(self, name: str, access: Access, source: CredentialSource | None, reached: Reached) -> None:
         self.name = name
@@ -43,6 +53,7 @@ class Bucket:
         self.source = source  # None: nothing is signed
         self.key_headers = customer_key_headers(access.customer_key) if access.customer_key is not None else None
         self.region_known = False  # the server itself has said so
+        self.tells_parts = True  # as far as is known, how parts of an upload lie
         self.moving = asyncio.Lock()  # many may hear at once that it is elsewhere
         self.go_to(reached)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,10 +12,11 @@ from asyncfetch.errors import InvalidURI, TransferInterrupted
 from asyncfetch.objects import NotModified, ObjectStat
 from asyncfetch.origins.answers import Glance, Question, Reading, told_size
 from asyncfetch.origins.buckets import Buckets
-from asyncfetch.origins.checksums import CHECKSUM_MODE, told_checksum
+from asyncfetch.origins.checksums import CHECKSUM_MODE, told_checksum, told_composite
 from asyncfetch.origins.headers import read_date, read_etag
 from asyncfetch.origins.identities import Identities
 from asyncfetch.origins.listing import MAX_PAGE_BYTES, MalformedPage, in_order, parse_page
+from asyncfetch.origins.slices import Enough
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -21,9 +24,12 @@ if TYPE_CHECKING:
     from asyncfetch.http import ResponseHead
     from asyncfetch.origins.base import ByteRange, Sink
     from asyncfetch.origins.boto import BotoOrigin
-    from asyncfetch.origins.buckets import Query
+    from asyncfetch.origins.buckets import Bucket, Query
+    from asyncfetch.origins.checksums import Composite
     from asyncfetch.settings import Settings
     from asyncfetch.uris import Location
+
+logger = logging.getLogger(__name__)
 
 # Statuses of a HEAD, which has no document, that can mean one thing or another.
 _UNTOLD = frozenset({301, 307, 400, 403, 404, 405})
@@ -92,16 +98,51 @@ class S3Origin:
             return await self._refer().read(location, sink, range=range, if_match=if_match, if_none_match=if_none_match)
         uri = _named(location)
         make_stat = self._stat_whole if range is None else _stat
-        reading = Reading(uri, sink, range, if_match, if_none_match, _etag, make_stat)
-        if self._ask_whole and range is None:
+        asks = bool(self._ask_whole) and range is None
+        make_reading = _Cautious if asks and bucket.tells_parts else Reading
+        reading = make_reading(uri, sink, range, if_match, if_none_match, _etag, make_stat)
+        if asks:
             reading.headers = [*(reading.headers or ()), *self._ask_whole]
         response = await self._buckets.ask(bucket, reading, location.key, _version(location))
+        if make_reading is _Cautious and (composite := _composite(response.head)) is not None:
+            laid_out = await self._lay_out(bucket, location, composite)
+            if laid_out is not None:
+                make_stat = partial(_stat_composed, composite, laid_out)
+            reading = Reading(uri, sink, range, if_match, if_none_match, _etag, make_stat)
+            response = await self._buckets.ask(bucket, reading, location.key, _version(location))
         head = response.head
         if reading.unchanged or (head.status == 304 and if_none_match is not None):
             return NotModified(uri)
         if head.status not in (200, 206):
             raise self._buckets.refusal(uri, bucket, response)
         return reading.stat(response)
+
+    async def _lay_out(self, bucket: Bucket, location: Location, composite: Composite) -> str | None:
+        """A composite checksum as the body can be held against it, or None where the server does not say what of."""
+        first = await self._size_of_part(bucket, location, composite, 1)
+        last = await self._size_of_part(bucket, location, composite, composite.parts) if first is not None else None
+        if first is None or last is None:
+            return None
+        laid_out = composite.laid_out(first, last)
+        if laid_out is None:
+            logger.info("%s is not held against its composite checksum: its parts are of several sizes", location)
+        return laid_out
+
+    async def _size_of_part(self, bucket: Bucket, location: Location, composite: Composite, part: int) -> int | None:
+        uri, query = str(location), (*_version(location), ("partNumber", str(part)))
+        response = await self._buckets.ask(bucket, Question(uri, "HEAD"), location.key, query)
+        head = response.head
+        if head.status == 429 or head.status >= 500:
+            raise self._buckets.refusal(uri, bucket, response)
+        if head.status not in (200, 206):  # it is gone by now, or HEAD is not allowed
+            return None
+        count = head.get("x-amz-mp-parts-count")
+        if count is None:
+            bucket.tells_parts = False
+            logger.warning("Composite checksums of s3://%s are not checked: its server tells no parts", bucket.name)
+        if count != str(composite.parts):
+            return None
+        return head.content_length
 
     async def list(
         self, prefix: Location, *, recursive: bool = True, start_after: str | None = None
@@ -159,6 +200,21 @@ class S3Origin:
         return self._reference
 
 
+class _Cautious(Reading):
+    """A reading that is left at a head with a composite checksum: first it has to be known how the parts lie."""
+
+    __slots__ = ()
+
+    def take(self, head: ResponseHead) -> Sink | None:
+        if _composite(head) is not None:
+            raise Enough
+        return super().take(head)
+
+
+def _composite(head: ResponseHead) -> Composite | None:
+    return told_composite(head.get, head.content_length, _etag(head)) if head.status == 200 else None
+
+
 def _named(location: Location) -> str:
     if not location.key:
         raise InvalidURI(str(location), "it names a bucket, not an object")
@@ -185,3 +241,9 @@ def _stat(uri: str, head: ResponseHead, size: int | None, *, checksums: bool = F
         last_modified=read_date(head.get("last-modified")),
         checksum=told_checksum(head.get, etag, checksums=checksums, md5=md5) if checksums or md5 else None,
     )
+
+
+def _stat_composed(composite: Composite, laid_out: str, uri: str, head: ResponseHead, size: int) -> ObjectStat:
+    """What a head says of an object of whose parts the sizes are known; if it is another by now, no checksum."""
+    stat = _stat(uri, head, size)
+    return replace(stat, checksum=laid_out) if (stat.etag, stat.size) == (composite.etag, composite.size) else stat

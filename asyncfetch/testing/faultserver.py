@@ -46,8 +46,9 @@ class FaultServer:
     replays. `faults` may be exchanged at any time.
 
     With `credentials` every request has to be signed by them or by those that `accept` adds; without, nothing is
-    checked. `checksum` is told with whole objects to who asks for it by `x-amz-checksum-mode`. With `tls` it speaks
-    TLS. `clock` is by how many seconds its clock is ahead.
+    checked. `checksum` is told with whole objects to who asks for it by `x-amz-checksum-mode`. With `part_size` larger
+    objects are as after an upload in parts of so many bytes: ETag and checksum are composite, and `partNumber` gives a
+    part. With `tls` it speaks TLS. `clock` is by how many seconds its clock is ahead.
 
     It runs on a thread with a loop of its own, at 127.0.0.1 and a port of the system's choice, and answers some
     thousand requests a second, on a core that it shares with a client in the same process. Leaving ends it at once.
@@ -62,6 +63,7 @@ class FaultServer:
         seed: int = 0,
         credentials: Credentials | None = None,
         checksum: Checksum | None = None,
+        part_size: int | None = None,
         tls: ssl.SSLContext | None = None,
         clock: float = 0.0,
     ) -> None:
@@ -71,7 +73,7 @@ class FaultServer:
         self._seed = seed
         self._clock = clock
         self._tls = tls
-        self._shelf = Shelf(objects, bucket=bucket, checksum=checksum)
+        self._shelf = Shelf(objects, bucket=bucket, checksum=checksum, part_size=part_size)
         self._secrets = dict([credentials]) if credentials else None
         self._expired: set[str] = set()
         self._lock = threading.Lock()

@@ -43,6 +43,7 @@ class Reply(NamedTuple):
 class _Facts(NamedTuple):
     etag: str
     checksum: str | None
+    parts: int  # 0 where it was uploaded in one piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +69,13 @@ class Generated(Mapping[str, bytes]):
 class Shelf:
     """One bucket. Belongs to one thread."""
 
-    def __init__(self, objects: Mapping[str, bytes], *, bucket: str, checksum: Checksum | None) -> None:
+    def __init__(
+        self, objects: Mapping[str, bytes], *, bucket: str, checksum: Checksum | None, part_size: int | None = None
+    ) -> None:
         self._bucket = bucket
         self._objects = objects
         self._checksum = checksum
+        self._part_size = part_size
         self._generations: dict[str, int] = {}  # how often each was replaced
         self._facts: dict[tuple[str, int], _Facts] = {}
         self._keys = sorted(objects, key=_utf8)
@@ -105,12 +109,12 @@ class Shelf:
         if key is None:
             reply = refusal(404, "NoSuchBucket")
         elif key:
-            reply = self._object(key, headers)
+            reply = self._object(key, headers, _query(target))
         else:
-            reply = self._page(dict(parse_qsl(target.partition("?")[2], keep_blank_values=True)))
+            reply = self._page(_query(target))
         return reply._replace(body=b"") if method == "HEAD" else reply
 
-    def _object(self, key: str, headers: Mapping[str, str]) -> Reply:
+    def _object(self, key: str, headers: Mapping[str, str], query: Mapping[str, str]) -> Reply:
         try:
             body = self.body(key)
         except KeyError:
@@ -129,9 +133,15 @@ class Shelf:
             return Reply(304, tuple(told))
         size = len(body)
         span = _span(headers.get("range"), size)
+        if "partNumber" in query:
+            step, number = self._part_size or size, int(query["partNumber"])
+            span = (number - 1) * step, min(number * step, size)
+            if facts.parts:
+                told.append(("x-amz-mp-parts-count", str(facts.parts)))
         if span is None:
             if facts.checksum and headers.get("x-amz-checksum-mode", "").upper() == "ENABLED":
-                told += [(f"x-amz-checksum-{self._checksum}", facts.checksum), ("x-amz-checksum-type", "FULL_OBJECT")]
+                kind = "COMPOSITE" if facts.parts else "FULL_OBJECT"
+                told += [(f"x-amz-checksum-{self._checksum}", facts.checksum), ("x-amz-checksum-type", kind)]
             return Reply(200, tuple(told), body, size)
         start, stop = span
         if start >= stop:
@@ -142,8 +152,13 @@ class Shelf:
     def _facts_of(self, key: str, body: bytes) -> _Facts:
         which = key, self._generations.get(key, 0) % 2
         if (facts := self._facts.get(which)) is None:
-            checksum = None if self._checksum is None else base64.b64encode(_CHECKSUMS[self._checksum](body)).decode()
-            facts = self._facts[which] = _Facts(hashlib.md5(body, usedforsecurity=False).hexdigest(), checksum)
+            step = self._part_size
+            pieces = [body[at : at + step] for at in range(0, len(body), step)] if step and len(body) > step else []
+            parts = f"-{len(pieces)}" if pieces else ""
+            checksum = None
+            if self._checksum is not None:
+                checksum = base64.b64encode(_of_parts(_CHECKSUMS[self._checksum], body, pieces)).decode() + parts
+            facts = self._facts[which] = _Facts(_of_parts(_md5, body, pieces).hex() + parts, checksum, len(pieces))
         return facts
 
     def _page(self, query: Mapping[str, str]) -> Reply:
@@ -200,6 +215,19 @@ def refusal(status: int, code: str, *, more: str = "") -> Reply:
         f"{more}<RequestId>FAULTSERVER</RequestId></Error>"
     ).encode()
     return Reply(status, (("Content-Type", "application/xml"),), body, len(body))
+
+
+def _query(target: str) -> dict[str, str]:
+    return dict(parse_qsl(target.partition("?")[2], keep_blank_values=True))
+
+
+def _md5(body: bytes) -> bytes:
+    return hashlib.md5(body, usedforsecurity=False).digest()
+
+
+def _of_parts(compute: Callable[[bytes], bytes], body: bytes, pieces: list[bytes]) -> bytes:
+    """The checksum of a body, or that of the checksums of its pieces where there are any."""
+    return compute(b"".join(map(compute, pieces)) if pieces else body)
 
 
 def _span(value: str | None, size: int) -> tuple[int, int] | None:
