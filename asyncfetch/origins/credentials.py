@@ -313,6 +313,9 @@ def _explain(error: Exception, profile: str | None) -> _Failure:
         case boto.SSOError() | boto.TokenRetrievalError():
             remedy = f"Run `aws sso login --profile {profile}`." if profile else ""
             return _Failure(ExpiredCredentials, "the single sign-on session has ended", remedy)
+        case EOFError():  # of who was to enter a code
+            detail = f"the role{whose} asks for a code, and there is no terminal to enter one at"
+            return _Failure(NoCredentials, detail, "Start where there is one, or have a credential_process give them.")
         case boto.RefreshWithMFAUnsupportedError():
             return _Failure(ExpiredCredentials, f"the role{whose} asks for another code", "Start again and enter it.")
         case boto.ClientError():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from botocore.tokens import SSOTokenProvider
 
 from asyncfetch.errors import ExpiredCredentials, InvalidCredentials, NoCredentials
 from asyncfetch.origins.credentials import Credentials
-from tests.origins.identity import SECRET, URI, lay_home, nothing_shown, server, source
+from tests.origins.identity import SECRET, URI, lay_home, nothing_shown, server, source, write_static
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,6 +96,67 @@ async def test_a_login_that_the_portal_refuses(home: Path, monkeypatch: pytest.M
             await found.get(URI)
         assert nothing_shown(caught.value)
         assert "hushToken" not in str(vars(caught.value))
+
+
+# A role that asks for a code. Who enters it does so at a terminal, or where there is none by standard input, so it is
+# asked for in a program of its own.
+
+CODED = """
+import asyncio
+from asyncfetch.errors import OriginError
+from asyncfetch.origins.credentials import CredentialSource
+
+async def main():
+    source = CredentialSource("coded")
+    try:
+        print((await source.get("s3://bucket/key")).access_key)
+    except OriginError as error:
+        print(type(error).__name__, error)
+    await source.aclose()
+
+asyncio.run(main())
+"""
+
+
+async def enter(code: str) -> str:
+    program = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        CODED,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,  # getpass says there that what is entered may be seen
+        start_new_session=True,  # without a terminal
+    )
+    told, _ = await program.communicate(code.encode())
+    return told.decode().strip()
+
+
+@pytest.fixture
+def coded(home: Path) -> None:
+    write_static(home, "AKIASTATIC")
+    with open(home / ".aws/config", "a") as config:
+        config.write("[profile coded]\nrole_arn = arn:aws:iam::123456789012:role/reader\nsource_profile = static\n")
+        config.write("mfa_serial = arn:aws:iam::123456789012:mfa/me\nregion = us-east-1\n")
+
+
+async def test_a_code_is_asked_for_by_the_profile(coded: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = (
+        '<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>'
+        f"<AccessKeyId>ASIACODED</AccessKeyId><SecretAccessKey>{SECRET}</SecretAccessKey>"
+        f"<SessionToken>coded</SessionToken><Expiration>{until(3600)}</Expiration>"
+        "</Credentials></AssumeRoleResult></AssumeRoleResponse>"
+    )
+    async with server(document.encode()) as (url, seen):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
+        assert await enter("123456\n") == "ASIACODED"
+        assert b"TokenCode=123456" in seen.get_nowait()
+
+
+async def test_without_a_terminal_to_enter_a_code_at_there_is_nobody_to_sign(coded: None) -> None:
+    told = await enter("")
+    assert told.startswith("NoCredentials s3://bucket/key: the role for the profile 'coded' asks for a code")
+    assert "credential_process" in told
 
 
 # A web identity, as in EKS.
