@@ -1,4 +1,7 @@
-"""Whether a failed read is tried again, and when. Decided here from plain values; acted on in `lanes` only."""
+"""Whether a failed try is made again, and when: decided here from plain values.
+
+Acted on in `engine.lanes` for all that is read, and in `origins.small_puts` for what is written beside it.
+"""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from asyncfetch.engine.attempts import BROKE_PAUSE, FIRST_PAUSE, LONGEST_PAUSE, Move, Outlook, Past, decide
-from asyncfetch.engine.attempts import next_pause as following
+from asyncfetch.attempts import BROKE_PAUSE, FIRST_PAUSE, LONGEST_PAUSE, Move, Outlook, Past, decide
+from asyncfetch.attempts import next_pause as following
 from asyncfetch.errors import (
     AccessDenied,
     CertificateUntrusted,

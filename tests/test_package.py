@@ -80,7 +80,7 @@ def test_imports_go_only_downwards() -> None:
         "http",
         "ground",
     ]
-    ground = {"uris", "errors", "settings", "objects", "ledger", "presigned", "prices", "version"}
+    ground = {"attempts", "uris", "errors", "settings", "objects", "ledger", "presigned", "prices", "version"}
     wrong = []
     package = Path(asyncfetch.__file__).parent
     for path in package.rglob("*.py"):

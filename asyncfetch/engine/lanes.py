@@ -15,7 +15,7 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from asyncfetch.engine.attempts import Move, Outlook, Past, decide
+from asyncfetch.attempts import Move, Outlook, Past, decide
 from asyncfetch.engine.errand import Progress, Tries
 from asyncfetch.engine.places import Places
 from asyncfetch.engine.standing import NO_RETRY

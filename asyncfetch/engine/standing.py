@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from asyncfetch.engine.attempts import next_pause
+from asyncfetch.attempts import next_pause
 from asyncfetch.errors import EndpointUnreachable, IntegrityError, OriginError, OriginTimeout, Throttled
 
 if TYPE_CHECKING:

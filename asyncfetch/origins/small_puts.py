@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import time
 from base64 import b64decode
 from typing import TYPE_CHECKING, Any
 
 from asyncfetch import http
+from asyncfetch.attempts import Move, Outlook, Past, decide
 from asyncfetch.errors import IntegrityError, OriginError
 from asyncfetch.origins.answers import Question
 from asyncfetch.origins.buckets import Buckets
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
 MOST = 1 << 20  # bytes that are sent in one piece with their head, which copies them once
 _INLINE = 64 << 10  # bytes whose SHA-256 the loop computes itself, in 0.05 to 0.15 ms
-_LONGEST_PAUSE = 20.0  # seconds, as in botocore's mode `standard`
 
 _HEADERS: Mapping[str, str] = {
     "CacheControl": "cache-control",
@@ -81,7 +82,8 @@ class SmallPuts:
         writing = _Writing(str(location), headers)
         digest = UNSIGNED_PAYLOAD if bucket.endpoint.tls else await _sha256(data, about.get("ChecksumSHA256"))
         writing.payload = Payload(data, digest)
-        for attempt in range(1, self._attempts + 1):
+        began, past = time.monotonic(), Past(attempts=0, pause=0.0, elapsed=0.0)
+        while True:
             writing.headers = headers  # the last try's have the customer's key behind them
             try:
                 response = await self._buckets.ask(bucket, writing, location.key)
@@ -89,13 +91,16 @@ class SmallPuts:
                     raise self._buckets.refusal(writing.uri, bucket, response, action="s3:PutObject")
             except OriginError as error:
                 error.attempts = writing.sent
-                if not error.retryable or isinstance(error, IntegrityError) or attempt == self._attempts:
+                past = Past(past.attempts + 1, past.pause, time.monotonic() - began)
+                move, pause = decide(
+                    error, past, Outlook(), attempts=self._attempts, deadline=None, uniform=random.uniform
+                )
+                if move is not Move.RETRY or isinstance(error, IntegrityError):  # the body is wrong here already
                     raise
-                pause = error.retry_after or random.uniform(0, 2 ** (attempt - 1))  # noqa: S311 - no secret
             else:
                 return {"ETag": response.head.get("etag"), "VersionId": response.head.get("x-amz-version-id")}
-            await asyncio.sleep(min(pause, _LONGEST_PAUSE))
-        raise AssertionError("the last attempt returns or raises")
+            await asyncio.sleep(pause)
+            past = past._replace(pause=pause)
 
     async def aclose(self) -> None:
         """Closes every connection. To be called when no write is under way any more."""
