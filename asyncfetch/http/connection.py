@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 from asyncfetch.http.errors import ReadTimeout, Stalled
 from asyncfetch.http.parser import ResponseParser
+from asyncfetch.http.tls import ResumingContext
 
 if TYPE_CHECKING:
     import socket
@@ -246,6 +247,8 @@ class Connection(asyncio.BufferedProtocol):
         exchange = self.exchange
         assert exchange is not None
         self.exchange = exchange.connection = None
+        if self.fresh and self._tls is not None and isinstance(self._tls.context, ResumingContext):
+            self._tls.context.keep(self._tls)
         self.fresh = False
         self._done_at = self._loop.time()
         if not response.head.persistent or self._ended or self._lost or self._parser.surplus or self.retiring:

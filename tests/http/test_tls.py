@@ -12,6 +12,7 @@ import trustme
 
 from asyncfetch.errors import UsageError
 from asyncfetch.http import Client, ConnectTimeout, Endpoint, TLSFailed, client_context
+from asyncfetch.http import tls as http_tls
 from asyncfetch.testing.scripted import ScriptedServer
 from tests.http.helpers import Asking, Channel, Hold, answer, get, leaving_nothing
 
@@ -124,6 +125,99 @@ async def test_one_context_serves_all_connections(tls: Channel) -> None:
         await asyncio.gather(*under_way)
         await client.aclose()
     assert len(made) == 1
+
+
+VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+CLOSING = answer(b"ab", headers=["Connection: close"])
+
+
+def serving(authority: trustme.CA, *names: str, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
+    """The context of a server that has no sessions yet."""
+    context = Channel.over_tls(authority, authority.issue_cert("127.0.0.1", *names)).server
+    assert context is not None
+    context.minimum_version = context.maximum_version = version
+    return context
+
+
+def resumed(server: ssl.SSLContext) -> int:
+    return server.session_stats()["hits"]
+
+
+@VERSIONS
+async def test_a_later_connection_goes_on_with_the_session(
+    version: ssl.TLSVersion, authority: trustme.CA, bundle: Path
+) -> None:
+    context = serving(authority, version=version)
+    async with leaving_nothing(), ScriptedServer(lambda request: CLOSING, tls=context) as server:
+        client = Client(tls=lambda: client_context(ca_bundle=bundle))
+        for _ in range(3):
+            assert (await get(client, server)).body == b"ab"
+        await client.aclose()
+    assert (server.connections, resumed(context)) == (3, 2)
+
+
+@VERSIONS
+async def test_a_server_that_has_forgotten_it_makes_a_new_one(
+    version: ssl.TLSVersion, authority: trustme.CA, bundle: Path
+) -> None:
+    client = Client(tls=lambda: client_context(ca_bundle=bundle))
+    for _ in range(2):  # at the same address, as after a restart
+        context = serving(authority, version=version)
+        async with ScriptedServer(lambda request: CLOSING, tls=context) as server:
+            for _ in range(2):
+                assert (await get(client, server)).body == b"ab"
+        assert resumed(context) == 1
+    await client.aclose()
+
+
+async def test_a_stranger_with_the_session_of_another_is_not_trusted(authority: trustme.CA, bundle: Path) -> None:
+    client = Client(tls=lambda: client_context(ca_bundle=bundle))
+    async with ScriptedServer(lambda request: CLOSING, tls=serving(authority)) as server:
+        await get(client, server)
+    async with ScriptedServer(lambda request: CLOSING, tls=serving(trustme.CA())) as server:
+        with pytest.raises(TLSFailed, match="not trusted"):
+            await get(client, server)
+    await client.aclose()
+
+
+async def test_a_session_is_of_one_host(authority: trustme.CA, bundle: Path) -> None:
+    context = serving(authority, "localhost")
+    async with ScriptedServer(lambda request: CLOSING, tls=context) as server:
+        client = Client(tls=lambda: client_context(ca_bundle=bundle))
+        for host in ("127.0.0.1", "localhost"):
+            endpoint = Endpoint(host, server.port, True)
+            await client.request(endpoint, Asking(lambda: b"GET / HTTP/1.1\r\n\r\n"))
+        await client.aclose()
+    assert (server.connections, resumed(context)) == (2, 0)
+
+
+async def test_the_certificate_is_asked_for_again_after_a_while(
+    authority: trustme.CA, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = serving(authority)
+    async with ScriptedServer(lambda request: CLOSING, tls=context) as server:
+        client = Client(tls=lambda: client_context(ca_bundle=bundle))
+        for _ in range(2):
+            await get(client, server)
+        assert resumed(context) == 1
+        monkeypatch.setattr(http_tls, "SESSION_LIFETIME", 0.0)
+        await get(client, server)
+        assert resumed(context) == 1
+        await client.aclose()
+
+
+async def test_sessions_of_the_latest_hosts_are_kept(
+    authority: trustme.CA, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_tls, "MOST_SESSIONS", 1)
+    context = serving(authority, "localhost")
+    async with ScriptedServer(lambda request: CLOSING, tls=context) as server:
+        client = Client(tls=lambda: client_context(ca_bundle=bundle))
+        for host, hits in (("127.0.0.1", 0), ("localhost", 0), ("localhost", 1), ("127.0.0.1", 1)):
+            endpoint = Endpoint(host, server.port, True)
+            await client.request(endpoint, Asking(lambda: b"GET / HTTP/1.1\r\n\r\n"))
+            assert resumed(context) == hits
+        await client.aclose()
 
 
 async def test_a_context_that_cannot_be_made_is_heard_of(tls: Channel, tmp_path: Path) -> None:
