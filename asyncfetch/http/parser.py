@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from asyncfetch.http.errors import ConnectionLost, ProtocolError, ResponseTooLarge
+from asyncfetch.http.collected import Collected
+from asyncfetch.http.errors import ConnectionLost, ProtocolError
 from asyncfetch.http.head import CHUNKED, MAX_LENGTH, UNTIL_CLOSE, ResponseHead, is_field
 
 if TYPE_CHECKING:
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
 HEAD_ROOM: Final = 8 << 10
 MAX_INTERIM: Final = 8  # 1xx answers before the real one; a server has reason for one or two
 MAX_LINE: Final = 4 << 10  # a chunk's size with its extensions, or a trailer
-COLLECTED_FIRST: Final = 64 << 10  # first room for a collected body of unknown length; it doubles from there
 
 IDLE, HEAD, BODY, CHUNK_SIZE, CHUNK_END, TRAILERS = range(6)
 
 _CHUNK = re.compile(r"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
+_NOWHERE: Final = Collected(0, 0)  # stands for a sink where there is no body
 
 
 class Sink(Protocol):
@@ -265,7 +266,7 @@ class ResponseParser:
         if length == 0:
             return False
         if sink is None:
-            sink = _Collected(length, self._max_body)
+            sink = Collected(length, self._max_body)
         self._sink = sink
         self._drain = getattr(sink, "drain", None)
         self._chunked = length == CHUNKED
@@ -358,7 +359,7 @@ class ResponseParser:
         assert head is not None
         self.surplus |= self._start < self._filled
         self.abandon()
-        return Response(head, sink.take() if isinstance(sink, _Collected) else b"", self._received)
+        return Response(head, sink.take() if isinstance(sink, Collected) else b"", self._received)
 
     def _make_room(self) -> None:
         """Moves what is not consumed to the front, into more memory where it fills what there is."""
@@ -368,36 +369,6 @@ class ResponseParser:
             self._room = memoryview(self._buffer)
         self._room[: len(waiting)] = waiting
         self._start, self._filled, self._scanned = 0, len(waiting), max(0, self._scanned - self._start)
-
-
-class _Collected:
-    """A body kept in memory, for documents of known small kinds."""
-
-    def __init__(self, length: int, limit: int) -> None:
-        if length > limit:
-            raise ResponseTooLarge(limit)
-        # One byte more than is allowed, where the length is unknown, tells a body of just the limit from a larger one.
-        self._data = bytearray(length if length >= 0 else min(limit + 1, COLLECTED_FIRST))
-        self._size = 0
-        self._limit = limit
-
-    def get_buffer(self, hint: int) -> memoryview:
-        if self._size == len(self._data):
-            larger = bytearray(min(2 * self._size, self._limit + 1))
-            larger[: self._size] = self._data
-            self._data = larger
-        return memoryview(self._data)[self._size :]
-
-    def advance(self, count: int) -> None:
-        self._size += count
-        if self._size > self._limit:
-            raise ResponseTooLarge(self._limit)
-
-    def take(self) -> bytes:
-        return bytes(memoryview(self._data)[: self._size])
-
-
-_NOWHERE: Final = _Collected(0, 0)  # stands for a sink where there is no body
 
 
 def _no_http(start: bytes) -> str:
