@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Match = Literal["exact", "name", "stem"]
 Ambiguous = Literal["first", "newest", "all", "fail"]
 
+_GUARD = "?versionId="  # closes the URI of a key that itself ends like a version
 _Object = tuple[bytes, bytes, int, str | None, float | None]
 
 
@@ -43,7 +44,7 @@ def below(prefix: str) -> Callable[[str], str]:
     cut = len(str(location._replace(key="", version=None))) if location.scheme == "s3" else -1
     at = key.rfind("/") + 1
     if cut >= 0:
-        return lambda uri: uri[cut + at :]
+        return lambda uri: uri[cut + at :].removesuffix(_GUARD)
     return lambda uri: parse(uri).key[at:]
 
 

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asyncfetch import Fetcher
 from asyncfetch.errors import UsageError
 from asyncfetch.jobs import Missing, Request, Unclear, Wanted, find, selection
 from asyncfetch.jobs.matching import below
+from asyncfetch.uris import s3
 from tests.objects import Bucket
 
 KEYS = ["in/a.jpg", "in/a.png", "in/x/b.jpg", "in/y/b.jpg", "in/y/c.d.jpg", "in/", "outside.jpg"]
@@ -34,6 +37,11 @@ def told(bucket: Bucket, items: list[Wanted | Missing | Unclear]) -> list[str]:
         item.uri.removeprefix(bucket.uri()) if isinstance(item, Wanted) else f"{type(item).__name__} {item.row.name}"
         for item in items
     ]
+
+
+@given(name=st.one_of(st.text(min_size=1, max_size=20), st.just("a.jpg?versionId=1"), st.just("?versionId=")))
+def test_what_a_key_has_below_its_prefix_is_all_of_it(name: str) -> None:
+    assert below("s3://bucket/photos/")(str(s3("bucket", f"photos/{name}"))) == name
 
 
 @pytest.mark.parametrize(
