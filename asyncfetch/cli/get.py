@@ -40,6 +40,8 @@ def get(
                     shutil.copyfileobj(file, sys.stdout.buffer, PIECE)
                 sys.stdout.buffer.flush()
             elif output is not None:
+                if output.endswith("/") and not await aiofiles.os.path.isdir(output):
+                    raise UsageError(f"{output} is no directory", remedy="Make it, or leave out the slash.")
                 target = await _copy(entry, Path(output))
         if options.json:
             if output != "-":
