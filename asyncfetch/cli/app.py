@@ -71,6 +71,7 @@ def main() -> None:
     gone. A failure is one line on standard error that says what happened, to which URI, and what to do; with `--debug`
     its traceback comes first.
     """
+    _open_what_is_closed()
     gc.disable()  # while the command is imported, which makes no garbage; `command` enables it
     AsyncfetchError.phrase = in_options
     debug = "--debug" in sys.argv
@@ -84,8 +85,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, terminate)
     try:
         app(prog_name="asyncfetch")  # also to `python -m asyncfetch`
-    except (Interrupted, KeyboardInterrupt):
+    except (Interrupted, KeyboardInterrupt) as interruption:
         print("asyncfetch: interrupted", file=sys.stderr)
+        terminated = terminated or (isinstance(interruption, Interrupted) and interruption.terminated)
         sys.exit(128 + signal.SIGTERM if terminated else INTERRUPTED)
     except ReaderGone:
         # Whoever read our output has had enough. Python flushes stdout at exit, and must not fail over it.
@@ -98,3 +100,13 @@ def main() -> None:
             traceback.print_exc()
         print(f"asyncfetch: {told(error)}", file=sys.stderr)
         sys.exit(USAGE if isinstance(error, UsageError) else FAILED)
+
+
+def _open_what_is_closed() -> None:
+    """Has the null device where whoever started the program closed standard input, output or errors (`2>&-`).
+
+    Else the next file that is opened takes the number, and uvloop aborts the process when it closes that.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123 - as long as the process

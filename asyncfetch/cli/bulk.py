@@ -46,11 +46,12 @@ def typed() -> str:
 
 
 class Interrupts:
-    """Ctrl-C while a job runs: the first asks it to end in good order, the second ends it."""
+    """Ctrl-C, or SIGTERM, while a job runs: the first asks it to end in good order, the second ends it."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._come = False
+        self._terminated = False
 
     @contextlib.contextmanager
     def lead_to(self, stop: Callable[[str], None]) -> Iterator[None]:
@@ -58,7 +59,8 @@ class Interrupts:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
 
-        def interrupt() -> None:
+        def interrupt(number: int) -> None:
+            self._terminated = self._terminated or number == signal.SIGTERM
             if self._come:
                 task.cancel()
                 return
@@ -66,16 +68,18 @@ class Interrupts:
             stop("Interrupted")
             self._options.say("asyncfetch: finishing what is in flight; once more ends it now")
 
-        before = signal.getsignal(signal.SIGINT)
-        loop.add_signal_handler(signal.SIGINT, interrupt)
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in before:
+            loop.add_signal_handler(number, interrupt, number)
         try:
             yield
         except asyncio.CancelledError:
             self.check()
             raise
         finally:
-            loop.remove_signal_handler(signal.SIGINT)
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                loop.remove_signal_handler(number)
+                signal.signal(number, handler)
 
     @property
     def come(self) -> bool:
@@ -85,4 +89,4 @@ class Interrupts:
     def check(self) -> None:
         """Raises `Interrupted` if one has come."""
         if self._come:
-            raise Interrupted from None
+            raise Interrupted(terminated=self._terminated) from None

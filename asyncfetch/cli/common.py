@@ -34,7 +34,14 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 
 class Interrupted(BaseException):
-    """Raised in the place of KeyboardInterrupt, which typer would turn into an exit code and a word of its own."""
+    """Raised in the place of KeyboardInterrupt, which typer would turn into an exit code and a word of its own.
+
+    `terminated` says that it was by SIGTERM, where the command itself took that.
+    """
+
+    def __init__(self, *, terminated: bool = False) -> None:
+        super().__init__()
+        self.terminated = terminated
 
 
 class ReaderGone(BaseException):
@@ -99,6 +106,10 @@ class Options:
     def out(self, value: dict[str, Any]) -> None:
         """A line for programs."""
         print(json.dumps(value, default=str))
+
+    def event(self, value: dict[str, Any]) -> None:
+        """A line for programs that follow a run: it is there at once."""
+        print(json.dumps(value, default=str), flush=True)
 
 
 def _revalidate(text: str | None) -> Any:

@@ -223,7 +223,7 @@ class _Job:
                 chronicle.note(event)
                 progress.add(None if outcome.error else outcome.size)
                 if options.json:
-                    options.out({"event": "failed" if outcome.error else "file", **_said(event)})
+                    options.event({"event": "failed" if outcome.error else "file", **_said(event)})
 
             job = Download(
                 fetcher,
@@ -262,7 +262,7 @@ class _Job:
         lost = counts.missing + counts.unclear + counts.failed_before
         left = counts.todo - tally.files - tally.failed
         if options.json:
-            options.out(
+            options.event(
                 {"event": "end", "files": tally.files, "bytes": tally.bytes, "downloaded": tally.downloaded}
                 | {"downloaded_bytes": tally.downloaded_bytes, "failed": tally.failed, "removed": tally.removed}
                 | {"failures_by_kind": dict(tally.kinds), "seconds": round(tally.seconds, 3), "left": left}

@@ -23,7 +23,7 @@ def show(options: Options, request: Request, counts: Counts, *, lanes: int, dele
     prices = prices_of(options.region or environment_region())
     dollars = prices.requests(gets=counts.todo, lists=-(-counts.listed // _PAGE))
     if options.json:
-        options.out(
+        options.event(
             {"event": "plan", "rows": counts.rows, "duplicates": counts.duplicates, "done": counts.done}
             | {"missing": counts.missing, "ambiguous": counts.unclear, "failed_before": counts.failed_before}
             | {"files": counts.todo, "bytes": counts.bytes, "of_unknown_size": counts.unsized}

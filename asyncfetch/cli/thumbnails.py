@@ -113,7 +113,7 @@ class _Job:
     def _show(self, counts: WorkCounts) -> None:
         options = self._options
         if options.json:
-            options.out({"event": "plan", **asdict(counts)})
+            options.event({"event": "plan", **asdict(counts)})
             return
         options.say(f"originals     {counts.originals:>12,}")
         options.say(f"thumbnails    {counts.thumbnails:>12,}  there")
@@ -148,12 +148,12 @@ class _Job:
         if self._options.json:
             line = {"event": told.word, "uri": told.uri}
             rest = {"thumbnail": told.target, "bytes": told.bytes} if failure is None else describe(failure)
-            self._options.out(line | rest)
+            self._options.event(line | rest)
 
     def _sum_up(self, counts: WorkCounts, tally: Made) -> int:
         options, left, failed = self._options, counts.todo - tally.outcomes, self._failed
         if options.json:
-            options.out({"event": "end", **asdict(tally), "kinds": dict(tally.kinds), "left": left})
+            options.event({"event": "end", **asdict(tally), "kinds": dict(tally.kinds), "left": left})
         for message in failed:
             options.warn(message)
         if tally.failed > len(failed):

@@ -103,7 +103,8 @@ class _Taken(NamedTuple):
 class Download:
     """Does a plan. `stop` may be called from the loop at any time; what is in flight then is finished.
 
-    `told` is called on the loop for every outcome, when its line is in the ledger.
+    `told` is called on the loop for every outcome, when its line is in the ledger. An `OSError` of its own, such as
+    of a pipe that nobody reads any more, stops the job in good order and is raised by `run`.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class Download:
         self._limit = limit or Limit()
         self._convert = convert
         self._told = told
+        self._deaf: OSError | None = None  # what `told` raised
         self._stopping = False
         self._pending: deque[_Taken | Outcome] = deque()
         self._placing: asyncio.Future[list[Event | Exception]] | None = None
@@ -162,6 +164,8 @@ class Download:
         finally:
             await self._drained()
             self.tally.seconds = time.monotonic() - began
+        if self._deaf is not None:
+            raise self._deaf
         if self._limit.exceeded(self.tally.failed, self.tally.files + self.tally.failed, ended=True):
             self.stop(TOO_MANY)
         return self.tally
@@ -292,11 +296,19 @@ class Download:
                 self.stop(str(result))
                 continue
             self._count(result)
-            if self._told is not None:
-                self._told(result)
+            self._tell(result)
         if self._limit.exceeded(self.tally.failed, self.tally.files + self.tally.failed, ended=False):
             self.stop(TOO_MANY)
         self._kick()
+
+    def _tell(self, event: Event) -> None:
+        if self._told is None:
+            return
+        try:
+            self._told(event)
+        except OSError as error:
+            self._told, self._deaf = None, error
+            self.stop(str(error))
 
     def _count(self, event: Event) -> None:
         tally, outcome = self.tally, event.outcome

@@ -43,7 +43,10 @@ def test_get_to_a_file_a_directory_and_standard_output(bucket: Bucket, tmp_path:
     assert (tmp_path / "dir" / "top.txt").read_bytes() == b"hello\n"
     assert "from the cache" in done.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "dir", "here.txt"], "and nothing half-made"
-    assert bucket.requests() == 3, "one body and two revalidations"
+    done = asyncfetch("get", bucket.uri("top.txt"), "-o", f"{tmp_path}/no-such-directory/")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "no-such-directory/ is no directory" in done.err
+    assert bucket.requests() == 4, "one body and three revalidations"
     assert bucket.bodies() == 1
 
 

@@ -258,6 +258,48 @@ def test_ctrl_c_once_finishes_what_is_in_flight_and_tells_how_to_go_on(server: F
     assert all(server.count(method="GET", key=key) == 1 for key in there), "and fetched none of them again"
 
 
+def test_a_containers_stop_does_what_ctrl_c_does(server: FaultServer, out: Path) -> None:
+    server.faults = Faults(slow=1.0, slow_seconds=0.05)
+    with subprocess.Popen(
+        [*COMMAND, "download", server.uri(), "-o", str(out), "-y", "--concurrency", "2"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        while not (out / "ledger.jsonl").exists() or not ledger(out):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate()[1]
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert "to go on: asyncfetch download" in said, "it was not ended at once"
+    assert (out / "report.json").exists()
+    assert {line["path"] for line in ledger(out)} == set(files(out))
+
+
+def test_a_reader_that_has_gone_ends_it_in_good_order(server: FaultServer, out: Path) -> None:
+    server.faults = Faults(slow=1.0, slow_seconds=0.02)
+    with subprocess.Popen(
+        [*COMMAND, "download", server.uri(), "-o", str(out), "-y", "--json", "--concurrency", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert b"plan" in process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE
+    assert {line["path"] for line in ledger(out)} == set(files(out)), "what was in flight is in its place"
+
+
+def test_without_any_standard_input_and_output_it_does_its_work(server: FaultServer, out: Path) -> None:
+    closed = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+    asked = ["download", server.uri(), "-o", str(out), "-y"]
+    assert subprocess.run([*closed, *COMMAND, *asked], env=environment(), check=False).returncode == 0
+    assert files(out) == BODIES
+
+
 def test_ctrl_c_twice_ends_it_now(server: FaultServer, out: Path) -> None:
     server.faults = Faults(at={(key, nth): Fault.SLOW for key in BODIES for nth in (1, 2)}, slow_seconds=20.0)
     with Terminal("download", server.uri(), "-o", out, "-y") as terminal:
