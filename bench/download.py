@@ -2,8 +2,9 @@
 
 Objects of 86 KB under a prefix, named by a CSV with another extension, come from rclone's S3 server: cold, again when
 all is there, by the same CSV and by one of URIs, and, where s5cmd is installed, by that from the same server, told
-every key. Then some come through a server that answers 20 ms late, beside a loop over boto3. Before all that a list of
-five million rows is planned.
+every key. What is gone on with is gone on with from a server with quick listings, too, since rclone's take longer than
+all the rest: how long, a listing by obstore alone shows of each. Then some come through a server that answers 20 ms
+late, beside a loop over boto3. Before all that a list of five million rows is planned.
 """
 
 from __future__ import annotations
@@ -31,6 +32,13 @@ client = boto3.client("s3", endpoint_url=os.environ["ASYNCFETCH_ENDPOINT_URL"])
 for number in range(int(sys.argv[1])):
     client.download_file("bucket", f"photos/{number:08}.jpg", os.path.join(sys.argv[2], f"{number:08}.jpg"))
 """
+_LIST = """
+import os, sys
+from obstore.store import S3Store
+store = S3Store("{bucket}", endpoint=os.environ["ASYNCFETCH_ENDPOINT_URL"], region="us-east-1",
+                client_options={{"allow_http": True}}, virtual_hosted_style_request=False)
+assert sum(len(page) for page in store.list("photos/")) == int(sys.argv[1])
+"""
 _PLAN = """
 import asyncio, resource, sys
 from asyncfetch import Fetcher
@@ -52,7 +60,7 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=20_000)
     parser.add_argument("--late-objects", type=int, default=3_000, help="of those that come 20 ms late")
     parser.add_argument("--rows", type=int, default=5_000_000, help="of the list that is planned")
-    parser.add_argument("--only", default="plan,cold,late", help="the parts to run (default: %(default)s)")
+    parser.add_argument("--only", default="plan,cold,resume,late", help="the parts to run (default: %(default)s)")
     parser.add_argument("--directory", help="where all of it lies; else a temporary directory")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-download-", dir=options.directory) as name:
@@ -61,6 +69,8 @@ def main() -> None:
             _plan(top, options.rows)  # first: a child's peak of memory begins with its parent's
         if "cold" in parts:
             _cold(top, options.objects)
+        if "resume" in parts:
+            _resume(top, options.objects)
         if "late" in parts:
             _late(top, options.late_objects)
 
@@ -85,6 +95,8 @@ def _cold(top: Path, objects: int) -> None:
         uris.write_text("uri\n" + "".join(f"{prefix}{number:08}.jpg\n" for number in range(objects)))
         again = [*_asyncfetch(), "--from", str(uris), "-yq", "-o", str(top / "out")]
         _time("the same, by URIs", again, environment, objects)
+        listing = [sys.executable, "-c", _LIST.format(bucket=BUCKET), str(objects)]
+        _time("its listing, by obstore", listing, environment, objects)
         s5cmd = _s5cmd()
         if s5cmd is not None:
             (top / "s5").mkdir()
@@ -92,6 +104,27 @@ def _cold(top: Path, objects: int) -> None:
             (top / "copies").write_text(copies)
             arguments = [s5cmd, "--endpoint-url", server.plain, "--log", "error", "run", str(top / "copies")]
             _time("s5cmd, cold", arguments, environment, objects)
+
+
+def _resume(top: Path, objects: int) -> None:
+    print(f"{objects:,} objects by a CSV, with --match stem, all there; each three times")
+    bodies = {f"photos/{number:08}.jpg": os.urandom(1000) for number in range(objects)}  # which are not looked into
+    rows, uris = top / "names.csv", top / "uris.csv"
+    rows.write_text("file\n" + "".join(f"{number:08}.png\n" for number in range(objects)))
+    with FaultServer(bodies) as server:
+        uris.write_text("uri\n" + "".join(f"{server.uri(key)}\n" for key in bodies))
+        environment = _environment(server.endpoint_url, top)
+        names = ["--from", str(rows), "--prefix", server.uri("photos/"), "--match", "stem"]
+        ways = {"by names": names, "by URIs": ["--from", str(uris)]}
+        output = ["-yq", "-o", str(top / "resumed")]
+        subprocess.run([*_asyncfetch(), *names, *output], check=True, env=environment)
+        for _ in range(3):
+            for title, asked in ways.items():
+                _time(title, [*_asyncfetch(), *asked, *output], environment, objects)
+            listing = [sys.executable, "-c", _LIST.format(bucket="bucket"), str(objects)]
+            _time("its listing, by obstore", listing, environment, objects)
+        _time("a start, --version", [*_asyncfetch()[:-1], "--version"], environment, 1)
+        _time("a start, download --help", [*_asyncfetch(), "--help"], environment, 1)
 
 
 def _late(top: Path, objects: int) -> None:
