@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asyncfetch.cli.common import FAILED, Options, command, on_loop
-from asyncfetch.cli.wanted import asking
+from asyncfetch.cli.wanted import asking, empty
 from asyncfetch.errors import UsageError
 from asyncfetch.jobs import Missing, Request, Wanted, find
 from asyncfetch.settings import parse_duration
@@ -41,7 +41,7 @@ def presign(
     seconds = parse_duration(expires, name="--expires")
     if seconds != int(seconds):
         raise UsageError(f"--expires must be whole seconds, not {expires!r}")
-    lost = 0
+    lost = signed = 0
 
     async def names(fetcher: Fetcher) -> AsyncIterator[str]:
         nonlocal lost
@@ -54,13 +54,12 @@ def presign(
                 options.warn(f"{found.row.name}: {why}")
 
     async def run() -> None:
-        from asyncfetch.toolbox import presign as signed
+        nonlocal signed
+        from asyncfetch.toolbox import presign as sign
 
         rows = csv.writer(sys.stdout, lineterminator="\n")
         async with options.fetcher() as fetcher:
-            if not options.json:
-                rows.writerow(("uri", "url", "expires"))
-            async for made in signed(
+            async for made in sign(
                 fetcher,
                 names(fetcher),
                 method=method.upper(),  # type: ignore[arg-type] # which it checks
@@ -69,6 +68,9 @@ def presign(
                 download=download_name or download,
                 cache_control=cache_control,
             ):
+                if not signed and not options.json:
+                    rows.writerow(("uri", "url", "expires"))
+                signed += 1
                 until = f"{made.expires:%Y-%m-%dT%H:%M:%SZ}"
                 if options.json:
                     options.out({"uri": made.uri, "url": made.url, "method": method.upper(), "expires": until})
@@ -76,4 +78,6 @@ def presign(
                     rows.writerow((made.uri, made.url, until))
 
     on_loop(run)
+    if not signed and not lost:
+        raise empty(request)
     return FAILED if lost else 0

@@ -104,6 +104,7 @@ def test_names_that_no_object_has_are_told(bucket: Bucket) -> None:
         (["presign", "s3://{bucket}/", "--expires", "1.5s"], 2, "whole seconds"),
         (["presign", "s3://{bucket}/", "--expires", "soon"], 2, "--expires"),
         (["presign", "s3://{bucket}/", "--method", "delete"], 2, "GET"),
+        (["presign", "s3://{bucket}/nothing/"], 2, "has no objects"),
         (["presign"], 2, "--from"),
         (["doctor", "s3://{bucket}/", "--policy", "write"], 2, "read-write"),
         (["doctor", "/a/directory"], 2, "no prefix of S3"),
