@@ -23,7 +23,8 @@ RUN useradd --create-home --uid 10001 asyncfetch \
     && install --directory --owner=asyncfetch --group=asyncfetch --mode=0700 /cache
 COPY --from=build /opt/asyncfetch /opt/asyncfetch
 ENV PATH=/opt/asyncfetch/bin:$PATH ASYNCFETCH_CACHE_DIR=/cache
-USER asyncfetch
+# By its number: Kubernetes cannot tell from a name that it is not root (runAsNonRoot).
+USER 10001
 WORKDIR /home/asyncfetch
 VOLUME ["/cache"]
 ENTRYPOINT ["asyncfetch"]

@@ -31,7 +31,9 @@ def test_what_is_copied_is_in_the_checkout_and_let_through() -> None:
 def test_it_runs_the_command_as_an_ordinary_user_with_the_cache_as_a_volume() -> None:
     final = instructions()
     final = final[max(index for index, (word, _) in enumerate(final) if word == "FROM") :]
-    assert [rest for word, rest in final if word == "USER"] == ["asyncfetch"]
+    [user] = [rest for word, rest in final if word == "USER"]
+    assert user.isdecimal(), "Kubernetes has to see that it is not root"
+    assert any(word == "RUN" and f"useradd --create-home --uid {user} asyncfetch" in rest for word, rest in final)
     assert [json.loads(rest) for word, rest in final if word == "ENTRYPOINT"] == [["asyncfetch"]]
     [volume] = [json.loads(rest) for word, rest in final if word == "VOLUME"]
     assert any(word == "ENV" and f"ASYNCFETCH_CACHE_DIR={volume[0]}" in rest.split() for word, rest in final)
