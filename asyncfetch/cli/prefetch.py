@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asyncfetch.cli.bulk import STOPPED, limit, typed
+from asyncfetch.cli.bulk import STOPPED, Interrupts, limit, typed
 from asyncfetch.cli.common import FAILED, Options, command, counted, describe, human, on_loop
 from asyncfetch.cli.planned import show
 from asyncfetch.cli.progress import Progress
@@ -53,9 +54,11 @@ def prefetch(
     most = limit(max_failures, fail_fast=fail_fast)
     if dry_run:
         return on_loop(lambda: _look(options, request))
+    interrupts = Interrupts(options)
     run = _Run(options, request, most)
-    report = on_loop(run.run)
+    report = on_loop(lambda: run.run(interrupts))
     run.tell(report)
+    interrupts.check()
     if run.stopped is not None:
         return STOPPED
     return FAILED if run.failed else 0
@@ -95,10 +98,21 @@ class _Run:
         self._rows = self._missing = self._unclear = 0
         self._failures: list[Failure] = []
 
-    async def run(self) -> Report:
+    async def run(self, interrupts: Interrupts) -> Report:
         """Fetches until all is there, or it is stopped; what is in flight then is finished."""
+        task = asyncio.current_task()
+        assert task is not None
+
+        def interrupt(why: str) -> None:
+            self._stop(why)
+            if self._is_idle(progress):
+                task.cancel()  # it waits for the list alone, which may be a pipe that stays silent
+
         async with self._options.fetcher() as fetcher:
-            with Progress("prefetch", quiet=self._options.quiet or self._options.json) as progress:
+            with (
+                Progress("prefetch", quiet=self._options.quiet or self._options.json) as progress,
+                interrupts.lead_to(interrupt),
+            ):
                 sources = self._sources(fetcher, progress)
                 async with fetcher.entries(sources, order="completion", on_error="yield") as stream:
                     async for item in stream:
@@ -112,6 +126,8 @@ class _Run:
                             break
                         if self._most.exceeded(self.failed, progress.objects + self.failed, ended=False):
                             self._stop(TOO_MANY)
+                        if self.stopped is not None and self._is_idle(progress):
+                            break
                 report = stream.report()
         if not self._rows and self.stopped is None:
             raise empty(self._request)
@@ -155,6 +171,10 @@ class _Run:
             else:
                 self._lose(found)
                 progress.add(None)
+
+    def _is_idle(self, progress: Progress) -> bool:
+        """Whether all that the list has named so far has come to its end."""
+        return progress.objects + progress.failed >= self._rows
 
     def _stop(self, why: str) -> None:
         """Asks for no more objects. The first reason is the one that is told."""

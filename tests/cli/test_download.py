@@ -258,22 +258,27 @@ def test_ctrl_c_once_finishes_what_is_in_flight_and_tells_how_to_go_on(server: F
     assert all(server.count(method="GET", key=key) == 1 for key in there), "and fetched none of them again"
 
 
-def test_a_containers_stop_does_what_ctrl_c_does(server: FaultServer, out: Path) -> None:
+@pytest.mark.parametrize("command", ["download", "prefetch"])
+def test_a_containers_stop_does_what_ctrl_c_does(server: FaultServer, out: Path, command: str) -> None:
     server.faults = Faults(slow=1.0, slow_seconds=0.05)
+    asked = ["prefetch", server.uri()] if command == "prefetch" else ["download", server.uri(), "-o", str(out), "-y"]
     with subprocess.Popen(
-        [*COMMAND, "download", server.uri(), "-o", str(out), "-y", "--concurrency", "2"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
+        [*COMMAND, *asked, "--concurrency", "2"], stderr=subprocess.PIPE, text=True, env=environment()
     ) as process:
-        while not (out / "ledger.jsonl").exists() or not ledger(out):
+        while server.count(method="GET") < 5:
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
         said = process.communicate()[1]
     assert process.returncode == 128 + signal.SIGTERM, said
-    assert "to go on: asyncfetch download" in said, "it was not ended at once"
-    assert (out / "report.json").exists()
-    assert {line["path"] for line in ledger(out)} == set(files(out))
+    assert f"to go on: asyncfetch {command}" in said, "it was not ended at once"
+    if command == "download":
+        assert (out / "report.json").exists()
+        assert {line["path"] for line in ledger(out)} == set(files(out))
+    asked_for = server.count(method="GET")
+    server.faults = Faults()
+    assert asyncfetch(*asked).code == 0
+    fetched = server.count(method="GET") - asked_for - 1  # and a listing
+    assert fetched < len(BODIES), "what was in flight came, and is there"
 
 
 def test_a_reader_that_has_gone_ends_it_in_good_order(server: FaultServer, out: Path) -> None:
