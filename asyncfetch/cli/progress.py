@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LINES = 5.0
 SECONDS_BETWEEN_DETAILS = 0.2
+_NO_BARS = ("dumb", "unknown")  # terminals that cannot go back in a line: editors' shells, consoles of build servers
 _WIDE = 90  # columns from which there is room for a bar too
 _BAR = 16  # columns of that
 _TIME = 7  # columns of what is left, 0:00:00
@@ -46,7 +48,7 @@ class Progress:
         self._started = self._said = time.monotonic()
 
     def __enter__(self) -> Self:
-        if not self._quiet and sys.stderr.isatty():
+        if not self._quiet and sys.stderr.isatty() and os.environ.get("TERM") not in _NO_BARS:
             self._bar = _bar()
             self._bar.start()
             self._task = self._bar.add_task(self._title, total=self.total, counts="", failed="", detail="")

@@ -91,7 +91,7 @@ class Terminal:
         return piece
 
 
-def on_a_terminal(*arguments: object, columns: int = 100) -> str:
+def on_a_terminal(*arguments: object, columns: int = 100, kind: str = "xterm") -> str:
     """Runs the command on a terminal of so many columns, and returns all that appeared there."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -99,7 +99,7 @@ def on_a_terminal(*arguments: object, columns: int = 100) -> str:
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env=environment({"TERM": "xterm", "COLUMNS": str(columns)}),
+        env=environment({"TERM": kind, "COLUMNS": str(columns)}),
     )
     os.close(theirs)
     said = b""

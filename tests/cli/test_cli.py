@@ -220,6 +220,7 @@ def test_prefetch_says_plain_lines_in_a_pipe_and_draws_a_bar_on_a_terminal(bucke
     drawn = on_a_terminal("prefetch", bucket.uri("dir/"))
     assert "━" in drawn
     assert "5/5" in drawn
+    assert "\x1b" not in on_a_terminal("prefetch", bucket.uri("dir/"), kind="dumb")
 
 
 def test_cache_stats_and_clear(bucket: Bucket, cache_dir: Path) -> None:
