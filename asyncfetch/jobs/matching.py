@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from asyncfetch.errors import UsageError
@@ -13,7 +15,7 @@ from asyncfetch.objects import ObjectStat
 from asyncfetch.uris import parse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
     from typing import Self
 
     from asyncfetch.jobs.selection import Selection
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 Match = Literal["exact", "name", "stem"]
 Ambiguous = Literal["first", "newest", "all", "fail"]
 
+FEW = 50_000  # objects that are kept in memory: looking 20,000 names up takes a quarter of a second less
 _GUARD = "?versionId="  # closes the URI of a key that itself ends like a version
 _Object = tuple[bytes, bytes, int, str | None, float | None]
 
@@ -55,8 +58,8 @@ class Names:
     - `"name"`: the last part of the key, in any folder; a name with slashes also tells the folders it lies in.
     - `"stem"`: the same, without the extension of either.
 
-    It lies in a temporary file that has no name any more, and takes some 16 MB of memory however many there are. Used
-    as a context manager, or closed by `close`. Its calls block for some microseconds.
+    A few are kept in memory, some 30 MB; more lie in a temporary file that has no name any more, and take some 16 MB
+    however many there are. Used as a context manager, or closed by `close`. Its calls block for some microseconds.
     """
 
     def __init__(self, prefix: str, match: Match) -> None:
@@ -66,28 +69,33 @@ class Names:
         self.objects = 0
         self._below = below(prefix)
         self._key = _KEYS[match]
-        self._as_of: float | None = None
-        self._database = scratch()
-        self._database.execute("CREATE TABLE objects(found TEXT, uri TEXT, size INT, etag TEXT, modified REAL)")
-        self._database.execute("CREATE TABLE wanted(place INTEGER PRIMARY KEY, found TEXT)")
+        self._few: dict[str, list[ObjectStat]] = {}
+        self._many: _Table | None = None
 
     async def fill(self, listing: AsyncIterable[ObjectStat], selection: Selection) -> None:
         """Takes in the objects of a listing that are meant. Raises what the listing raises."""
-        batch: list[_Object] = []
-        below, key, as_of = self._below, self._key, self._as_of
+        batch: list[tuple[str, ObjectStat]] = []
+        below, key, few = self._below, self._key, self._few
         async for stat in listing:
             name = below(stat.uri)
             if not selection.wants(stat, name):
                 continue
-            if stat.as_of is not None and (as_of is None or stat.as_of < as_of):
-                self._as_of = as_of = stat.as_of
-            when = stat.last_modified.timestamp() if stat.last_modified is not None else None
-            batch.append((text(key(name)), text(stat.uri), stat.size, stat.etag, when))
-            if len(batch) == BATCH:
-                await asyncio.to_thread(self._insert, batch)
+            self.objects += 1
+            if self._many is None:
+                few.setdefault(key(name), []).append(stat)
+                if self.objects < FEW:
+                    continue
+                self._many = _Table()
+                batch = [(found, stat) for found, several in few.items() for stat in several]
+                few.clear()
+            else:
+                batch.append((key(name), stat))
+            if len(batch) >= BATCH:
+                await asyncio.to_thread(self._many.add, batch)
                 batch = []
-        await asyncio.to_thread(self._insert, batch)
-        await asyncio.to_thread(self._database.execute, "CREATE INDEX by_name ON objects(found, uri)")
+        if self._many is not None:
+            await asyncio.to_thread(self._many.add, batch)
+            await asyncio.to_thread(self._many.sort)
 
     def find(self, names: Sequence[str], ambiguous: Ambiguous) -> Iterator[Matched]:
         """The objects that each of some names means, in the order of their URIs; all names are looked up at once.
@@ -95,29 +103,18 @@ class Names:
         With `"fail"` none is chosen out of several.
         """
         wanted = [self._below(name) if name.startswith(self.prefix) else name.removeprefix("/") for name in names]
-        self._database.execute("BEGIN")  # without, each row is a transaction
-        self._database.execute("DELETE FROM wanted")
-        self._database.executemany(
-            "INSERT INTO wanted VALUES (?, CAST(? AS TEXT))",
-            [(place, text(self._key(name))) for place, name in enumerate(wanted)],
-        )
-        self._database.execute("COMMIT")
-        rows = self._database.execute(
-            "SELECT place, uri, size, etag, modified FROM wanted LEFT JOIN objects USING (found) ORDER BY place, uri"
-        )
-        at, found = 0, list[ObjectStat]()
-        for place, uri, size, etag, modified in rows:
-            if place != at:
-                yield self._matched(wanted[at], found, ambiguous)
-                at, found = place, []
-            if uri is not None:
-                found.append(self._stat(uri, size, etag, modified))
-        if wanted:
-            yield self._matched(wanted[at], found, ambiguous)
+        keys = map(self._key, wanted)
+        found = self._many.find(keys) if self._many is not None else (self._of_few(key) for key in keys)
+        for name, several in zip(wanted, found, strict=True):
+            if "/" in name and self.match != "exact":
+                tail = "/" + (name if self.match == "name" else _stem(name))
+                several = [stat for stat in several if self._whole(stat).endswith(tail)]
+            yield Matched(_choose(several, ambiguous), several)
 
     def close(self) -> None:
         """Lets the temporary file go."""
-        self._database.close()
+        if self._many is not None:
+            self._many.close()
 
     def __enter__(self) -> Self:
         return self
@@ -125,21 +122,57 @@ class Names:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _insert(self, batch: list[_Object]) -> None:
-        self._database.execute("BEGIN")
-        self._database.executemany("INSERT INTO objects VALUES (CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?)", batch)
-        self._database.execute("COMMIT")
-        self.objects += len(batch)
-
-    def _matched(self, name: str, found: list[ObjectStat], ambiguous: Ambiguous) -> Matched:
-        if "/" in name and self.match != "exact":
-            tail = "/" + (name if self.match == "name" else _stem(name))
-            found = [stat for stat in found if self._whole(stat).endswith(tail)]
-        return Matched(_choose(found, ambiguous), found)
+    def _of_few(self, key: str) -> list[ObjectStat]:
+        several = self._few.get(key, [])
+        return several if len(several) < 2 else sorted(several, key=lambda stat: text(stat.uri))
 
     def _whole(self, stat: ObjectStat) -> str:
         name = "/" + self._below(stat.uri)
         return name if self.match == "name" else _stem(name)
+
+
+class _Table:
+    """Objects by their keys, of which several may have one, in a temporary file."""
+
+    def __init__(self) -> None:
+        self._as_of: float | None = None
+        self._database = scratch()
+        self._database.execute("CREATE TABLE objects(found TEXT, uri TEXT, size INT, etag TEXT, modified REAL)")
+        self._database.execute("CREATE TABLE wanted(place INTEGER PRIMARY KEY, found TEXT)")
+
+    def add(self, objects: Sequence[tuple[str, ObjectStat]]) -> None:
+        """Takes some in."""
+        rows: list[_Object] = []
+        for key, stat in objects:
+            if stat.as_of is not None and (self._as_of is None or stat.as_of < self._as_of):
+                self._as_of = stat.as_of
+            when = stat.last_modified.timestamp() if stat.last_modified is not None else None
+            rows.append((text(key), text(stat.uri), stat.size, stat.etag, when))
+        self._database.execute("BEGIN")
+        self._database.executemany("INSERT INTO objects VALUES (CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?)", rows)
+        self._database.execute("COMMIT")
+
+    def sort(self) -> None:
+        """Makes them ready to be found, when all are there."""
+        self._database.execute("CREATE INDEX by_name ON objects(found, uri)")
+
+    def find(self, keys: Iterable[str]) -> Iterator[list[ObjectStat]]:
+        """Those of each key."""
+        self._database.execute("BEGIN")  # without, each row is a transaction
+        self._database.execute("DELETE FROM wanted")
+        self._database.executemany(
+            "INSERT INTO wanted VALUES (?, CAST(? AS TEXT))", [(place, text(key)) for place, key in enumerate(keys)]
+        )
+        self._database.execute("COMMIT")
+        rows = self._database.execute(
+            "SELECT place, uri, size, etag, modified FROM wanted LEFT JOIN objects USING (found) ORDER BY place, uri"
+        )
+        for _, several in groupby(rows, itemgetter(0)):
+            yield [self._stat(*row) for _, *row in several if row[0] is not None]
+
+    def close(self) -> None:
+        """Lets the file go."""
+        self._database.close()
 
     def _stat(self, uri: str, size: int, etag: str | None, modified: float | None) -> ObjectStat:
         when = None if modified is None else datetime.fromtimestamp(modified, UTC)

@@ -27,6 +27,12 @@ def bucket(empty_bucket: Bucket) -> Bucket:
     return empty_bucket
 
 
+@pytest.fixture(params=[1_000, 3, 1], ids=["in memory", "in part", "in a file"])
+def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has what was listed lie in memory, go to the file in the middle of the listing, or lie there from the first."""
+    monkeypatch.setattr("asyncfetch.jobs.matching.FEW", request.param)
+
+
 async def found(cache_dir: Path, **asked: Any) -> list[Wanted | Missing | Unclear]:
     async with Fetcher(cache_dir=cache_dir) as fetcher:
         return [item async for item in find(fetcher, Request(**asked))]
@@ -44,6 +50,7 @@ def test_what_a_key_has_below_its_prefix_is_all_of_it(name: str) -> None:
     assert below("s3://bucket/photos/")(str(s3("bucket", f"photos/{name}"))) == name
 
 
+@pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize(
     ("match", "names", "expected"),
     [
@@ -71,11 +78,13 @@ async def test_a_name_is_looked_up(
     assert bucket.requests("HEAD") == 0
 
 
+@pytest.mark.usefixtures("kept")
 async def test_a_whole_uri_is_a_name_too(bucket: Bucket, cache_dir: Path) -> None:
     items = await found(cache_dir, uris=[bucket.uri("in/x/b.jpg")], prefix=bucket.uri("in/"))
     assert told(bucket, items) == ["in/x/b.jpg"]
 
 
+@pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize(
     ("ambiguous", "expected"),
     [
@@ -97,6 +106,7 @@ async def test_of_several_objects_the_user_says_which(
     assert all(item.clashes == 2 for item in items if isinstance(item, Wanted))
 
 
+@pytest.mark.usefixtures("kept")
 async def test_what_the_selection_leaves_out_answers_to_no_name(bucket: Bucket, cache_dir: Path) -> None:
     items = await found(
         cache_dir, uris=["a"], prefix=bucket.uri("in/"), match="stem", selection=selection(exclude=["*.png"])
