@@ -111,10 +111,14 @@ def test_what_goes_wrong_is_one_line_that_names_it(bucket: Bucket, arguments: li
     assert done.out == b""
 
 
-def test_debug_shows_the_traceback_too(bucket: Bucket) -> None:
-    done = asyncfetch("get", bucket.uri("missing"), "--debug")
-    assert "Traceback" in done.err
-    assert done.err.splitlines()[-1].startswith("asyncfetch: ")
+def test_debug_shows_the_traceback_too_and_no_secret(bucket: Bucket) -> None:
+    signed = f"{bucket.server.endpoint_url}/{bucket.name}/missing?X-Amz-Security-Token=hush&X-Amz-Signature=hush"
+    for uri in (bucket.uri("missing"), signed):
+        done = asyncfetch("get", uri, "--debug")
+        assert "Traceback" in done.err
+        assert done.err.splitlines()[-1].startswith("asyncfetch: ")
+        for secret in (bucket.server.credentials.secret_access_key, "hush"):
+            assert secret not in done.err
 
 
 def test_an_unknown_command_is_wrong_use() -> None:
