@@ -14,6 +14,7 @@ from asyncfetch.origins.boto_clients import BotoClients
 from asyncfetch.origins.boto_errors import answer_of, translated
 from asyncfetch.origins.calls import OpenCalls
 from asyncfetch.origins.checksums import told_checksum
+from asyncfetch.origins.endpoints import is_directory_bucket
 from asyncfetch.origins.headers import CustomerKey, check_range, clip_range, read_content_range, read_etag, write_etag
 from asyncfetch.origins.identities import Identities
 from asyncfetch.uris import Location
@@ -99,7 +100,8 @@ class BotoOrigin:
                 if range is None and (network.checksums or network.md5):
                     # botocore would hold the body against it as well, if its very end were read.
                     headers = answer["ResponseMetadata"]["HTTPHeaders"]
-                    checksum = told_checksum(headers.get, etag, checksums=network.checksums, md5=network.md5)
+                    md5 = network.md5 and not is_directory_bucket(location.container)
+                    checksum = told_checksum(headers.get, etag, checksums=network.checksums, md5=md5)
                 return await _pour(uri, answer, sink, range, checksum)
 
     async def list(

@@ -45,6 +45,11 @@ class NotNative(NamedTuple):
     worth_a_word: bool = False
 
 
+def is_directory_bucket(bucket: str) -> bool:
+    """Whether it is a bucket of S3 Express, or an access point of one. ETags there are no MD5s (AWS: API_Object)."""
+    return bucket.endswith(_EXPRESS)
+
+
 def resolve(bucket: str, access: Access, region: str | None) -> Reached | NotNative:
     """Finds out where a bucket is. May read files and load botocore: for a thread.
 
@@ -58,7 +63,7 @@ def resolve(bucket: str, access: Access, region: str | None) -> Reached | NotNat
         )
     if access.origin == "boto":
         return NotNative("the reference origin was asked for")
-    if bucket.endswith(_EXPRESS):
+    if is_directory_bucket(bucket):
         return NotNative("it is a directory bucket, which needs a session of its own")
     target: Target | NotNative
     if endpoint_url is not None and not bucket.startswith("arn:"):

@@ -12,6 +12,7 @@ from asyncfetch.errors import IntegrityError, InvalidURI, OriginError, Precondit
 from asyncfetch.objects import ObjectStat
 from asyncfetch.origins.bodies import read_piece
 from asyncfetch.origins.checksums import Check, told_checksum
+from asyncfetch.origins.endpoints import is_directory_bucket
 from asyncfetch.origins.headers import read_etag, write_etag
 from asyncfetch.origins.multipart import in_parts, part_size, spans_of
 
@@ -115,7 +116,8 @@ class Puts:
         except OriginError:
             return None
         headers = found["ResponseMetadata"]["HTTPHeaders"]
-        checksum = told_checksum(headers.get, read_etag(found.get("ETag")), md5=True)
+        md5 = not is_directory_bucket(location.container)
+        checksum = told_checksum(headers.get, read_etag(found.get("ETag")), md5=md5)
         if checksum is None or found.get("ContentLength") != body.size:
             return None
         check = Check(str(location), checksum)
