@@ -201,7 +201,8 @@ class Fetcher:
         except FileNotFoundError:  # cleared by another process meanwhile
             return await read_range(engine, named.location, None, named.listed)
         finally:
-            engine.discard(landed)
+            if landed.private:
+                engine.discard(landed)
 
     async def stat(self, name: Name) -> ObjectStat:
         """Asks the origin for an object's size, ETag, version and date. Raises an `OriginError`, as `fetch` does.

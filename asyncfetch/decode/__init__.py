@@ -1,6 +1,7 @@
 """The decode room: images decoded in worker programs, their pixels handed over in shared memory."""
 
 from asyncfetch.decode.budget import Budget, Grant
+from asyncfetch.decode.counts import DecodeStatistics
 from asyncfetch.decode.encoding import Encoding
 from asyncfetch.decode.forms import Call, ImageFile, Pixels
 from asyncfetch.decode.jobs import (
@@ -12,11 +13,12 @@ from asyncfetch.decode.jobs import (
     ImageOptions,
     Layout,
     MapOptions,
+    Settled,
     Takes,
     call_of,
 )
 from asyncfetch.decode.packing import Packed, UnpackError
-from asyncfetch.decode.pool import DecodePool, DecodeStatistics
+from asyncfetch.decode.pool import DecodePool
 from asyncfetch.decode.quarantine import MOST_STRIKES, Quarantine
 from asyncfetch.decode.rows import Row, Slab
 from asyncfetch.decode.waiting import WaitingJobs
@@ -42,6 +44,7 @@ __all__ = [
     "Pixels",
     "Quarantine",
     "Row",
+    "Settled",
     "Slab",
     "Takes",
     "UnpackError",

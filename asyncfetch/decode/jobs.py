@@ -176,21 +176,27 @@ class ImageOptions(TypedDict, total=False):
     with_file: bool
 
 
+# A job, and the Pixels, Packed (where `options` are MapOptions) or exception that it came to.
+Settled: TypeAlias = "tuple[DecodeJob, Any]"
+
+
 @dataclass(slots=True, eq=False)
 class DecodeJob:
     """One image wanted from a pool, or what functions make of an object; it may be submitted once.
 
     `path` is the file, `uri` the name that errors give it, `digest` that of its bytes where it is known, `epoch` and
     `index` what its transform is seeded with. Waiting jobs start by `order` (any values that compare with one another),
-    those that are `urgent` first. `done` is called once on the loop's thread, never from inside `submit`, with the
-    pixels or with the exception, unless the job was cancelled before.
+    those that are `urgent` first. `done` is called on the loop's thread, never from inside `submit`, with jobs that
+    were answered together and what became of each, pixels or an exception; once for every job, unless that was
+    cancelled before. `holder` is whatever it wants to find there.
     """
 
     uri: str
     path: str
     options: Wanted
     order: Any  # only ever compared
-    done: Callable[[Any], None]  # Pixels, Packed where `options` are MapOptions, or an exception
+    done: Callable[[list[Settled]], None]
+    holder: Any = None  # never looked at
     urgent: bool = False
     digest: str | None = None
     epoch: int = 0

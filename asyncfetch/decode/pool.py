@@ -8,50 +8,32 @@ import importlib
 import itertools
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from asyncfetch.decode.allowance import Allowance
+from asyncfetch.decode.counts import DecodeStatistics
 from asyncfetch.decode.failures import death, failure
-from asyncfetch.decode.jobs import DecodeJob
 from asyncfetch.decode.manners import Manners
 from asyncfetch.decode.packing import Packed
 from asyncfetch.decode.process import WorkerProcess
 from asyncfetch.decode.quarantine import MOST_STRIKES, Quarantine
 from asyncfetch.decode.seating import Seating
-from asyncfetch.decode.waiting import WaitingJobs
+from asyncfetch.decode.settling import Settling
+from asyncfetch.decode.waiting import WaitingGroups
 from asyncfetch.decode.wire import KEPT_HEAP
 from asyncfetch.errors import DecodeError, DecoderUnavailable, FetcherClosed, Quarantined, UsageError
 
 if TYPE_CHECKING:
     from asyncfetch.decode.arena import Slot
     from asyncfetch.decode.budget import Budget
-    from asyncfetch.decode.forms import Pixels
+    from asyncfetch.decode.jobs import DecodeJob
     from asyncfetch.decode.manners import Manner
     from asyncfetch.decode.rows import Slab
-    from asyncfetch.decode.seating import Seat
     from asyncfetch.settings import DecodePolicy
 
 _LOOK_SECONDS = 0.5  # between looks at what takes too long, which cost some microseconds
 _MOST_BARREN = 3  # workers in a row that died without having begun an image
 _RETRY_SECONDS = 5.0  # until another is tried after that: what kept them from starting may be over
-
-
-class DecodeStatistics(NamedTuple):
-    """What a pool has done and what it holds."""
-
-    workers: int  # processes, with those that are starting
-    busy: int  # of them, those that have jobs
-    waiting: int  # jobs not yet sent to a worker
-    decoded: int  # jobs that ended in pixels
-    failed: int  # jobs that ended in an exception
-    died: int  # workers that ended unasked; each is replaced when there is work for it
-    busy_seconds: float  # spent on images, reading included, measured in the workers and summed over them
-    slots: int  # pieces of shared memory: free, at work and lent to users
-    slot_bytes: int  # their capacity
-    free_slot_bytes: int  # of that, the capacity kept for reuse
-    scratch_bytes: (
-        int  # what workers may hold beside the slots: files, decoders' copies, memory kept for the next image
-    )
 
 
 class DecodePool:
@@ -71,10 +53,11 @@ class DecodePool:
         self._policy = policy
         self._most_workers = policy.worker_count
         self._budget = budget
-        self._quarantine = quarantine or Quarantine()
+        self._quarantine = Quarantine() if quarantine is None else quarantine
         self._watching: asyncio.TimerHandle | None = None
         self._seating = Seating(budget, self._slots_came_back)
-        self._waiting = WaitingJobs[DecodeJob]()
+        self._waiting = WaitingGroups()
+        self._ends = Settling()
         self._workers: list[WorkerProcess] = []
         self._manners = Manners()
         self._numbers = itertools.count(1)
@@ -87,19 +70,23 @@ class DecodePool:
         self._gave_up_at = 0.0
         self._last_fate = ""
         self._closed = False
-        self._decoded = self._failed = self._died = 0
+        self._died = 0
         self._busy_seconds = 0.0
 
-    def submit(self, job: DecodeJob) -> None:
-        """Takes a job. Raises `FetcherClosed` after `aclose`, `UsageError` for a job that was submitted before."""
+    def submit(self, *jobs: DecodeJob) -> None:
+        """Takes jobs. Raises `FetcherClosed` after `aclose`, `UsageError` for a job that was submitted before."""
         if self._closed:
             raise FetcherClosed("The decode pool is closed")
-        if job.state != "new":
-            raise UsageError(f"{job.uri}: a decode job can be submitted once")
         self._begin()
-        job.number = next(self._numbers)
-        job.manner = self._manners.of(job.options)
-        self._waiting.add(job)
+        wanted = manner = None
+        for job in jobs:
+            if job.state != "new":
+                raise UsageError(f"{job.uri}: a decode job can be submitted once")
+            if manner is None or job.options is not wanted:
+                wanted, manner = job.options, self._manners.of(job.options)
+            job.number = next(self._numbers)
+            job.manner = manner
+        self._waiting.add(*jobs)
         self._schedule()
 
     def expect(self, count: int) -> None:
@@ -149,7 +136,14 @@ class DecodePool:
         """Counts as of now."""
         memory = self._seating.statistics()
         busy = sum(1 for worker in self._workers if worker.sent)
-        counts = (len(self._workers), busy, len(self._waiting), self._decoded, self._failed, self._died)
+        counts = (
+            len(self._workers),
+            busy,
+            len(self._waiting),
+            self._ends.decoded,
+            self._ends.failed,
+            self._died,
+        )
         scratch = sum(worker.allowance.amount for worker in self._workers)
         return DecodeStatistics(*counts, self._busy_seconds, *memory, scratch)
 
@@ -167,7 +161,8 @@ class DecodePool:
             jobs = [job for worker in self._workers for sent in worker.sent for job in sent.jobs]
             self._seating.close()
             for job in (*(job for job in jobs if job.state == "sent"), *self._waiting.clear()):
-                self._settle(job, FetcherClosed(f"{job.uri}: the decode pool closed before the image was decoded"))
+                self._ends.settle(job, FetcherClosed(f"{job.uri}: the decode pool closed before the image was decoded"))
+            self._ends.tell(self._loop)
         try:
             while not all(worker.has_ended() for worker in self._workers):  # noqa: ASYNC110 - a round or two
                 await asyncio.sleep(0.001)
@@ -211,7 +206,9 @@ class DecodePool:
             self._gave_up_at = self._gave_up_at or self._loop.time()
             message = f"Decode workers do not start; the last one {self._last_fate}"
             for given_up in self._waiting.clear():
-                self._settle(given_up, DecoderUnavailable(message, remedy=f"Try: {sys.executable} -c 'import cv2'"))
+                self._ends.settle(
+                    given_up, DecoderUnavailable(message, remedy=f"Try: {sys.executable} -c 'import cv2'")
+                )
         first = self._waiting.first()
         urgent = first is not None and first.urgent
         open_to_more = [each for each in self._workers if (each.has_room if urgent else each.wants_more)]
@@ -223,6 +220,7 @@ class DecodePool:
                 open_to_more.remove(worker)
         for worker in self._workers:
             worker.flush()
+        self._ends.tell(self._loop)
         self._hungry = self._budget.excess > 0 or bool(open_to_more and self._waiting)
         if self._hungry and self._seating.has_returned:
             self._schedule()  # it came back while nobody was known to wait for it
@@ -240,11 +238,11 @@ class DecodePool:
 
     def _place(self, job: DecodeJob, open_to_more: list[WorkerProcess]) -> WorkerProcess | None:
         """Sends the first job to a worker, or settles it; None says that neither can be done now."""
-        if (why := self._quarantine.why(job.digest)) is not None:
+        if self._quarantine and (why := self._quarantine.why(job.digest)) is not None:
             self._waiting.remove(job)
             message = f"its bytes have killed {MOST_STRIKES} decode workers; the last {why}"
             remedy = f"Where that was not their fault: asyncfetch cache release {job.digest}"
-            self._settle(job, Quarantined(job.uri, message, remedy=remedy))
+            self._ends.settle(job, Quarantined(job.uri, message, remedy=remedy))
             return open_to_more[0]
         idle = not any(each.sent for each in self._workers)
         try:
@@ -253,43 +251,34 @@ class DecodePool:
             if not idle:
                 return None  # an answer will have this tried again
             self._waiting.remove(job)
-            self._settle(job, DecodeError(job.uri, f"there is no shared memory for its pixels: {error.strerror}"))
+            self._ends.settle(job, DecodeError(job.uri, f"there is no shared memory for its pixels: {error.strerror}"))
             return open_to_more[0]
         if seat is None:
             return None
-        seat.worker.assign(self._group(job, seat, len(open_to_more)), seat.place, seat.scratch)
+        most = 1
+        if job.row is not None:  # the other workers get their share of what waits
+            most = min(seat.worker.room_for(job.row.capacity), -(-(len(self._waiting) - 1) // len(open_to_more)))
+        group = self._waiting.take_group(most, seat.scratch, self._may_go if self._quarantine else None)
+        for each in group:
+            each.state = "sent"
+        seat.worker.assign(group, seat.place, seat.scratch)
         return seat.worker
 
-    def _group(self, job: DecodeJob, seat: Seat, workers: int) -> list[DecodeJob]:
-        """Takes the first job out, with those behind it that may go to its worker in one order.
-
-        These are wanted alike and have rows of the same slab. The other workers get their share of what waits.
-        """
-        self._waiting.remove(job)
-        job.state = "sent"
-        group = [job]
-        if job.row is not None:
-            manner, slab = job.manner, job.row.slab
-            assert manner is not None
-            most = min(seat.worker.room_for(slab.size), -(-len(self._waiting) // workers))
-            while len(group) < most and (other := self._waiting.first()) is not None:
-                alike = other.manner is manner and other.row is not None and other.row.slab is slab
-                if not alike or other.scratch > seat.scratch or self._quarantine.why(other.digest) is not None:
-                    break
-                self._waiting.remove(other)
-                other.state = "sent"
-                group.append(other)
-        return group
+    def _may_go(self, job: DecodeJob) -> bool:
+        return self._quarantine.why(job.digest) is None
 
     # Workers: their beginning, their answers, their end.
 
     def _hire(self) -> None:
         """Starts a worker if there is work for one more. One a round: starting takes the loop a few milliseconds."""
         assert self._loop is not None
+        if len(self._workers) >= self._most_workers:
+            self._expected = 0
+            return
         jobs = max(len(self._waiting) + sum(worker.load for worker in self._workers), self._expected)
         if self._gave_up_at and self._loop.time() - self._gave_up_at > _RETRY_SECONDS:
             self._gave_up_at, self._barren = 0.0, _MOST_BARREN - 1
-        if len(self._workers) >= min(jobs, self._most_workers) or self._barren >= _MOST_BARREN:
+        if len(self._workers) >= jobs or self._barren >= _MOST_BARREN:
             self._expected = 0
             return
         try:
@@ -313,6 +302,7 @@ class DecodePool:
         for number, count, seconds, word, detail in answers:
             self._busy_seconds += seconds
             jobs, place = worker.release(number, count)
+            worker.learn(count, seconds)
             manner = jobs[0].manner
             assert manner is not None
             if word == "pixels":
@@ -322,6 +312,7 @@ class DecodePool:
                 self._take(job, place, manner, word, detail)
         if worker.allowance.amount > KEPT_HEAP:
             worker.allowance.lower_to(max(KEPT_HEAP, *(sent.scratch for sent in worker.sent), 0))
+        self._ends.tell(self._loop)
 
     def _take_pixels(
         self, jobs: list[DecodeJob], place: Slot | Slab, manner: Manner, shape: list[int], dtype: str, scratch: int
@@ -335,7 +326,7 @@ class DecodePool:
             if job.state != "sent":
                 continue
             if pixels.flags.aligned:
-                self._settle(job, pixels)
+                self._ends.settle(job, pixels)
             else:  # it came with another dtype than the row was made for
                 job.row = None
                 self._waiting.add(job)
@@ -348,7 +339,7 @@ class DecodePool:
             [ground] = self._seating.lend([job], place, [sum(spans[-1])], "|u1")
             value = Packed(ground, spans)
             manner.learn(value.nbytes, scratch)
-            self._settle(job, value)
+            self._ends.settle(job, value)
         else:
             self._seating.put_back(place)
             if word == "needs":
@@ -358,7 +349,7 @@ class DecodePool:
                     job.row = None
                 self._waiting.add(job)
             else:
-                self._settle(job, failure(job.uri, word, detail))
+                self._ends.settle(job, failure(job.uri, word, detail))
 
     def _exited(self, worker: WorkerProcess) -> None:
         """A worker ended unasked: the image it was at fails, its other jobs go back to their places."""
@@ -377,7 +368,7 @@ class DecodePool:
                 if job.digest is not None and not worker.transforms:
                     self._quarantine.strike(job.digest, fate)
                 at = "it" if not worker.transforms else "its mapped function" if job.maps else "its transform"
-                self._settle(job, death(job.uri, fate, late=worker.overdue > 0, at=at))
+                self._ends.settle(job, death(job.uri, fate, late=worker.overdue > 0, at=at))
             else:  # also one that was begun in the instant between a look at the clock and the end
                 self._waiting.add(job)
         self._seating.lose(worker)
@@ -385,19 +376,7 @@ class DecodePool:
             self._barren += 1
             self._last_fate = fate
         self._schedule()
-
-    def _settle(self, job: DecodeJob, outcome: Pixels | Packed | Exception) -> None:
-        job.state = "over"
-        if isinstance(outcome, Exception):
-            self._failed += 1
-        else:
-            self._decoded += 1
-        try:
-            job.done(outcome)
-        except Exception as error:  # a caller's mistake must not stop the other jobs
-            assert self._loop is not None
-            message = f"asyncfetch: the callback for {job.uri} failed"
-            self._loop.call_exception_handler({"message": message, "exception": error})
+        self._ends.tell(self._loop)
 
 
 def _import_numpy_meanwhile() -> None:

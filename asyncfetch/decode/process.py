@@ -44,12 +44,16 @@ main(int(channel), int(status), Limits(int(pixels), int(memory)))
 """
 _ROOT = Path(__file__).parent.parent
 
-_MOST_JOBS = 16  # what a worker answers in one go, and as many behind it, so that it never waits for the loop
+# What a worker answers in one go, and as many behind it, so that it never waits for the loop; of images that take long
+# no more than what keeps it busy so long: what is wanted at once comes behind them, and at the end others have nothing.
+_MOST_JOBS, _FIRST_JOBS, _LEAST_JOBS = 32, 16, 4
+_AHEAD_SECONDS = 0.06
+_PACE_IMAGES = 8  # that its pace is a mean of
 _MOST_BYTES = 16 << 20  # in slots of jobs sent, where images are large: two jobs keep a worker busy then
 _MOST_UNSEEN = (
     4  # slots the worker has not confirmed: their descriptors are open, and 64 workers have 1,024 between them
 )
-_SOCKET_BYTES = 256 << 10  # holds 16 jobs with paths of 4 KiB; macOS gives 8 KiB
+_SOCKET_BYTES = 256 << 10  # holds 32 jobs with paths of 4 KiB; macOS gives 8 KiB
 _POLL_SECONDS = 0.002  # between looks for the exit status of a worker that has hung up
 _GRACE_SECONDS = 2.0  # until one that has hung up and does not end is killed
 _QUOTED_BYTES, _QUOTED_LINES = 600, 3
@@ -85,6 +89,7 @@ class WorkerProcess:
         self.sent: deque[Sent] = deque()
         self.load = 0  # jobs of these that are not answered
         self.sent_bytes = 0
+        self.most = _FIRST_JOBS  # jobs that it may have
         self.ready = False
         self.answered = False
         self.overdue = 0  # the job that took too long, once it has been killed for that
@@ -93,6 +98,7 @@ class WorkerProcess:
         self._loop = loop
         self._on_answers = on_answers
         self._on_exit = on_exit
+        self._pace = 0.0  # seconds for an image
         self._unseen = 0
         self._filled = False  # it had all the jobs that it may have, and has not yet done half of them
         self._forms: set[int] = set()  # that the worker knows
@@ -127,19 +133,19 @@ class WorkerProcess:
     @property
     def has_room(self) -> bool:
         """Whether it may be sent another job now."""
-        enough = self.load >= _MOST_JOBS or (self.load >= 2 and self.sent_bytes >= _MOST_BYTES)
+        enough = self.load >= self.most or (self.load >= 2 and self.sent_bytes >= _MOST_BYTES)
         return self.ready and not enough and self._unseen < _MOST_UNSEEN
 
     def room_for(self, size: int) -> int:
         """How many more jobs of so many bytes it may be sent, by the rules of `has_room`."""
-        return min(_MOST_JOBS - self.load, max(2 - self.load, -(-(_MOST_BYTES - self.sent_bytes) // size)))
+        return min(self.most - self.load, max(2 - self.load, -(-(_MOST_BYTES - self.sent_bytes) // size)))
 
     @property
     def wants_more(self) -> bool:
         """Whether it is time for more: jobs go in batches, because it is the frame that costs, not what is in it."""
-        if self.load <= _MOST_JOBS // 2:
+        if self.load <= self.most // 2:
             self._filled = False
-        elif self.load >= _MOST_JOBS:
+        elif self.load >= self.most:
             self._filled = True
         return not self._filled and self.has_room
 
@@ -179,6 +185,11 @@ class WorkerProcess:
             self._forms.add(manner.number)
             group.append(manner.form)
         self._groups.append(group)
+
+    def learn(self, count: int, seconds: float) -> None:
+        """Hears how long it took for so many images, and how many it may have from now on follows from that."""
+        self._pace += (seconds / count - self._pace) * min(1, count / _PACE_IMAGES if self._pace else 1)
+        self.most = max(_LEAST_JOBS, min(_MOST_JOBS, int(_AHEAD_SECONDS / max(self._pace, 1e-6))))
 
     def release(self, number: int, count: int) -> tuple[list[DecodeJob], Slot | Slab]:
         """Takes out jobs that were answered, the first of which has the number. `ValueError`: these are not next."""

@@ -32,12 +32,14 @@ class Quarantine:
         self._record = record
         self._own: dict[str, tuple[int, str]] = {}  # of this pool, on top of what was recorded then
 
+    def __bool__(self) -> bool:
+        """Whether anything is known of any bytes, which there nearly never is."""
+        return bool(self._own or (self._record is not None and self._record.strikes))
+
     def why(self, digest: str | None) -> str | None:
         """Why these bytes are not decoded any more: the last death, once there have been three; None where they are."""
         if digest is None:
             return None
-        if not self._own and (self._record is None or not self._record.strikes):
-            return None  # nearly always, and it is asked for each image
         count, why = self._count(digest)
         return why if count >= MOST_STRIKES else None
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from asyncfetch.decode.jobs import DecodeJob
 
 
 class Waiting(Protocol):
@@ -34,11 +39,12 @@ class WaitingJobs(Generic[J]):
     def __len__(self) -> int:
         return self._count
 
-    def add(self, job: J) -> None:
-        """Puts a job in its place."""
-        job.state = "waiting"
-        self._count += 1
-        heapq.heappush(self._places, (not job.urgent, job.order, job.number, job))
+    def add(self, *jobs: J) -> None:
+        """Puts jobs in their places."""
+        for job in jobs:
+            job.state = "waiting"
+            heapq.heappush(self._places, (not job.urgent, job.order, job.number, job))
+        self._count += len(jobs)
 
     def first(self) -> J | None:
         """The job whose turn it is; it stays."""
@@ -74,6 +80,35 @@ class WaitingJobs(Generic[J]):
         self._places.clear()
         self._count = 0
         return jobs
+
+
+class WaitingGroups(WaitingJobs["DecodeJob"]):
+    """The same of images, several of which may go to one worker in one order."""
+
+    def take_group(self, most: int, scratch: int, may_go: Callable[[DecodeJob], bool] | None) -> list[DecodeJob]:
+        """Takes out the first job, and up to `most` with those right behind it that go to the same slab, wanted alike.
+
+        Of those behind it each needs no more than `scratch` bytes beside its row, and `may_go`, if that is asked for.
+        """
+        first = self.first()
+        assert first is not None
+        self.remove(first)
+        group = [first]
+        if first.row is not None:
+            places, slab, manner = self._places, first.row.slab, first.manner
+            while places and len(group) < most:
+                place = places[0]
+                job = place[3]
+                if job.state == "waiting" and place[0] != job.urgent:
+                    row = job.row
+                    alike = row is not None and row.slab is slab and job.manner is manner
+                    if not alike or job.scratch > scratch or not (may_go is None or may_go(job)):
+                        break
+                    group.append(job)
+                    job.state = "over"
+                    self._count -= 1
+                heapq.heappop(places)
+        return group
 
 
 def _counts(place: tuple[bool, Any, int, Waiting]) -> bool:

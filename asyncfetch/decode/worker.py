@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     _Placed: TypeAlias = tuple[tuple[int, ...], str] | list[tuple[int, int]] | int
 
 # Answers go out when there is nothing else to do, and so many at a time or so often: what costs the loop is the frame.
-_FLUSH_ANSWERS = 8  # half of what the pool sends in one go, which sends more when it hears of them
+_FLUSH_ANSWERS = 16  # half of what the pool sends in one go, which sends more when it hears of them
 _FLUSH_SECONDS = 0.04
 _LONG_BLOB = 1 << 20  # an image of so many bytes takes tens of milliseconds; answers are not kept waiting for it
 _MOST_STDERR = 64 << 10

@@ -97,12 +97,13 @@ class Bodies:
         self._turns.spend(job.size)
         return True
 
-    def submit(self, job: BodyJob) -> None:
-        """Takes a job."""
+    def submit(self, *jobs: BodyJob) -> None:
+        """Takes jobs."""
         if self._closed:
             raise FetcherClosed("This fetcher is closed")
-        job.number = next(self._numbers)
-        self._waiting.add(job)
+        for job in jobs:
+            job.number = next(self._numbers)
+        self._waiting.add(*jobs)
         self.pump()
 
     def cancel(self, job: BodyJob) -> None:

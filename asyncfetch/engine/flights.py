@@ -199,12 +199,11 @@ class Flights:
 
     def discard(self, landed: Landed) -> None:
         """Deletes a private file whose holder has moved on, when it was the last."""
-        if landed.private:
-            others = self._holders.pop(landed.path, 1) - 1
-            if others:
-                self._holders[landed.path] = others
-            else:
-                self.cache.discard(landed.path)
+        others = self._holders.pop(landed.path, 1) - 1
+        if others:
+            self._holders[landed.path] = others
+        else:
+            self.cache.discard(landed.path)
 
     def close(self) -> None:
         """Crashes every ticket that is still out."""
@@ -320,7 +319,7 @@ class Flights:
         tickets, flight.tickets = flight.tickets, []
         self.meter.objects += len(tickets)
         self.meter.bytes += landed.size * len(tickets)
-        if not tickets:
+        if landed.private and not tickets:
             self.discard(landed)
         elif landed.private and len(tickets) > 1:  # the cache was full: a flight for a private file has one
             self._holders[landed.path] = len(tickets)

@@ -16,7 +16,7 @@ from asyncfetch.objects import ObjectStat
 from asyncfetch.origins import ByteRange
 
 if TYPE_CHECKING:
-    from asyncfetch.decode import DecodeOptions, Pixels
+    from asyncfetch.decode import DecodeOptions, Pixels, Settled
     from asyncfetch.engine.engine import Engine
     from asyncfetch.engine.flights import Crash, Landed
     from asyncfetch.objects import Entry
@@ -62,7 +62,8 @@ async def decode(engine: Engine, entry: Entry, options: DecodeOptions) -> Pixels
     """Decodes one object on disk, or raises a `DecodeError`. Cancelled, the slot goes back when the worker is done."""
     result: asyncio.Future[Pixels] = engine.loop.create_future()
 
-    def done(outcome: Pixels | Exception) -> None:
+    def done(settled: list[Settled]) -> None:
+        [(_, outcome)] = settled
         if result.done():
             return
         if isinstance(outcome, Exception):

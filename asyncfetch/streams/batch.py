@@ -97,8 +97,9 @@ class Batches(Generic[T]):
         try:
             ripe = self._ripe()
             while ripe is None:
-                slot = run.take() or await stream._draw(run)
-                ripe = self._pick() if slot is None else self._gather(slot, run)
+                room = max(1, self._size - sum(map(len, self._gathered.values())))
+                slots = run.take(room) or await stream._draw(run, room)
+                ripe = self._gather(slots, run) if slots else self._pick()
             if not ripe or (self._drop_last and len(ripe) < self._size):
                 raise StopAsyncIteration
             joined = run.join(ripe)
@@ -109,21 +110,24 @@ class Batches(Generic[T]):
         stream._leave(run, self._given)
         return Batch(joined.items, joined.slots, joined.pixels, joined.values)
 
-    def _gather(self, slot: Slot[T], run: Run[T]) -> list[Slot[T]] | None:
-        """Puts an item with those that it makes the best batch with; gives that if it is whole."""
-        together = run.together(slot)
-        if together is None and self._gathered:
-            together = max(self._gathered, key=lambda key: len(self._gathered[key]))
-        taken = self._gathered.setdefault(together, [])
-        taken.append(slot)
-        # While there is one of them, and it has room, nothing can have become ripe.
-        return None if len(self._gathered) == 1 and len(taken) < self._size else self._ripe()
+    def _gather(self, slots: list[Slot[T]], run: Run[T]) -> list[Slot[T]] | None:
+        """Puts items with those that they make the best batch with; gives those of a batch if it is whole now."""
+        for together, some in run.together(slots):
+            if together is None and self._gathered:
+                together = max(self._gathered, key=lambda key: len(self._gathered[key]))
+            self._gathered.setdefault(together, []).extend(some)
+        return self._ripe()
 
     def _ripe(self) -> list[Slot[T]] | None:
         """The items of a batch that is whole."""
         for together, taken in self._gathered.items():
-            if len(taken) == self._size:
-                return self._gathered.pop(together)
+            if len(taken) >= self._size:
+                ripe, rest = taken[: self._size], taken[self._size :]
+                if rest:
+                    self._gathered[together] = rest
+                else:
+                    del self._gathered[together]
+                return ripe
         if sum(map(len, self._gathered.values())) >= self._size + _MOST_APART:
             return self._pick()
         return None

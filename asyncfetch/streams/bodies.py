@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from asyncfetch.engine import BodyJob
 from asyncfetch.objects import Body
@@ -12,6 +12,8 @@ from asyncfetch.streams.run import entry_of
 from asyncfetch.streams.work import WorkRun, WorkSlot
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from asyncfetch.engine import Engine, Landed
     from asyncfetch.objects import ObjectStat
     from asyncfetch.streams.order import Placed, Reading
@@ -29,19 +31,24 @@ class BodyRun(WorkRun[Body]):
     def __init__(self, engine: Engine, reading: Reading, progress: Progress, **rest: Any) -> None:
         super().__init__(engine, reading, progress, workshop=engine.bodies, most_ahead=AHEAD, stage="cache", **rest)
 
-    def take(self) -> Slot[Body] | None:
-        """Reads the next body before it is taken, where it is in memory.
+    def take(self, most: int = 1) -> list[Slot[Body]]:
+        """Reads each body before it is taken, where it is in memory.
 
         Nothing is gained by reading it sooner, and much lost: a body that waits keeps its memory from the next one.
         """
-        if (slot := self._next_to_read()) is not None:
-            heapq.heappop(self._pending)
-            job = self._job_of(slot)
-            if not self.engine.bodies.read_now(job):
-                job.urgent = True
-                self.engine.bodies.submit(job)
-                self.send_on()
-        return super().take()
+        found: list[Slot[Body]] = []
+        while len(found) < most:
+            if (slot := self._next_to_read()) is not None:
+                heapq.heappop(self._pending)
+                [job] = self._jobs_of([slot])
+                if not self.engine.bodies.read_now(job):
+                    job.urgent = True
+                    self.engine.bodies.submit(job)
+                    self.send_on()
+            if not (taken := super().take()):
+                break
+            found += taken
+        return found
 
     def send_on(self) -> None:
         if not self.engine.bodies.in_memory:
@@ -53,7 +60,7 @@ class BodyRun(WorkRun[Body]):
         """The slot of the body that the consumer could have next, if that is on disk, and nobody is to read it yet."""
         if not self._pending or self._ready:
             return None
-        slot = self._pending[0][1]
+        slot = cast("WorkSlot[Body]", self._pending[0][1])
         return slot if not self.in_order or slot is self._line[0] else None
 
     def slot(
@@ -61,8 +68,13 @@ class BodyRun(WorkRun[Body]):
     ) -> WorkSlot[Body]:
         return WorkSlot(self, placed, payload, uri, location, listed)
 
-    def job(self, slot: WorkSlot[Body], landed: Landed) -> BodyJob:
-        return BodyJob(slot.uri, landed.path, landed.size, slot.place, partial(self.done, slot))
+    def jobs(self, slots: Sequence[WorkSlot[Body]]) -> list[BodyJob]:
+        jobs = []
+        for slot in slots:
+            assert slot.landed is not None
+            done = partial(self.done, slot)
+            jobs.append(BodyJob(slot.uri, slot.landed.path, slot.landed.size, slot.place, done))
+        return jobs
 
     def content(self, slot: WorkSlot[Body], landed: Landed, outcome: bytearray) -> Body:
         entry = entry_of(slot.uri, landed, slot.index, slot.payload)

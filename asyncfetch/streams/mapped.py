@@ -22,16 +22,18 @@ if TYPE_CHECKING:
 class MapRun(SeatedRun[Mapped[Any]]):
     """A run whose items are values. What was pickled is unpacked when it is taken: until then the budget knows it."""
 
-    def taken(self, slot: Slot[Mapped[Any]]) -> None:
-        super().taken(slot)
-        result = slot.result
-        if isinstance(result, Mapped) and isinstance(result.value, Packed):
-            try:
-                slot.result = replace(result, value=result.value.unpack())
-            except UnpackError as error:
-                failed = TransformFailed(slot.uri, f"what the mapped function gave cannot be unpickled here: {error}")
-                self.engine.meter.failures["TransformFailed"] += 1
-                slot.result = Failure(slot.uri, slot.index, slot.payload, "decode", 0, failed)
+    def taken(self, slots: list[Slot[Mapped[Any]]]) -> None:
+        super().taken(slots)
+        for slot in slots:
+            result = slot.result
+            if isinstance(result, Mapped) and isinstance(result.value, Packed):
+                try:
+                    slot.result = replace(result, value=result.value.unpack())
+                except UnpackError as error:
+                    what = f"what the mapped function gave cannot be unpickled here: {error}"
+                    self.engine.meter.failures["TransformFailed"] += 1
+                    failed = TransformFailed(slot.uri, what)
+                    slot.result = Failure(slot.uri, slot.index, slot.payload, "decode", 0, failed)
 
     def array_in(self, content: Any) -> Pixels | None:
         import numpy as np

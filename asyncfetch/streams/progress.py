@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from asyncfetch.streams.plan import Shard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +56,17 @@ class Progress:
         """Forgets the latest step, whose items never reached their consumer. Nothing may have asked since then."""
         self._latest = []
 
-    def passed(self, place: int, mark: bytes | None) -> None:
-        """Counts a place as handed out. `mark` is the digest of the sources read until then, if there is one."""
-        if place != self.low:
-            self._above[place] = mark
-            return
-        self.low = place + 1
-        self._prefix = mark
-        while self.low in self._above:
-            self._prefix = self._above.pop(self.low)
-            self.low += 1
+    def passed(self, places: Iterable[tuple[int, bytes | None]]) -> None:
+        """Counts places as handed out, each with the digest of the sources read until then, if there is one."""
+        for place, mark in places:
+            if place != self.low:
+                self._above[place] = mark
+                continue
+            self.low = place + 1
+            self._prefix = mark
+            while self.low in self._above:
+                self._prefix = self._above.pop(self.low)
+                self.low += 1
 
     def begins(self, epoch: int, start: int) -> None:
         """Hears that an epoch begins at a place."""
@@ -91,6 +96,5 @@ class Progress:
         return Checkpoint(plan, shard, epoch, start, self.low, frozenset(self._above), prefix, left_by)
 
     def _settle(self) -> None:
-        for place, mark in self._latest:
-            self.passed(place, mark)
+        self.passed(self._latest)
         self._latest = []

@@ -128,29 +128,38 @@ class Run(ABC, Generic[T]):
 
     # For the stream
 
-    def take(self) -> Slot[T] | None:
-        """The slot of the next item, or None while that is not there. Raises what its failure means, if it is an error.
+    def take(self, most: int = 1) -> list[Slot[T]]:
+        """The slots of the next items, `most` of them; none while the next is not there.
 
-        It is the last of `held`, and does not count as handed out before `hand_over`.
+        Raises what a failure means, if that is an error. They are the last of `held`, and do not count as handed out
+        before `hand_over`.
         """
-        while (slot := self._next_settled()) is not None:
-            self._outstanding -= 1
-            self.held.append(slot)
-            self.taken(slot)
-            if not isinstance(slot.result, Failure):
-                assert slot.landed is not None
-                self._tally.landed(slot.landed)
-            else:
+        found: list[Slot[T]] = []
+        while len(found) < most and (settled := self._settled(most - len(found))):
+            self._outstanding -= len(settled)
+            self.held += settled
+            self.taken(settled)
+            good: list[Slot[T]] = []
+            for slot in settled:
+                if not isinstance(slot.result, Failure):
+                    good.append(slot)
+                    continue
+                self._tally.landed(good)
+                found += good
+                good = []
                 self._tally.failure(slot.result)
                 slot.instead = True
                 slot.result = self.outcomes.failed(slot.result, self._tally.failed, self._tally.items)
                 if slot.result is None:
-                    self._progress.passed(slot.place, slot.mark)
-                    self._discard(self.held.pop())
-                    continue
+                    self._progress.passed([(slot.place, slot.mark)])
+                    self.let_go([slot])
+                else:
+                    found.append(slot)
+            self._tally.landed(good)
+            found += good
+        if found:
             self._read_on()
-            return slot
-        return None
+        return found
 
     def hand_over(self, slots: Iterable[Slot[T]]) -> None:
         """Counts slots that were taken as handed out."""
@@ -159,7 +168,8 @@ class Run(ABC, Generic[T]):
     def let_go(self, slots: Sequence[Slot[T]]) -> None:
         """Ends what is held in slots: private files go."""
         for slot in slots:
-            self._discard(slot)
+            if slot.landed is not None and slot.landed.private:
+                self.engine.discard(slot.landed)
         if len(slots) == len(self.held):
             self.held.clear()
         else:
@@ -200,13 +210,12 @@ class Run(ABC, Generic[T]):
         self.outcomes.close()
         self._tally.finish()
         self.let_go(self.held)
-        for slot in self._line:
-            if not slot.taken:
-                self.engine.flights.abandon(slot)
-                self.dropped(slot)
-                if slot.landed is not None:
-                    self.engine.discard(slot.landed)
-                slot.result = None
+        left = [slot for slot in self._line if not slot.taken]
+        for slot in left:
+            self.engine.flights.abandon(slot)
+            self.dropped(slot)
+            slot.result = None
+        self.let_go(left)
         self._line.clear()
         self._ready.clear()
         self._outstanding = 0
@@ -229,10 +238,14 @@ class Run(ABC, Generic[T]):
     def settle(self, slot: Slot[T], result: Any) -> None:
         """Takes what an item is made of, or a failure."""
         slot.result = result
+        self.came([slot])
+
+    def came(self, slots: Sequence[Slot[T]]) -> None:
+        """Hears of slots that have their results."""
         if not self.in_order:
-            self._ready.append(slot)
+            self._ready.extend(slots)
             self._wake()
-        elif self._line[0] is slot:
+        elif self._line[0].result is not None:
             self._wake()
 
     @abstractmethod
@@ -249,16 +262,16 @@ class Run(ABC, Generic[T]):
         """Makes a slot of the kind this run has."""
         return Slot(self, placed, payload, uri, location, listed)
 
-    def together(self, slot: Slot[T]) -> object:
-        """What a taken slot shares with those that it makes the best batch with; None where that is no matter."""
-        return None
+    def together(self, slots: list[Slot[T]]) -> Iterable[tuple[object, list[Slot[T]]]]:
+        """Taken slots, by what they share with those they make the best batch with; None where that is no matter."""
+        return [(None, slots)]
 
     def join(self, slots: list[Slot[T]]) -> Joined[T]:
         """Makes a batch of slots that were taken."""
         return Joined(slots, [self.item(slot) for slot in slots])
 
-    def taken(self, slot: Slot[T]) -> None:
-        """Hears of a slot that the consumer takes."""
+    def taken(self, slots: list[Slot[T]]) -> None:
+        """Hears of slots that the consumer takes."""
 
     def dropped(self, slot: Slot[T]) -> None:
         """Hears of a slot that nobody will take."""
@@ -266,16 +279,21 @@ class Run(ABC, Generic[T]):
     def urged(self, slot: Slot[T]) -> None:
         """Hears of the slot that the consumer waits for."""
 
-    def _next_settled(self) -> Slot[T] | None:
+    def _settled(self, most: int) -> list[Slot[T]]:
+        """Takes the next slots out, as far as they are settled."""
+        found: list[Slot[T]] = []
+        line = self._line
         if self.in_order:
-            return self._line.popleft() if self._line and self._line[0].result is not None else None
-        if not self._ready:
-            return None
-        slot = self._ready.popleft()
-        slot.taken = True
-        while self._line and self._line[0].taken:
-            self._line.popleft()
-        return slot
+            while line and line[0].result is not None and len(found) < most:
+                found.append(line.popleft())
+            return found
+        while self._ready and len(found) < most:
+            slot = self._ready.popleft()
+            slot.taken = True
+            found.append(slot)
+        while line and line[0].taken:
+            line.popleft()
+        return found
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -290,16 +308,12 @@ class Run(ABC, Generic[T]):
                 self.urged(slot)
                 return
 
-    def _discard(self, slot: Slot[T]) -> None:
-        if slot.landed is not None and slot.landed.private:
-            self.engine.discard(slot.landed)
-
     def _room(self) -> int:
         return 0 if self.closed or len(self._line) >= _MOST_SPREAD else self._window - self._outstanding
 
     def _read_on(self) -> None:
         """Reads on when there is room for a batch: look-ups in batches are what makes a warm pass cheap."""
-        if not self.feed.over and self._window - self._outstanding >= self._worth and self._room() >= self._worth:
+        if not self.feed.over and self._room() >= self._worth:
             self.feed.more()
 
     def _admit(self, placed: Placed) -> Slot[T]:
@@ -344,13 +358,16 @@ class Tally:
         """Objects and failures."""
         return self._objects + self.failed
 
-    def landed(self, landed: Landed) -> None:
-        """Counts an object."""
-        self._objects += 1
-        self._bytes += landed.size
-        if not landed.from_cache:
-            self._downloaded += 1
-            self._downloaded_bytes += landed.size
+    def landed(self, slots: Iterable[Slot[Any]]) -> None:
+        """Counts the objects of slots."""
+        for slot in slots:
+            landed = slot.landed
+            assert landed is not None
+            self._objects += 1
+            self._bytes += landed.size
+            if not landed.from_cache:
+                self._downloaded += 1
+                self._downloaded_bytes += landed.size
 
     def failure(self, failure: Failure) -> None:
         """Counts a failure."""

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
-from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from asyncfetch.decode import DecodeJob
+from asyncfetch.decode import DecodeJob, Packed
 from asyncfetch.objects import Failure
 from asyncfetch.streams.seats import Form, Seats
 from asyncfetch.streams.work import WorkRun, WorkSlot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from asyncfetch.decode import DecodeOptions, MapOptions, Pixels, Row
-    from asyncfetch.engine import Engine, Landed
+    from asyncfetch.decode import DecodeOptions, MapOptions, Pixels, Row, Settled, Slab
+    from asyncfetch.engine import Engine
     from asyncfetch.objects import ObjectStat
     from asyncfetch.streams.order import Placed, Reading
     from asyncfetch.streams.progress import Progress
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Images decoded or being decoded and not yet taken, for each worker: two batches of eight under way and as many ready
-# keep a worker busy; more would only hold pixels.
-AHEAD = 32
+# Images decoded or being decoded and not yet taken, for each worker: two groups of 16 under way and one ready keep a
+# worker busy; more would only hold pixels.
+AHEAD = 48
 
 
 class SeatedSlot(WorkSlot[T]):
@@ -57,7 +57,7 @@ class SeatedRun(WorkRun[T]):
 
     @abstractmethod
     def array_in(self, content: Any) -> Pixels | None:
-        """The array that is in what the pool gave, or in what an item is made of; None where there is none."""
+        """The array that is in what an item is made of, or in what takes its place; None where there is none."""
 
     @abstractmethod
     def joined(self, slots: list[Slot[T]], array: Pixels | None, moved: Sequence[int]) -> Joined[T]:
@@ -86,7 +86,7 @@ class SeatedRun(WorkRun[T]):
             if not self.outcomes.leaves_out:
                 # It has a place in its batch, and so a row, in which a substitute may come to lie.
                 if not self.in_order and not slot.seated:
-                    self._seat(slot)
+                    self._seat([slot])
             else:
                 slot.seated = True
                 if slot.row is not None:
@@ -96,16 +96,24 @@ class SeatedRun(WorkRun[T]):
                     self._standing.popleft()
         super().settle(slot, result)
 
-    def together(self, slot: Slot[T]) -> object:
-        assert isinstance(slot, SeatedSlot)
-        return None if self.in_order or slot.row is None else slot.row.slab
+    def together(self, slots: list[Slot[T]]) -> Iterable[tuple[object, list[Slot[T]]]]:
+        if self.in_order:
+            return [(None, slots)]
+        return [(slab, list(some)) for slab, some in groupby(slots, _slab_of)]
 
     def join(self, slots: list[Slot[T]]) -> Joined[T]:
         assert self._seats is not None
+        import numpy as np
+
         seated = cast("list[SeatedSlot[T]]", slots)
         if not self.in_order:
             seated.sort(key=_place_in_slab)
-        arrays = [array for slot in seated if (array := self.array_in(slot.result)) is not None]
+        arrays = []
+        for slot in seated:
+            array = slot.result
+            if (slot.instead or type(array) is not np.ndarray) and (array := self.array_in(array)) is None:
+                break
+            arrays.append(array)
         found = None
         if len(arrays) == len(seated):
             found = self._seats.array(arrays, [slot.row for slot in seated], [slot.in_row for slot in seated])
@@ -122,45 +130,72 @@ class SeatedRun(WorkRun[T]):
     def may_send(self) -> bool:
         return self._seats is None or self._seats.known  # the first one tells how large the rows are
 
-    def job(self, slot: WorkSlot[T], landed: Landed) -> DecodeJob:
-        assert isinstance(slot, SeatedSlot)
+    def jobs(self, slots: Sequence[WorkSlot[T]]) -> list[DecodeJob]:
         if self._seats is not None:
-            self._seat(slot)
-        return DecodeJob(
-            uri=slot.uri,
-            path=landed.path,
-            options=self._options,
-            order=slot.place,
-            row=slot.row,
-            done=partial(self.done, slot),
-            digest=landed.digest,
-            epoch=self._progress.epoch_of(slot.place),
-            index=slot.index,
-        )
+            self._seat(cast("Sequence[SeatedSlot[T]]", slots))
+        done, epoch_of, jobs = self.settled, self._progress.epoch_of, []
+        epoch, last = epoch_of(slots[0].place), epoch_of(slots[-1].place)  # they are in the order of the plan
+        for slot in cast("Sequence[SeatedSlot[T]]", slots):
+            assert slot.landed is not None
+            job = DecodeJob(
+                slot.uri,
+                slot.landed.path,
+                self._options,
+                slot.place,
+                done,
+                slot,
+                digest=slot.landed.digest,
+                epoch=epoch if epoch == last else epoch_of(slot.place),
+                index=slot.index,
+                row=slot.row,
+            )
+            jobs.append(job)
+        return jobs
 
-    def made(self, slot: WorkSlot[T], outcome: Any) -> None:
-        assert isinstance(slot, SeatedSlot)
-        array = self.array_in(outcome)
-        slot.in_row = array is not None and slot.job is not None and slot.job.row is not None
-        if self._seats is not None and not slot.seated:  # sent before it was known how large rows are
-            first = not self._seats.known
-            if first:
-                self._seats.expect(None if array is None else Form.of(array))
-            self._seat(slot)
-            if first:
-                self.send_on()
-
-    def _seat(self, slot: SeatedSlot[T]) -> None:
-        """Gives a slot its row, after all that come before it in the plan have theirs: so a batch lies in order."""
-        assert self._seats is not None
-        if not self._seats.known:
+    def settled(self, settled: list[Settled]) -> None:
+        """Takes what the pool made of the objects of some slots, or its exceptions."""
+        if self.closed:
             return
-        while self.in_order and self._standing and self._standing[0].place < slot.place:
-            before = self._standing.popleft()
-            if not before.seated:
-                before.seated, before.row = True, self._seats.next()
-        if not slot.seated:
-            slot.seated, slot.row = True, self._seats.next()
+        made: list[SeatedSlot[T]] = []
+        for job, outcome in settled:
+            slot: SeatedSlot[T] = job.holder
+            if isinstance(outcome, Exception):
+                self.done(slot, outcome)
+                continue
+            array = None if isinstance(outcome, Packed) else outcome
+            slot.in_row = array is not None and job.row is not None
+            if self._seats is not None and not slot.seated:  # sent before it was known how large rows are
+                first = not self._seats.known
+                if first:
+                    self._seats.expect(None if array is None else Form.of(array))
+                self._seat([slot])
+                if first:
+                    self.send_on()
+            assert slot.landed is not None
+            slot.result = self.content(slot, slot.landed, outcome)
+            made.append(slot)
+        if made:
+            self.came(made)
+
+    def _seat(self, slots: Sequence[SeatedSlot[T]]) -> None:
+        """Gives slots their rows, after all that come before them in the plan have theirs: so a batch lies in order."""
+        seats = self._seats
+        assert seats is not None
+        if not seats.known:
+            return
+        standing = self._standing  # empty where the order is that of completion
+        for slot in slots:
+            while standing and standing[0].place < slot.place:
+                before = standing.popleft()
+                if not before.seated:
+                    before.seated, before.row = True, seats.next()
+            if not slot.seated:
+                slot.seated, slot.row = True, seats.next()
+
+
+def _slab_of(slot: Slot[Any]) -> Slab | None:
+    row = cast("SeatedSlot[Any]", slot).row
+    return None if row is None else row.slab
 
 
 def _place_in_slab(slot: SeatedSlot[Any]) -> int:

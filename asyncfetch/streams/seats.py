@@ -5,10 +5,12 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from asyncfetch.decode import Row
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from asyncfetch.decode import DecodePool, Pixels, Row, Slab
+    from asyncfetch.decode import DecodePool, Pixels, Slab
 
 
 class Form(NamedTuple):
@@ -58,7 +60,7 @@ class Seats:
             self._slab = None if self.form is None else self._pool.slab(self._batch, self.form.size)
             if self._slab is None:
                 return None
-        row = self._slab.row(self._next)
+        row = Row(self._slab, self._next)
         self._next += 1
         if self._next == self._batch:
             self._slab = None

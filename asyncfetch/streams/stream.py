@@ -196,14 +196,14 @@ class Stream(Generic[T]):
         run = self._enter()
         run.let_go(run.held)
         try:
-            slot = await self._draw(run)
-            if slot is None:
+            slots = run.take() or await self._draw(run, 1)
+            if not slots:
                 raise StopAsyncIteration
         except Exception:
             await self.aclose()
             raise
         self._leave(run, run.held)
-        return run.item(slot)
+        return run.item(slots[0])
 
     def batch(self, n: int, *, drop_last: bool = False) -> Batches[T]:
         """Gives items `n` at a time; see `Batch`. The last may have fewer, or is left out.
@@ -226,22 +226,25 @@ class Stream(Generic[T]):
             self._given = None
         return run
 
-    async def _draw(self, run: Run[T]) -> Slot[T] | None:
-        """Takes an item, without handing it over; None when there are no more. Cancelled, nothing has changed."""
-        while (slot := run.take()) is None:
+    async def _draw(self, run: Run[T], most: int) -> list[Slot[T]]:
+        """Takes items, `most` at the most, without handing them over; none when there are no more.
+
+        Cancelled, nothing has changed.
+        """
+        while not (slots := run.take(most)):
             if run.closed:
                 if not self._ended:
                     raise FetcherClosed("The fetcher of this stream is closed")
-                return None
+                return []
             if run.exhausted:
                 run.finish()
-                return None
+                return []
             self._waiting = True
             try:
                 await run.wait()
             finally:
                 self._waiting = False
-        return slot
+        return slots
 
     def _leave(self, run: Run[T], slots: Sequence[Slot[T]]) -> None:
         """Ends a step that hands slots over."""

@@ -10,19 +10,21 @@ from asyncfetch.errors import ObjectNotFound
 from asyncfetch.streams.run import Run, Slot
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from asyncfetch.engine import Engine, Landed
     from asyncfetch.streams.order import Reading
     from asyncfetch.streams.progress import Progress
 
 T = TypeVar("T")
 
-_WORTH = 8  # jobs that are sent on together: the workshop has more than these to do meanwhile
+_WORTH = 16  # jobs that are sent on together: the workshop has more than these to do meanwhile
 
 
 class Workshop(Protocol):
     """Who makes items: the decode pool, or the reader of bodies. Each takes jobs of its own kind."""
 
-    def submit(self, job: Any, /) -> None: ...
+    def submit(self, *jobs: Any) -> None: ...
 
     def cancel(self, job: Any, /) -> None: ...
 
@@ -58,37 +60,37 @@ class WorkRun(Run[T]):
         self._workshop = workshop
         self._most_ahead = most_ahead
         self._stage = stage
-        self._pending: list[tuple[int, WorkSlot[T]]] = []  # a heap by place: on disk, not yet sent
+        self._pending: list[tuple[int, Slot[T]]] = []  # a heap by place: on disk, not yet sent
         self._ahead = 0
+        self._sending = False
 
     @abstractmethod
-    def job(self, slot: WorkSlot[T], landed: Landed) -> Any:
-        """Makes the job of an object on disk."""
+    def jobs(self, slots: Sequence[WorkSlot[T]]) -> list[Any]:
+        """Makes the jobs of objects on disk."""
 
     @abstractmethod
     def content(self, slot: WorkSlot[T], landed: Landed, outcome: Any) -> Any:
         """What the item is made of, by what the workshop gave."""
-
-    def made(self, slot: WorkSlot[T], outcome: Any) -> None:
-        """Hears of what the workshop gave, before it is the slot's item."""
 
     def may_send(self) -> bool:
         """Whether more may be sent than what is under way."""
         return True
 
     def make(self, slot: Slot[T], landed: Landed) -> None:
-        heapq.heappush(self._pending, (slot.place, cast("WorkSlot[T]", slot)))
-        self.send_on()
+        heapq.heappush(self._pending, (slot.place, slot))
         if slot is self.awaited:
             self.urged(slot)
+        elif not self._sending:  # with all that land in this turn of the loop
+            self._sending = True
+            self.engine.loop.call_soon(self._send_soon)
 
-    def taken(self, slot: Slot[T]) -> None:
-        slot = cast("WorkSlot[T]", slot)  # an assertion would ask ABCMeta, for each item
-        if slot.job is not None:
-            slot.job = None
-            self._ahead -= 1
-            if self._most_ahead - self._ahead >= _WORTH:
-                self.send_on()
+    def taken(self, slots: list[Slot[T]]) -> None:
+        for slot in cast("list[WorkSlot[T]]", slots):  # an assertion would ask ABCMeta, for each item
+            if slot.job is not None:
+                slot.job = None
+                self._ahead -= 1
+        if self._most_ahead - self._ahead >= _WORTH:
+            self.send_on()
 
     def dropped(self, slot: Slot[T]) -> None:
         assert isinstance(slot, WorkSlot)
@@ -102,22 +104,23 @@ class WorkRun(Run[T]):
         if slot.job is None and slot.landed is not None:
             self._pending.remove((slot.place, slot))
             heapq.heapify(self._pending)
-            self._send(slot)
+            self._send([slot])
         if slot.job is not None:
             self._workshop.urge(slot.job)
 
     def send_on(self) -> None:
         """Sends what there is room for."""
-        while self._pending and self._ahead < self._most_ahead:
-            if self._ahead and not self.may_send():
-                return
-            self._send(heapq.heappop(self._pending)[1])
+        room = min(len(self._pending), self._most_ahead - self._ahead)
+        if room > 0 and not self.may_send():
+            room = 0 if self._ahead else 1
+        if room > 0:
+            slots = [heapq.heappop(self._pending)[1] for _ in range(room)]
+            self._send(cast("list[WorkSlot[T]]", slots))
 
     def done(self, slot: WorkSlot[T], outcome: Any) -> None:
         """Takes what the workshop made of a slot's object, or its exception."""
         assert slot.landed is not None
         if not isinstance(outcome, Exception):
-            self.made(slot, outcome)
             self.settle(slot, self.content(slot, slot.landed, outcome))
         elif isinstance(outcome, ObjectNotFound) and slot.location.scheme != "file" and not slot.again:
             # Another process cleared the cache between the look-up and now.
@@ -131,11 +134,18 @@ class WorkRun(Run[T]):
             self.engine.meter.failures[type(outcome).__name__] += 1
             slot.fail(self._stage, outcome)
 
-    def _send(self, slot: WorkSlot[T]) -> None:
-        self._workshop.submit(self._job_of(slot))
+    def _send_soon(self) -> None:
+        self._sending = False
+        if not self.closed:
+            self.send_on()
 
-    def _job_of(self, slot: WorkSlot[T]) -> Any:
-        assert slot.landed is not None
-        self._ahead += 1
-        slot.job = self.job(slot, slot.landed)
-        return slot.job
+    def _send(self, slots: list[WorkSlot[T]]) -> None:
+        self._workshop.submit(*self._jobs_of(slots))
+
+    def _jobs_of(self, slots: list[WorkSlot[T]]) -> list[Any]:
+        """Makes jobs that are to be under way now."""
+        self._ahead += len(slots)
+        jobs = self.jobs(slots)
+        for slot, job in zip(slots, jobs, strict=True):
+            slot.job = job
+        return jobs

@@ -20,7 +20,7 @@ from asyncfetch.settings import DecodePolicy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from asyncfetch.decode import Budget, Pixels, Row, Slab
+    from asyncfetch.decode import Budget, Pixels, Row, Settled, Slab
 
 PHOTOGRAPHS = Path(skimage.__file__).parent / "data"
 PLENTY = 1 << 30
@@ -139,7 +139,8 @@ class Outcome:
             return error
         raise AssertionError(f"there is an image of {pixels.shape}")
 
-    def _done(self, outcome: Pixels | Exception) -> None:
+    def _done(self, settled: list[Settled]) -> None:
+        [(_, outcome)] = settled
         self.calls += 1
         if self._future is None or self._future.cancelled():
             return
@@ -173,7 +174,7 @@ class Seated:
             row=row,
             urgent=urgent,
             digest=digest,
-            done=self._future.set_result,
+            done=self._done,
         )
         pool.submit(self.job)
 
@@ -183,6 +184,10 @@ class Seated:
 
     async def get(self) -> Any:
         return await asyncio.wait_for(self._future, 20)
+
+    def _done(self, settled: list[Settled]) -> None:
+        [(_, outcome)] = settled
+        self._future.set_result(outcome)
 
 
 def make_slab(pool: DecodePool, count: int, size: int) -> Slab:

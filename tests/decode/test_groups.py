@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from asyncfetch.decode import DecodeJob, DecodeOptions
 from asyncfetch.errors import (
     CorruptImage,
     DecodeTimeout,
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from asyncfetch.decode import DecodePool, Slab
+    from asyncfetch.decode import DecodePool, Pixels, Settled, Slab
     from tests.decode.parts import OpenPool
 
 SIDE = 320, 240
@@ -167,6 +170,66 @@ async def test_of_a_cancelled_group_whose_worker_is_killed_nothing_is_decoded_ag
     await decode(pool, paths[0])
     assert not any(job.came for job in jobs)
     assert (pool.statistics().decoded, pool.statistics().failed) == (1, 0)
+
+
+async def test_what_was_answered_together_is_heard_of_in_one_call(open_pool: OpenPool, paths: list[Path]) -> None:
+    pool = open_pool(1)
+    slab = make_slab(pool, 6, 320 * 240 * 3)
+    calls: list[list[Settled]] = []
+    jobs = [
+        DecodeJob(str(path), str(path), DecodeOptions(), index, calls.append, index, row=slab.row(index))
+        for index, path in enumerate(paths)
+    ]
+    pool.submit(*jobs)
+    await until(lambda: sum(map(len, calls)) == len(jobs))
+    settled = [one for call in calls for one in call]
+    assert [job for job, _ in settled] == jobs
+    for job, pixels in settled:
+        np.testing.assert_array_equal(pixels, expected(paths[job.holder]))
+    assert len(calls) < len(jobs)
+
+
+async def test_a_job_cancelled_by_a_neighbours_caller_is_not_heard_of(open_pool: OpenPool, paths: list[Path]) -> None:
+    pool = open_pool(1)
+    slab, heard = make_slab(pool, 6, 320 * 240 * 3), list[Any]()
+
+    def cancel(settled: list[Settled]) -> None:
+        heard.append(settled)
+        pool.cancel(other)
+        raise ValueError("a caller's mistake")
+
+    one, other, last = (
+        DecodeJob(str(path), str(path), DecodeOptions(), index, done, row=slab.row(index))
+        for index, (path, done) in enumerate(zip(paths, [cancel, heard.append, heard.append], strict=False))
+    )
+    reports = list[Any]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(str(context["exception"])))
+    pool.submit(one, other, last)
+    await until(lambda: len(heard) == 2)
+    assert [[job for job, _ in settled] for settled in heard] == [[one], [last]]
+    assert reports == ["a caller's mistake"]
+
+
+async def test_of_images_that_take_long_a_worker_has_few(open_pool: OpenPool, paths: list[Path]) -> None:
+    pool = open_pool(1)
+
+    def slow(pixels: Pixels) -> Pixels:
+        time.sleep(0.03)
+        return pixels
+
+    most = []
+    for transform in slow, None:
+        for _ in range(8):
+            slab = make_slab(pool, 6, 320 * 240 * 3)
+            jobs = [
+                Seated(pool, path, row, order=order, transform=transform)
+                for order, (path, row) in enumerate(zip(paths, map(slab.row, range(6)), strict=True))
+            ]
+            for job in jobs:
+                await job.get()
+        most.append(pool._workers[0].most)
+    assert most[0] == 4
+    assert most[1] > 4
 
 
 async def test_bytes_in_quarantine_are_left_out_of_a_group(open_pool: OpenPool, paths: list[Path]) -> None:

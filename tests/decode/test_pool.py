@@ -332,7 +332,8 @@ async def main():
     assert not {{"numpy", "cv2"}} & {{*sys.modules}}
     future = asyncio.get_running_loop().create_future()
     pool.submit(DecodeJob(uri="u", path={str(path)!r}, options=DecodeOptions(), order=0, done=future.set_result))
-    print((await future).shape)
+    [(_, pixels)] = await future
+    print(pixels.shape)
     await pool.aclose()
 asyncio.run(main())
 assert "numpy" in sys.modules and "cv2" not in sys.modules

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asyncfetch.decode import Row, Slab
 from asyncfetch.decode.jobs import DecodeJob, DecodeOptions
-from asyncfetch.decode.waiting import WaitingJobs
+from asyncfetch.decode.manners import Manners
+from asyncfetch.decode.waiting import WaitingGroups, WaitingJobs
+
+if TYPE_CHECKING:
+    from asyncfetch.decode.arena import Slot
+    from asyncfetch.decode.forms import Pixels
 
 Step = tuple[Literal["add", "take", "cancel", "urge", "return"], int]
 steps = st.lists(
@@ -62,3 +68,49 @@ def test_cancelled_jobs_leave_no_memory_behind_while_the_first_one_waits() -> No
         queue.add(job)
         queue.remove(job)
     assert len(queue._places) < 100
+
+
+class Kind(NamedTuple):
+    """What a group has to have in common, and what may keep a job out of one."""
+
+    order: int
+    slab: int | None
+    gray: bool
+    scratch: int
+    urgent: bool
+    left: bool  # given up before
+
+
+kinds = st.builds(
+    Kind, st.integers(0, 9), st.sampled_from([0, 0, 1, None]), *[st.booleans()], st.integers(0, 2), *[st.booleans()] * 2
+)
+
+
+@given(st.lists(kinds, max_size=20), st.integers(1, 5), st.booleans())
+def test_groups_are_runs_of_alike_jobs_and_nothing_is_lost(kinds: list[Kind], most: int, checked: bool) -> None:
+    slabs = [Slab(cast("Slot", None), cast("Pixels", None), 20, 8) for _ in range(2)]
+    manners, options = Manners(), {gray: DecodeOptions(color="gray" if gray else "rgb") for gray in (False, True)}
+    queue, model = WaitingGroups(), list[tuple[DecodeJob, Kind]]()
+    for number, kind in enumerate(kinds):
+        job = new_job(number, kind.order, urgent=kind.urgent)
+        job.row = None if kind.slab is None else Row(slabs[kind.slab], number)
+        job.manner, job.scratch = manners.of(options[kind.gray]), kind.scratch
+        queue.add(job)
+        if kind.left:
+            queue.remove(job)
+        else:
+            model.append((job, kind))
+    model.sort(key=lambda item: turn(item[0]))
+    while model:
+        (_, first), number = model[0], 1
+        while first.slab is not None and number < min(len(model), most):
+            job, kind = model[number]
+            alike = (kind.slab, kind.gray) == (first.slab, first.gray)
+            if not alike or kind.scratch > 1 or (checked and job.number % 3 == 0):
+                break
+            number += 1
+        may_go = (lambda job: job.number % 3 != 0) if checked else None
+        assert queue.take_group(most, 1, may_go) == [job for job, _ in model[:number]]
+        del model[:number]
+        assert len(queue) == len(model)
+    assert queue.first() is None

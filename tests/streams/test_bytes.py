@@ -128,14 +128,15 @@ async def test_files_that_are_missing_or_change_between_look_and_reading_are_nam
         engine = fetcher._engine()
         submit = engine.bodies.submit
 
-        def change(job: Any) -> None:
-            if job.path == files[50][0]:
-                (tmp_path / "050.bin").write_bytes(b"grown" * 10_000)
-            elif job.path == files[51][0]:
-                (tmp_path / "051.bin").write_bytes(b"short")
-            elif job.path == files[52][0]:
-                (tmp_path / "052.bin").unlink()
-            submit(job)
+        def change(*jobs: Any) -> None:
+            for job in jobs:
+                if job.path == files[50][0]:
+                    (tmp_path / "050.bin").write_bytes(b"grown" * 10_000)
+                elif job.path == files[51][0]:
+                    (tmp_path / "051.bin").write_bytes(b"short")
+                elif job.path == files[52][0]:
+                    (tmp_path / "052.bin").unlink()
+            submit(*jobs)
 
         monkeypatch.setattr(engine.bodies, "submit", change)
         sources = [files[50], files[51], files[52], (str(tmp_path / "none"), 0), files[53]]

@@ -42,7 +42,7 @@ def advance(sources: Any, plan: Plan, states: Any, chances: st.DataObject, windo
             break
         place, index, source, mark = under_way.pop(chances.draw(st.integers(0, len(under_way) - 1)))
         assert index == source
-        progress.passed(place, mark)
+        progress.passed([(place, mark)])
         seen.append(source)
     state = to_state(progress.checkpoint(digest, plan.shard, point.left_by), plan)
     return seen, json.loads(json.dumps(state))
@@ -206,7 +206,7 @@ async def test_all_shards_go_on_in_another_number(tmp_path: Path, cache_dir: Pat
 async def test_a_state_is_small_also_when_one_item_is_waited_for(tmp_path: Path) -> None:
     progress = Progress(Checkpoint())
     for place in range(1, 60_000):
-        progress.passed(place, None)
+        progress.passed([(place, None)])
     state = to_state(progress.checkpoint("digest", Shard(), ()), Plan())
     assert len(json.dumps(state)) < 1000
     assert point_of(state, Plan(), "digest", indexed=True).above == frozenset(range(1, 60_000))
