@@ -244,25 +244,28 @@ class DecodePool:
             remedy = f"Where that was not their fault: asyncfetch cache release {job.digest}"
             self._ends.settle(job, Quarantined(job.uri, message, remedy=remedy))
             return open_to_more[0]
-        idle = not any(each.sent for each in self._workers)
         try:
-            seat = self._seating.seat(job, open_to_more, idle=idle)
+            seat = self._seating.seat(job, open_to_more, idle=job.urgent and self._is_idle())
         except OSError as error:  # no memory for the mapping, or too many open files
-            if not idle:
+            if not self._is_idle():
                 return None  # an answer will have this tried again
             self._waiting.remove(job)
             self._ends.settle(job, DecodeError(job.uri, f"there is no shared memory for its pixels: {error.strerror}"))
             return open_to_more[0]
         if seat is None:
             return None
-        most = 1
+        most, may_go = 1, None
         if job.row is not None:  # the other workers get their share of what waits
             most = min(seat.worker.room_for(job.row.capacity), -(-(len(self._waiting) - 1) // len(open_to_more)))
-        group = self._waiting.take_group(most, seat.scratch, self._may_go if self._quarantine else None)
+            may_go = self._may_go if self._quarantine else None
+        group = self._waiting.take_group(job, most, seat.scratch, may_go)
         for each in group:
             each.state = "sent"
         seat.worker.assign(group, seat.place, seat.scratch)
         return seat.worker
+
+    def _is_idle(self) -> bool:
+        return not any(worker.sent for worker in self._workers)
 
     def _may_go(self, job: DecodeJob) -> bool:
         return self._quarantine.why(job.digest) is None

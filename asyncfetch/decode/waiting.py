@@ -85,13 +85,13 @@ class WaitingJobs(Generic[J]):
 class WaitingGroups(WaitingJobs["DecodeJob"]):
     """The same of images, several of which may go to one worker in one order."""
 
-    def take_group(self, most: int, scratch: int, may_go: Callable[[DecodeJob], bool] | None) -> list[DecodeJob]:
+    def take_group(
+        self, first: DecodeJob, most: int, scratch: int, may_go: Callable[[DecodeJob], bool] | None
+    ) -> list[DecodeJob]:
         """Takes out the first job, and up to `most` with those right behind it that go to the same slab, wanted alike.
 
         Of those behind it each needs no more than `scratch` bytes beside its row, and `may_go`, if that is asked for.
         """
-        first = self.first()
-        assert first is not None
         self.remove(first)
         group = [first]
         if first.row is not None:

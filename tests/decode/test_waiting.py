@@ -102,7 +102,8 @@ def test_groups_are_runs_of_alike_jobs_and_nothing_is_lost(kinds: list[Kind], mo
             model.append((job, kind))
     model.sort(key=lambda item: turn(item[0]))
     while model:
-        (_, first), number = model[0], 1
+        (job, first), number = model[0], 1
+        assert queue.first() is job
         while first.slab is not None and number < min(len(model), most):
             job, kind = model[number]
             alike = (kind.slab, kind.gray) == (first.slab, first.gray)
@@ -110,7 +111,7 @@ def test_groups_are_runs_of_alike_jobs_and_nothing_is_lost(kinds: list[Kind], mo
                 break
             number += 1
         may_go = (lambda job: job.number % 3 != 0) if checked else None
-        assert queue.take_group(most, 1, may_go) == [job for job, _ in model[:number]]
+        assert queue.take_group(model[0][0], most, 1, may_go) == [job for job, _ in model[:number]]
         del model[:number]
         assert len(queue) == len(model)
     assert queue.first() is None
