@@ -297,6 +297,16 @@ class DecodePool:
 
     def _answered(self, worker: WorkerProcess, answers: list[Any]) -> None:
         self._schedule()
+        if worker.mad:
+            return
+        try:
+            self._hear(worker, answers)
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            worker.end_mad()
+        self._ends.tell(self._loop)
+
+    def _hear(self, worker: WorkerProcess, answers: list[Any]) -> None:
+        """Takes answers. Raises errors for what makes no sense, and has then taken what comes before it."""
         if not answers:
             worker.ready = True
         elif not worker.answered:
@@ -304,8 +314,7 @@ class DecodePool:
             self._barren = 0
         for number, count, seconds, word, detail in answers:
             self._busy_seconds += seconds
-            jobs, place = worker.release(number, count)
-            worker.learn(count, seconds)
+            jobs, place = worker.answered_by(number, count)
             manner = jobs[0].manner
             assert manner is not None
             if word == "pixels":
@@ -313,9 +322,10 @@ class DecodePool:
             else:
                 [job] = jobs
                 self._take(job, place, manner, word, detail)
+            worker.release(count)
+            worker.learn(count, seconds)
         if worker.allowance.amount > KEPT_HEAP:
             worker.allowance.lower_to(max(KEPT_HEAP, *(sent.scratch for sent in worker.sent), 0))
-        self._ends.tell(self._loop)
 
     def _take_pixels(
         self, jobs: list[DecodeJob], place: Slot | Slab, manner: Manner, shape: list[int], dtype: str, scratch: int
@@ -323,8 +333,8 @@ class DecodePool:
         if jobs[0].state != "sent" and len(jobs) == 1:  # cancelled meanwhile
             self._seating.put_back(place)
             return
-        arrays = self._seating.lend(jobs, place, shape, dtype)
-        manner.learn(arrays[0].nbytes, scratch, count=len(jobs))
+        most, arrays = int(scratch), self._seating.lend(jobs, place, shape, dtype)
+        manner.learn(arrays[0].nbytes, most, count=len(jobs))
         for job, pixels in zip(jobs, arrays, strict=True):
             if job.state != "sent":
                 continue
@@ -339,9 +349,9 @@ class DecodePool:
             self._seating.put_back(place)
         elif word == "value" and job.maps:
             spans, scratch = detail
-            [ground] = self._seating.lend([job], place, [sum(spans[-1])], "|u1")
+            most, [ground] = int(scratch), self._seating.lend([job], place, [sum(spans[-1])], "|u1")
             value = Packed(ground, spans)
-            manner.learn(value.nbytes, scratch)
+            manner.learn(value.nbytes, most)
             self._ends.settle(job, value)
         else:
             self._seating.put_back(place)
@@ -359,10 +369,12 @@ class DecodePool:
         self._died += 1
         self._workers.remove(worker)
         culprit, fate = worker.current(), worker.fate()
+        if worker.mad:
+            culprit, fate = worker.sent[0].jobs[0].number if worker.sent else 0, "gave an answer that makes no sense"
         while worker.sent:
-            jobs, place = worker.release(worker.sent[0].jobs[0].number, 1)
+            job, place = worker.sent[0].jobs[0], worker.sent[0].place
+            worker.release(1)
             self._seating.put_back(place)
-            [job] = jobs
             if job.state != "sent":
                 continue
             if job.number == culprit and worker.overdue in (0, job.number):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,7 @@ class WorkerProcess:
         self.most = _FIRST_JOBS  # jobs that it may have
         self.ready = False
         self.answered = False
+        self.mad = False  # whether it has answered nonsense, and was killed for that
         self.overdue = 0  # the job that took too long, once it has been killed for that
         self.allowance = allowance
         self.frugal = False  # with the next orders it is told to keep no memory for the next image
@@ -191,12 +193,18 @@ class WorkerProcess:
         self._pace += (seconds / count - self._pace) * min(1, count / _PACE_IMAGES if self._pace else 1)
         self.most = max(_LEAST_JOBS, min(_MOST_JOBS, int(_AHEAD_SECONDS / max(self._pace, 1e-6))))
 
-    def release(self, number: int, count: int) -> tuple[list[DecodeJob], Slot | Slab]:
-        """Takes out jobs that were answered, the first of which has the number. `ValueError`: these are not next."""
+    def answered_by(self, number: int, count: int) -> tuple[list[DecodeJob], Slot | Slab]:
+        """The jobs that an answer is of, the first of which has the number. `ValueError`: these are not next."""
         sent = self.sent[0] if self.sent else None
         if sent is None or sent.jobs[0].number != number or not 1 <= count <= len(sent.jobs):
             raise ValueError("a worker has answered what it was not asked")
-        jobs = [sent.jobs.popleft() for _ in range(count)]
+        return list(islice(sent.jobs, count)), sent.place
+
+    def release(self, count: int) -> None:
+        """Takes out so many jobs, the next to be answered."""
+        sent = self.sent[0]
+        for _ in range(count):
+            sent.jobs.popleft()
         self.load -= count
         self.sent_bytes -= count * sent.size
         if not sent.jobs:
@@ -205,7 +213,6 @@ class WorkerProcess:
         if isinstance(place, Slot) and place.descriptor is not None:
             place.close_descriptor()
             self._unseen -= 1
-        return jobs, place
 
     def flush(self) -> None:
         """Sends what has gathered. Never blocks: what the socket does not take follows when it does."""
@@ -231,6 +238,11 @@ class WorkerProcess:
         if number and time.monotonic_ns() - begun > seconds * 1e9 and self.ready:
             self.overdue = number
             self._process.kill()
+
+    def end_mad(self) -> None:
+        """Kills the process, since what it says makes no sense: strangers' bytes may have got the better of it."""
+        self.mad = True
+        self._process.kill()
 
     def fate(self) -> str:
         """How the process ended, and its last words."""

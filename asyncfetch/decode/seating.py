@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncfetch.decode.arena import Arena
@@ -80,7 +81,12 @@ class Seating:
         return None if place is None else Seat(worker, place, max(scratch, worker.allowance.amount))
 
     def lend(self, jobs: Sequence[DecodeJob], place: Slot | Slab, shape: list[int], dtype: str) -> list[Pixels]:
-        """What was written for jobs, as arrays whose memory is lent until nothing looks at it any more."""
+        """What was written for jobs, as arrays whose memory is lent until nothing looks at it any more.
+
+        Raises `ValueError` or `TypeError` for arrays that cannot lie there, or not of numbers: objects are addresses.
+        """
+        if not _is_of_numbers(dtype):
+            raise ValueError(f"an array of {dtype}")
         if isinstance(place, Slab):
             return place.pixels([job.row.index for job in jobs if job.row is not None], shape, dtype)
         return [self._arena.lend(place, shape, dtype)]
@@ -176,3 +182,10 @@ class Seating:
             return True
         self._arena.reclaim(scratch - allowance.amount)
         return allowance.raise_to(scratch)
+
+
+@functools.cache
+def _is_of_numbers(dtype: str) -> bool:
+    import numpy as np
+
+    return np.dtype(dtype).kind in "?biufc"

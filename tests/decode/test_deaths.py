@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
+from asyncfetch.decode import process
 from asyncfetch.errors import DecoderUnavailable, FetcherClosed, WorkerDied
 from tests.decode.parts import (
     Outcome,
@@ -351,3 +352,50 @@ async def test_a_parent_that_is_killed_leaves_no_worker(tmp_path: Path, endless:
         worker = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
     await until(lambda: has_ended(worker))
+
+
+MAD = """
+import json, socket, struct
+pool = socket.socket(fileno=int(channel))
+def say(answers):
+    body = json.dumps(answers).encode()
+    pool.sendall(struct.pack("<I", len(body)) + body)
+say([])
+while data := socket.recv_fds(pool, 1 << 16, 64)[0]:
+    for *_, groups in Unpacker().feed(data):
+        for number, *_ in groups[0][4] if groups else []:
+            say({answers})
+"""
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        '[[number, 1, 0.1, "pixels", [[8], "|O", 0]]]',  # an array of addresses
+        '[[number, 1, 0.1, "pixels", [[1 << 40], "|u1", 0]]]',
+        '[[number, 1, 0.1, "pixels", [[8], "|u1", "much"]]]',
+        '[[number, 1, 0.1, "pixels", None]]',
+        '[[number, 2, 0.1, "pixels", [[8], "|u1", 0]]]',
+        '[[number, 0, 0.1, "pixels", [[8], "|u1", 0]]]',
+        '[[number + 1, 1, 0.1, "empty", ""]]',
+        '[["number", 1, 0.1, "empty", ""]]',
+        '[[number, 1, "long", "empty", ""]]',
+        "[[number]]",
+        "[7]",
+    ],
+)
+async def test_a_worker_whose_answer_makes_no_sense_is_ended_and_its_image_named(
+    open_pool: OpenPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: str
+) -> None:
+    [path] = photographs(tmp_path, 1)
+    pool = open_pool(1)
+    sane = process._BOOTSTRAP
+    mad = sane.partition("from asyncfetch.decode.forms")[0] + "from asyncfetch.decode.wire import Unpacker\n"
+    monkeypatch.setattr(process, "_BOOTSTRAP", mad + MAD.format(answers=answers))
+    error = await Outcome(pool, path).error()
+    assert isinstance(error, WorkerDied)
+    assert path.name in str(error)
+    assert "gave an answer that makes no sense" in str(error)
+    monkeypatch.setattr(process, "_BOOTSTRAP", sane)
+    np.testing.assert_array_equal(await decode(pool, path), expected(path))
+    assert pool.statistics().died == 1
