@@ -2,9 +2,10 @@
 
 Objects of 86 KB under a prefix, named by a CSV with another extension, come from rclone's S3 server: cold, again when
 all is there, by the same CSV and by one of URIs, and, where s5cmd is installed, by that from the same server, told
-every key. What is gone on with is gone on with from a server with quick listings, too, since rclone's take longer than
-all the rest: how long, a listing by obstore alone shows of each. Then some come through a server that answers 20 ms
-late, beside a loop over boto3. Before all that a list of five million rows is planned.
+every key. All of it again with the server of `asyncfetch.testing`, since rclone's needs more CPU for an object than
+its clients, and for its listing more time than all the rest of going on: how long, a listing by obstore alone shows of
+each. Then some come through a server that answers 20 ms late, beside a loop over boto3. Before all that a list of five
+million rows is planned.
 """
 
 from __future__ import annotations
@@ -97,34 +98,40 @@ def _cold(top: Path, objects: int) -> None:
         _time("the same, by URIs", again, environment, objects)
         listing = [sys.executable, "-c", _LIST.format(bucket=BUCKET), str(objects)]
         _time("its listing, by obstore", listing, environment, objects)
-        s5cmd = _s5cmd()
-        if s5cmd is not None:
-            (top / "s5").mkdir()
-            copies = "".join(f"cp {prefix}{number:08}.jpg {top}/s5/\n" for number in range(objects))
-            (top / "copies").write_text(copies)
-            arguments = [s5cmd, "--endpoint-url", server.plain, "--log", "error", "run", str(top / "copies")]
-            _time("s5cmd, cold", arguments, environment, objects)
+        _beside(top, "s5", prefix, environment, objects)
 
 
 def _resume(top: Path, objects: int) -> None:
-    print(f"{objects:,} objects by a CSV, with --match stem, all there; each three times")
-    bodies = {f"photos/{number:08}.jpg": os.urandom(1000) for number in range(objects)}  # which are not looked into
-    rows, uris = top / "names.csv", top / "uris.csv"
+    print("the same by a server with quick listings, going on three times")
+    bodies = {f"photos/{number:08}.jpg": os.urandom(BODY) for number in range(objects)}
+    rows, uris = top / "quick.csv", top / "quick-uris.csv"
     rows.write_text("file\n" + "".join(f"{number:08}.png\n" for number in range(objects)))
     with FaultServer(bodies) as server:
         uris.write_text("uri\n" + "".join(f"{server.uri(key)}\n" for key in bodies))
-        environment = _environment(server.endpoint_url, top)
-        names = ["--from", str(rows), "--prefix", server.uri("photos/"), "--match", "stem"]
-        ways = {"by names": names, "by URIs": ["--from", str(uris)]}
-        output = ["-yq", "-o", str(top / "resumed")]
-        subprocess.run([*_asyncfetch(), *names, *output], check=True, env=environment)
+        environment = _environment(server.endpoint_url, top) | {"ASYNCFETCH_CACHE_DIR": str(top / "quick-cache")}
+        prefix = server.uri("photos/")
+        names = ["--from", str(rows), "--prefix", prefix, "--match", "stem"]
+        output = ["-yq", "-o", str(top / "quick")]
+        _time("asyncfetch, cold", [*_asyncfetch(), *names, *output], environment, objects)
+        _beside(top, "quick-s5", prefix, environment, objects)
+        listing = [sys.executable, "-c", _LIST.format(bucket="bucket"), str(objects)]
         for _ in range(3):
-            for title, asked in ways.items():
-                _time(title, [*_asyncfetch(), *asked, *output], environment, objects)
-            listing = [sys.executable, "-c", _LIST.format(bucket="bucket"), str(objects)]
+            _time("all there, by names", [*_asyncfetch(), *names, *output], environment, objects)
+            _time("all there, by URIs", [*_asyncfetch(), "--from", str(uris), *output], environment, objects)
             _time("its listing, by obstore", listing, environment, objects)
-        _time("a start, --version", [*_asyncfetch()[:-1], "--version"], environment, 1)
-        _time("a start, download --help", [*_asyncfetch(), "--help"], environment, 1)
+
+
+def _beside(top: Path, name: str, prefix: str, environment: dict[str, str], objects: int) -> None:
+    """What s5cmd takes for the same objects, told every key, where it is installed."""
+    s5cmd = _s5cmd()
+    if s5cmd is None:
+        return
+    (top / name).mkdir()
+    copies = top / f"{name}-copies"
+    copies.write_text("".join(f"cp {prefix}{number:08}.jpg {top}/{name}/\n" for number in range(objects)))
+    endpoint = environment["ASYNCFETCH_ENDPOINT_URL"]
+    arguments = [s5cmd, "--endpoint-url", endpoint, "--log", "error", "run", str(copies)]
+    _time("s5cmd, cold", arguments, environment, objects)
 
 
 def _late(top: Path, objects: int) -> None:
