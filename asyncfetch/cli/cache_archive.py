@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asyncfetch.cli.common import FAILED, Options, command, human
+from asyncfetch.cli.common import FAILED, Options, command, counted, human
 from asyncfetch.cli.progress import Progress
 from asyncfetch.errors import UsageError
 
@@ -121,8 +121,8 @@ def _run(
     else:
         new = f" ({counts['new_blobs']:,} of them new)" if title == "import" else ""
         options.say(
-            f"{counts['objects']:,} objects, {progress.objects:,} blobs{new}, {human(progress.bytes)}; "
-            f"{counts['refused']:,} refused"
+            f"{counted(counts['objects'], 'object')}, {counted(progress.objects, 'blob')}{new}, "
+            f"{human(progress.bytes)}; {counts['refused']:,} refused"
         )
     return FAILED if counts["refused"] else 0
 

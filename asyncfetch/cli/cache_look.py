@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asyncfetch.cli.cache_quarantine import ls_quarantined
-from asyncfetch.cli.common import Options, command, human, moment
+from asyncfetch.cli.common import Options, command, counted, human, moment
 from asyncfetch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,13 +45,13 @@ def stats(
         return
     print(directory)
     print(
-        f"{found.objects:,} objects, {human(found.object_bytes)}; {found.blobs:,} blobs, "
+        f"{counted(found.objects, 'object')}, {human(found.object_bytes)}; {counted(found.blobs, 'blob')}, "
         f"{human(found.blob_bytes)} on disk; {human(saved)} saved by storing equal bytes once"
     )
     if found.unfinished:
         print(f"{found.unfinished:,} unfinished large objects, {human(found.unfinished_bytes)} on disk")
     if rate is not None:
-        print(f"{rate:.1%} of {hits + misses:,} look-ups were hits; {pins:,} pins")
+        print(f"{rate:.1%} of {hits + misses:,} look-ups were hits; {counted(pins, 'pin')}")
     for group in groups:
         name = f"{uri_under(group.place, group.prefix)}{at(group.place)}"
         print(f"{group.objects:>12,}  {human(group.object_bytes):>8}  {name}")

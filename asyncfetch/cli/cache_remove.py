@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asyncfetch.cli.cache_look import at
-from asyncfetch.cli.common import FAILED, Options, command, human, on_loop
+from asyncfetch.cli.common import FAILED, Options, command, counted, human, on_loop
 from asyncfetch.cli.progress import Progress
 from asyncfetch.errors import UsageError
 from asyncfetch.settings import parse_duration, parse_size
@@ -94,7 +94,7 @@ def clear(
     else:
         did = "would remove" if dry_run else "removed"
         rest = _unfinished(gone.unfinished, gone.unfinished_bytes)
-        options.say(f"{directory}: {did} {gone.blobs:,} blobs, {human(gone.blob_bytes)}{rest}")
+        options.say(f"{directory}: {did} {counted(gone.blobs, 'blob')}, {human(gone.blob_bytes)}{rest}")
     return 0
 
 
@@ -162,9 +162,9 @@ def _run(
         options.warn(f"the cache holds no {uri}")
     else:
         did = "would remove" if dry_run else "removed"
-        what = f"{objects:,} objects, " if uri else ""
+        what = f"{counted(objects, 'object')}, " if uri else ""
         rest = _unfinished(unfinished, unfinished_bytes)
-        options.say(f"{directory}: {did} {what}{progress.objects:,} blobs, {human(progress.bytes)}{rest}")
+        options.say(f"{directory}: {did} {what}{counted(progress.objects, 'blob')}, {human(progress.bytes)}{rest}")
     return FAILED if stuck or (uri and not objects and not unfinished) else 0
 
 

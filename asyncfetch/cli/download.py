@@ -276,7 +276,9 @@ class _Job:
         )
         if tally.failed:
             what = counted(tally.failed, "object")
-            options.warn(f"{what} failed: see {self._directory.root / 'failures.jsonl'}")
+            kinds = ", ".join(f"{kind} {count:,}" for kind, count in tally.kinds.most_common(3))
+            more = ", …" if len(tally.kinds) > 3 else ""
+            options.warn(f"{what} failed ({kinds}{more}): see {self._directory.root / 'failures.jsonl'}")
         if tally.stopped is not None:
             print(f"asyncfetch: {tally.stopped.rstrip('.')}. Left: {counted(left, 'object')}.", file=sys.stderr)
             options.say(f"to go on: {typed()}")

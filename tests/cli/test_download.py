@@ -210,6 +210,9 @@ def test_failures_are_told_left_alone_and_tried_again(server: FaultServer, out: 
     assert (told(retried, "plan")["files"], told(retried, "end")["failed"]) == (2, 2)
     from_ledger = download("--from", out / "failures.jsonl", "-o", out.with_name("other"), "-y", "--json")
     assert told(from_ledger, "plan")["rows"] == 4
+    quiet = download(*names, "-o", out, "-yq", "--retry-failed").err
+    assert quiet.startswith("asyncfetch: 2 objects failed (")
+    assert (quiet.count("\n"), "ObjectNotFound 1" in quiet, "InvalidURI 1" in quiet) == (1, True, True), quiet
 
 
 @pytest.mark.parametrize("arguments", [["--fail-fast"], ["--max-failures", "2"]])
