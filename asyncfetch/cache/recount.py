@@ -8,6 +8,7 @@ hashed before they are served. What objects they are stays unknown: their bytes 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import threading
@@ -101,10 +102,12 @@ class Recount:
     def _run(self, first: int) -> None:
         """On its thread."""
         done = self._has_done(lambda connection: connection.execute(_BEGIN))
+        algorithms: list[str] = []
         for byte in range(first, _SHARDS):
             began = time.perf_counter()
             try:
-                lying = self._list(byte)
+                algorithms = algorithms or files.names(self._blobs.root)
+                lying = self._list(algorithms, byte)
             except OSError:
                 _log.warning("%s: not all blobs could be counted now", self._blobs.root, exc_info=True)
                 return
@@ -142,15 +145,17 @@ class Recount:
         self._answer = answer
         self._wake.set()
 
-    def _list(self, byte: int) -> list[_Lying]:
-        root, now = self._blobs.root, time.time()
-        return [
-            _Lying(f"{algorithm}:{found.name}", min(found.modified, now))
-            for algorithm in files.names(root)
-            if f"{byte:02x}" in files.names(f"{root}/{algorithm}")
-            for found in files.listing(f"{root}/{algorithm}/{byte:02x}")
-            if found.size is not None and _NAME.match(found.name)
-        ]
+    def _list(self, algorithms: Sequence[str], byte: int) -> list[_Lying]:
+        now = time.time()
+        found = []
+        for algorithm in algorithms:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # nothing of that shard is there
+                found += [
+                    _Lying(f"{algorithm}:{one.name}", min(one.modified, now))
+                    for one in files.listing(f"{self._blobs.root}/{algorithm}/{byte:02x}")
+                    if one.size is not None and _NAME.match(one.name)
+                ]
+        return found
 
     def _add(self, lying: Sequence[_Lying], connection: sqlite3.Connection) -> None:
         """Under the write lock, where nobody evicts: what is there by now, and not known by now."""

@@ -342,8 +342,8 @@ class Cache:
             self._timer.cancel()
             self._timer = None
         if self._gathered:
-            commands, self._gathered, self._gathered_bytes = self._gathered, [], 0
-            self._thread.put(commands)
+            self._gathered_bytes = 0
+            self._thread.put(self._gathered)  # in whose hands they are only once they are not in ours
 
     async def _ask(self, function: Callable[[], _T]) -> _T:
         self._refuse_closed()

@@ -88,15 +88,21 @@ class CacheThread:
         self._thread = threading.Thread(target=self._run, name="asyncfetch-cache", daemon=True)
         self._thread.start()
 
-    def put(self, commands: Sequence[Command]) -> None:
-        """Hands in commands, to be answered on the loop in any order."""
-        self.waiting += len(commands)
+    def put(self, commands: list[Command]) -> None:
+        """Takes all commands out of a list, to be answered on the loop in any order. Interrupted, all or none."""
+        count = len(commands)
         if not self._at_hand or self._loop.is_closed():
-            self._post(commands)
+            taken = commands[:]
+            del commands[:]
+            self.waiting += count
+            self._posted += count
+            self._mailbox.put(taken)
             return
         if not self._line or time.monotonic() - self._due_since > LOST_SECONDS:
             self._serve_soon()
-        self._line.extend(commands)
+        self._line += commands
+        del commands[:]
+        self.waiting += count
 
     def is_free(self) -> bool:
         """Whether the thread has nothing to do. For the loop."""
@@ -133,10 +139,6 @@ class CacheThread:
         self._stopped = stopped
         self._post_line()
         self._mailbox.put(None)
-
-    def _post(self, commands: Sequence[Command]) -> None:
-        self._posted += len(commands)
-        self._mailbox.put(commands)
 
     def _post_line(self) -> None:
         count = len(self._line)

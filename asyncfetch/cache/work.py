@@ -50,6 +50,7 @@ BATCH_BYTES = 16 * MIB
 BATCH_CHANGES = 1024  # to the index alone, at 3 to 9 us each
 BATCH_LOOK_UPS = 256  # keys, at 10 us each
 SEEN_SECONDS = 0.001  # what was seen so long ago still holds for a read; three `stat` calls, a third of what it takes
+HERE_SECONDS = 0.05  # after something that the loop did itself others are taken to be about to do more
 MOST_OWED = 10_000  # changes kept for an index that takes none; the blobs of others are met again when they are wanted
 
 _Writing = Write | Note | Discard | Ask | Release  # what is done after the look-ups of its batch
@@ -82,6 +83,7 @@ class Work:
         self._counted: Counter[str] = Counter()  # for the index's counters, when it is written to anyway
         self._warned = False  # of what `attempt` met
         self._followed = -1.0  # when `read_here` last looked which index is in force, and whether others live
+        self._here_at = -1.0  # when the loop last did something itself
         self.busy_seconds = 0.0
         self.batches = self.awaited = self.failed = self.unremembered = 0
 
@@ -117,6 +119,7 @@ class Work:
         KeyboardInterrupt, leaves nothing in line: whoever handed it in has it still, and would have it done twice.
         """
         batch = Batch(here=True)
+        self._here_at = time.perf_counter()
         look_ups: deque[LookUp | Read] = deque()
         writes: deque[_Writing] = deque()
         self._index.patient = False
@@ -131,7 +134,7 @@ class Work:
 
     def read_here(self, command: Read) -> Batch | None:
         """On the loop: does one read, before all that is in line, and no more. None where it would wait."""
-        began = time.perf_counter()
+        began = self._here_at = time.perf_counter()
         batch = Batch(here=True, handled=1)
         self._index.patient = False
         try:
@@ -169,8 +172,9 @@ class Work:
         return batch
 
     def shrink(self, *, beside: bool) -> None:
-        """Removes what is too much, if it is time to; `beside` look-ups with a pause behind it."""
+        """Removes what is too much, if it is time to; `beside` look-ups, the loop's too, with a pause behind it."""
         if not self._owed:
+            beside = beside or time.perf_counter() - self._here_at < HERE_SECONDS
             self.attempt(partial(self.room.shrink, beside=beside))
 
     def is_quick(self, commands: Sequence[Command]) -> bool:

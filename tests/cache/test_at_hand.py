@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from asyncfetch.cache import Cache, Elsewhere, Found, Published, eviction, files, mounts, thread
+from asyncfetch.cache import Cache, Elsewhere, Found, Published, eviction, files, mounts, thread, work
 from asyncfetch.cache.claims import Claims, Missed
 from asyncfetch.cache.commands import LookUp, Write
 from asyncfetch.cache.opening import open_parts
@@ -211,6 +211,62 @@ async def test_interruption_at_any_moment_of_a_turn_has_nothing_done_twice(
     assert at > 100
     assert set(told.values()) == {1}
     check_blobs(tmp_path)
+
+
+@pytest.mark.parametrize("system", ["tmpfs", "ext4"])
+async def test_interruption_at_any_moment_of_the_handing_in_loses_nothing_and_doubles_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str
+) -> None:
+    monkeypatch.setattr(mounts, "mounts", lambda: [mounts.Mount("/", system, system)])
+    monkeypatch.setattr(thread, "LOST_SECONDS", 0.0)
+    here = str(Path(thread.__file__).parent)
+    told: Counter[int] = Counter()
+    left = 0
+
+    def interrupt(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal left
+        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(here):
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+
+    at, over = 0, False
+    async with opened(tmp_path) as cache:
+        while not over:
+            at += 1
+            cache._gathered.append(LookUp([key("0")], lambda answer, at=at: told.update([at])))  # type: ignore[misc]
+            left = at
+            sys.setprofile(interrupt)
+            try:
+                cache._hand_in()
+            except KeyboardInterrupt:
+                pass
+            finally:
+                sys.setprofile(None)
+            over = left > 0
+            for _ in range(2):
+                await look_up(cache, key("0"))
+    assert at > 4
+    assert told == Counter(range(1, at + 1))
+
+
+@pytest.mark.parametrize("way", ["look_up", "read"])
+async def test_evictions_leave_time_to_look_ups_that_the_loop_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    beside: list[bool] = []
+    monkeypatch.setattr(eviction.Room, "shrink", lambda room, **how: beside.append(how["beside"]))
+    async with opened(tmp_path) as cache:
+        cache._work.shrink(beside=False)
+        monkeypatch.setattr(work, "HERE_SECONDS", 1e9)
+        if way == "look_up":
+            await look_up(cache, key("a"))
+        else:
+            await cache.read(key("a"), lambda ref: True)
+        cache._work.shrink(beside=False)
+        monkeypatch.setattr(work, "HERE_SECONDS", 0.0)  # it was long ago
+        cache._work.shrink(beside=False)
+    assert beside[:3] == [False, True, False]
 
 
 async def test_turn_that_was_interrupted_as_it_began_holds_up_nothing(
