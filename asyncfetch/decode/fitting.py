@@ -35,6 +35,8 @@ def fit(width: int, height: int, form: Form, *, scalable: bool = False) -> Fit |
 
     `scalable` says that its decoder can give a half, a quarter or an eighth of the size, as that of JPEG.
     """
+    if not (form.crop or form.width or form.max_size):  # asked three times for each image
+        return Fit(1, Part(0, 0, width, height), width, height)
     part = Part(*form.crop) if form.crop else Part(0, 0, width, height)
     if part.x + part.width > width or part.y + part.height > height:
         return None
