@@ -14,7 +14,7 @@ from asyncfetch.cache.changes import unclaim
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from asyncfetch.cache.changes import Change
     from asyncfetch.cache.index import Index
@@ -39,9 +39,10 @@ _LEAVE = "DELETE FROM claims WHERE owner = ?"
 
 
 class Missed(NamedTuple):
-    """Objects of one look-up that are not here, and are to be fetched unless another process is doing that."""
+    """Objects of one look-up that are to be asked for at their origin unless another process is doing that."""
 
     keys: Sequence[RefKey]
+    seen: Sequence[Found | None]  # None where it is not here; else it is to be checked
     places: Sequence[int]  # of each among all that were looked up
     later: Later  # told instead, on the loop, once the other has
     answer: Callable[[int, Found | None, bool], None]  # takes a place, where it is, or whether another brings it
@@ -93,7 +94,8 @@ class Claims:
 
         self._index.apply((), (work,))  # where that fails, each process fetches for itself
         self._told = True
-        found = self._made_mine([key for key in keys if key not in others])
+        seen = {key: here for one in missed for key, here in zip(one.keys, one.seen, strict=True)}
+        found = self._made_mine([key for key in keys if key not in others], seen)
         for one in missed:
             for key, place in zip(one.keys, one.places, strict=True):
                 if (other := others.get(key)) is None:
@@ -145,9 +147,13 @@ class Claims:
         else:
             wait.laters.append(later)
 
-    def _made_mine(self, keys: Sequence[RefKey]) -> dict[RefKey, Found]:
-        """Takes down what is claimed by now, less what came in just before that."""
-        here = {key: found for key, found in zip(keys, self._find(keys), strict=True) if found is not None}
+    def _made_mine(self, keys: Sequence[RefKey], seen: Mapping[RefKey, Found | None]) -> dict[RefKey, Found]:
+        """Takes down what is claimed by now, less what came in or was checked just before that, after it was `seen`."""
+        here = {}
+        for key, found in zip(keys, self._find(keys), strict=True):
+            before = seen.get(key)
+            if found is not None and (before is None or found.ref.validated > before.ref.validated):
+                here[key] = found
         self.mine.update(key for key in keys if key not in here)
         if here:
             self._index.apply([unclaim(key, self._algorithm, self._me) for key in here])
@@ -172,7 +178,7 @@ class Claims:
         gone = [key for key in over if here[key] is None]
         if gone:
             taken = self._take([key for key in over if here[key] is None])
-            here.update(self._made_mine(taken))
+            here.update(self._made_mine(taken, {}))
             over = [key for key in over if here[key] is not None or key in taken]
         return [Settled(key, here[key], self._awaited.pop(key).laters) for key in over]
 

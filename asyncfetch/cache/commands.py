@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 
 class LookUp(NamedTuple):
-    """Which of these objects are here? With `later` those that are not are about to be fetched."""
+    """Which of these objects are here? With `later` those that are not, or are `stale`, are about to be asked for."""
 
     keys: Sequence[RefKey]
     done: Callable[[list[Found | Elsewhere | None] | Exception], None]
     later: Callable[[RefKey, Found | None], None] | None = None
+    stale: Callable[[int, Ref], bool] | None = None  # of the key at this place
 
 
 class Read(NamedTuple):

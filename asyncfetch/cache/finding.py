@@ -52,6 +52,7 @@ class Finding:
         """Where the objects are that are here. What the batch has to do besides is noted in it."""
         found: list[Found | Elsewhere | None] = []
         missed: list[RefKey] = []
+        seen: list[Found | None] = []
         places: list[int] = []
         fetched = command.later is not None and not self._room.refusing
         for key, known in zip(command.keys, self._index.find(command.keys), strict=True):
@@ -64,13 +65,16 @@ class Finding:
                     self._lost(key, ref, batch)
                 elif self._touch(known, batch):
                     batch.checks.append(partial(self._look_again, found, len(found)))
-            if here is None and fetched:
+            if fetched and (
+                here is None or (command.stale is not None and not here.doubt and command.stale(len(found), here.ref))
+            ):
                 missed.append(key)
+                seen.append(here)
                 places.append(len(found))
             found.append(here)
             self.hits += here is not None
         if missed and command.later is not None:
-            batch.missed.append(Missed(missed, places, command.later, partial(self._missed, found)))
+            batch.missed.append(Missed(missed, seen, places, command.later, partial(self._missed, found)))
         self.look_ups += len(command.keys)
         return found
 
@@ -101,8 +105,10 @@ class Finding:
         return None if path is None else Found(ref, path, self._proofs.doubt(ref.digest, known.epoch))
 
     def _missed(self, answer: list[Found | Elsewhere | None], place: int, found: Found | None, elsewhere: bool) -> None:
-        answer[place] = Elsewhere.ELSEWHERE if elsewhere else found
-        self.hits += found is not None
+        """Hears that another brings one, or where one is after all; else it stays as it was seen."""
+        if elsewhere or found is not None:
+            self.hits += (found is not None) - (answer[place] is not None)
+            answer[place] = Elsewhere.ELSEWHERE if elsewhere else found
 
     def _lost(self, key: RefKey, ref: Ref, batch: Batch) -> None:
         self._damage.look_at(key, ref)

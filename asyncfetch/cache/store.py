@@ -121,6 +121,7 @@ class Cache:
         done: Callable[[list[Found | Elsewhere | None] | Exception], None],
         *,
         later: Callable[[RefKey, Found | None], None] | None = None,
+        stale: Callable[[int, Ref], bool] | None = None,
     ) -> None:
         """Asks which objects are here, each with a blob of the right size; the answers come in the order of the keys.
 
@@ -128,10 +129,11 @@ class Cache:
 
         With `later`, those that are not here will be fetched. Each is the caller's to fetch, until it is published
         or given up by `release`, or answered `ELSEWHERE`, because another process is bringing it; then `later` is
-        called with its key, and with where it is, or None for one that is the caller's by now.
+        called with its key, and with where it is, or None for one that is the caller's by now. So is each that is here
+        and of which `stale` says, on the cache's thread and given its place among the keys, that it will be checked.
         """
         self._refuse_closed()
-        self._gathered.append(LookUp(keys, done, later))
+        self._gathered.append(LookUp(keys, done, later, stale))
         self._hand_in()
 
     def check(self, key: RefKey, found: Found, done: Callable[[bool | Exception], None]) -> None:

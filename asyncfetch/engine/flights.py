@@ -143,9 +143,21 @@ class Flights:
             def later(key: RefKey, found: Found | None) -> None:
                 self._looked_up([boarding[keys.index(key)]], [found])
 
-            # Offline nothing will be fetched, and nobody is to wait for that.
-            offline = self._settings.cache.offline
-            self.cache.look_up(keys, partial(self._looked_up, boarding), later=None if offline else later)
+            now = time.time()
+
+            def stale(place: int, ref: Ref) -> bool:
+                flight = boarding[place]
+                return self._decide(ref, flight.location, flight.listed, now) in (Freshness.STALE, Freshness.MISS)
+
+            # Offline nothing will be fetched, and nobody is to wait for that. Where each is to ask for itself, nobody
+            # need wait for another's asking.
+            offline, always = self._settings.cache.offline, self._revalidate == "always"
+            self.cache.look_up(
+                keys,
+                partial(self._looked_up, boarding),
+                later=None if offline else later,
+                stale=None if always else stale,
+            )
         self._lanes.pump()
 
     async def peek(self, location: Location, listed: ObjectStat | None) -> Peeked:
@@ -342,6 +354,7 @@ class Flights:
     def failed(self, flight: Flight, error: Exception) -> None:
         """Ends a flight whose origin failed: with what the cache has, where the policy wants that, or in a crash."""
         if flight.found is not None and self.stands_in(flight.location, error):
+            self.cache.release(flight.key)
             self.land(flight, _from_cache(flight.found))
         else:
             self.crash(flight, "fetch", error)
@@ -362,6 +375,7 @@ class Flights:
         found = flight.found
         assert found is not None, "an origin said NotModified to an unconditional read"
         self.cache.validate(flight.key, found.ref, flight.asked)
+        self.cache.release(flight.key)
         self.meter.revalidated += 1
         self.land(flight, _from_cache(found))
 

@@ -350,7 +350,7 @@ async def test_others_that_come_amid_a_batch_are_waited_for(tmp_path: Path, monk
                 closing.callback(parts.index.close)
                 others.append(Claims(parts.index, parts.owner, "blake3", lambda keys: [None] * len(keys)))
                 others[0].claim(
-                    [Missed([key("a")], [0], lambda key, found: None, lambda place, found, elsewhere: None)]
+                    [Missed([key("a")], [None], [0], lambda key, found: None, lambda place, found, elsewhere: None)]
                 )
             return quick
 

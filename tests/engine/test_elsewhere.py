@@ -142,3 +142,40 @@ async def test_streams_share_the_work_in_any_order(tmp_path: Path, order: Litera
         if order == "input":
             assert (forth, back) == (URIS, URIS[::-1])
         assert shop.asked.total() == len(URIS)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+async def test_what_is_stale_is_asked_for_by_one(tmp_path: Path, changed: bool) -> None:
+    shop, version = Shop(), "1"
+    shop.open.set()
+
+    def give(request: RawRequest) -> Answer:
+        shop(request)
+        etag = f'"{version}"'
+        if f"if-none-match: {etag}".encode() in request.head.lower():
+            return [Hold(shop.open), answer(status="304 Not Modified", headers=[f"ETag: {etag}"])]
+        return [Hold(shop.open), answer(version.encode() * 3000, headers=[f"ETag: {etag}"])]
+
+    async with ScriptedServer(give) as server:
+        access = Access(endpoint_url=server.url, anonymous=True, region="us-east-1")
+        async with Fetcher(cache_dir=tmp_path, access=access) as before:
+            await before.prefetch(URIS)
+        async with (
+            Fetcher(cache_dir=tmp_path, access=access) as one,
+            Fetcher(cache_dir=tmp_path, access=access) as other,
+        ):
+            shop.open.clear()
+            version = "2" if changed else "1"
+            first = asyncio.create_task(one.prefetch(URIS))
+            await looked_up(one, len(URIS))
+            second = asyncio.create_task(other.prefetch(URIS))
+            await looked_up(other, len(URIS))
+            shop.open.set()
+            reports = await first, await second
+            assert [report.downloaded for report in reports] == [len(URIS) * changed, 0]
+            assert set(shop.asked.values()) == {2}
+            entries = [entry async for entry in other.entries(URIS)]
+            assert {Path(entry.path).read_bytes() for entry in entries} == {version.encode() * 3000}
+            assert set(shop.asked.values()) == {2}
+            for fetcher in one, other:
+                assert not fetcher._engine().cache._work.claims.mine
