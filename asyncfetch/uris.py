@@ -48,7 +48,7 @@ class Location(NamedTuple):
             if self.version is not None:
                 return f"s3://{self.container}/{self.key}{_VERSION}{self.version}"
             # An empty version closes a key which itself ends like one, so that parse() gives back what str() wrote.
-            guard = _VERSION if _split_version(self.key)[0] != self.key else ""
+            guard = _VERSION if _VERSION in self.key and _split_version(self.key)[0] != self.key else ""
             return f"s3://{self.container}/{self.key}{guard}"
         if self.scheme == "file":
             # Names that are not UTF-8 come as surrogates (PEP 383); their bytes are what a URI can say.
@@ -243,7 +243,7 @@ def _parse_s3(text: str) -> Location:
         bucket, key = arn[0], rest[arn.end() + 1 :]
     else:
         bucket, _, key = rest.partition("/")
-    key, version = _split_version(key)
+    key, version = _split_version(key) if _VERSION in key else (key, "")
     location = Location("s3", bucket, key, version or None)
     _check_s3(location, text)
     return location

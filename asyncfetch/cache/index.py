@@ -12,6 +12,7 @@ import itertools
 import logging
 import sqlite3
 import time
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asyncfetch.cache import database, epochs, files, generations
@@ -401,5 +402,4 @@ def rows(connection: sqlite3.Connection, keys: Sequence[RefKey], algorithm: Dige
     return found
 
 
-def _statement(change: Change) -> str:
-    return change.statement
+_statement = attrgetter("statement")

@@ -173,7 +173,9 @@ class Flight(Errand):
             self.grant.correct(length)
 
     def _go_on_in_parts(self, stat: ObjectStat, start: int) -> Sink | None:
-        return self.goes_on(stat) if self.twin is None or self.twin.overtaken() else None
+        if self.twin is None:
+            return self.goes_on(stat) if stat.size >= self.table.parts_from else None
+        return self.goes_on(stat) if self.twin.overtaken() else None
 
     def _learned(self, length: int) -> None:
         if self.twin is None or self.twin.overtaken():

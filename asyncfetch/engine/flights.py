@@ -103,6 +103,8 @@ class Flights:
         self.cache = cache
         self.origins = origins
         self.meter = meter
+        part_from = settings.network.parts_from
+        self.parts_from: float = math.inf if part_from is None else part_from  # bytes; what is smaller comes whole
         self._settings = settings
         self._lanes = lanes
         self._slack = Slack(cache.arrivals)
@@ -297,8 +299,11 @@ class Flights:
         if flight.progress is Progress.OVER:
             self.cache.release(flight.key)
             return
-        freshness = self._decide(found and found.ref, flight.location, flight.listed, now)
-        if found is None or freshness is Freshness.MISS:
+        if found is None:
+            self._lanes.add(flight)
+            return
+        freshness = self._decide(found.ref, flight.location, flight.listed, now)
+        if freshness is Freshness.MISS:
             self._lanes.add(flight)
         elif freshness is Freshness.STALE:
             flight.found = found

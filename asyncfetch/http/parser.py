@@ -174,7 +174,7 @@ class ResponseParser:
         self._left = 0
         self._direct = False
         self.surplus = left < 0
-        return self._consume()
+        return self._consume() if self._chunked else self._complete()
 
     def unblock(self) -> Response | None:
         """Goes on after `blocked` was awaited. Gives the response if it is whole."""
@@ -279,7 +279,7 @@ class ResponseParser:
     def _pour(self) -> bool:
         """Copies what came of the body with other things into the sink. True when this piece of the body is whole."""
         while self._left:
-            if not self._ready():
+            if self._drain is not None and not self._ready():
                 return False
             if self._start == self._filled:
                 self._direct = True

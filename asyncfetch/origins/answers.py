@@ -187,6 +187,8 @@ class Reading(Question):
 
     def stat(self, response: Response) -> ObjectStat:
         """What the answer, once it is there, said of the object. Raises where the body was not what was announced."""
+        if self._stat is not None and self._due is None:
+            return self._stat
         size = self._size_of(response)
         return self._stat or self._make_stat(self.uri, response.head, size)
 

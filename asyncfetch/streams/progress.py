@@ -49,7 +49,7 @@ class Progress:
 
     def hand_over(self, places: list[tuple[int, bytes | None]]) -> None:
         """Counts places as handed out in one step, each with its mark; see `passed`."""
-        self._settle()
+        self.passed(self._latest)
         self._latest = places
 
     def take_back(self) -> None:
@@ -90,11 +90,7 @@ class Progress:
 
     def checkpoint(self, plan: str, shard: Shard, left_by: tuple[Checkpoint, ...]) -> Checkpoint:
         """As of now."""
-        self._settle()
+        self.hand_over([])
         epoch, start = next(item for item in reversed(self._starts) if item[1] <= self.low)
         prefix = self._prefix if self.low > start else None
         return Checkpoint(plan, shard, epoch, start, self.low, frozenset(self._above), prefix, left_by)
-
-    def _settle(self) -> None:
-        self.passed(self._latest)
-        self._latest = []

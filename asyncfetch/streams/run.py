@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter, deque
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from asyncfetch.engine import Ticket, judge
@@ -35,6 +36,7 @@ KEPT_FAILURES = 1000  # failures that a report holds whole; the others are count
 _MOST_SPREAD = 1 << 16
 
 _NOWHERE = Location("", "", "")
+_place_and_mark = attrgetter("place", "mark")
 
 
 class Slot(Ticket, Generic[T]):
@@ -163,7 +165,7 @@ class Run(ABC, Generic[T]):
 
     def hand_over(self, slots: Iterable[Slot[T]]) -> None:
         """Counts slots that were taken as handed out."""
-        self._progress.hand_over([(slot.place, slot.mark) for slot in slots])
+        self._progress.hand_over(list(map(_place_and_mark, slots)))
 
     def let_go(self, slots: Sequence[Slot[T]]) -> None:
         """Ends what is held in slots: private files go."""

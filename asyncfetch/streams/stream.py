@@ -220,7 +220,7 @@ class Stream(Generic[T]):
         """Begins a step, and the stream with the first."""
         if self._waiting:
             raise UsageError("A stream has one consumer at a time", remedy="Make a stream for each task.")
-        run = self._begin()
+        run = self._run or self._begin()
         if self._given is not None:
             run.consumed(perf_counter() - self._given)
             self._given = None
