@@ -3,9 +3,9 @@
 from asyncfetch.engine.bodies import BodyJob
 from asyncfetch.engine.calls import PAGE, ListCall, PageCall, Pages
 from asyncfetch.engine.engine import Engine
-from asyncfetch.engine.flights import Crash, Landed, Ticket
 from asyncfetch.engine.meter import Snapshot, judge
 from asyncfetch.engine.singles import decode, land, read_blob, read_part, read_range, stat
+from asyncfetch.engine.tickets import Crash, Landed, Ticket
 
 __all__ = [
     "PAGE",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from asyncfetch.cache import Cache
     from asyncfetch.decode import DecodePool
-    from asyncfetch.engine.flights import Landed, Ticket
+    from asyncfetch.engine.tickets import Landed, Ticket
     from asyncfetch.origins import Origin
     from asyncfetch.settings import Settings
     from asyncfetch.uris import Location

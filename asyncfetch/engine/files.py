@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from asyncfetch.engine.flights import Crash, Landed
+from asyncfetch.engine.tickets import Crash, Landed
 from asyncfetch.origins.file import stat_files
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
 
-    from asyncfetch.engine.flights import Ticket
     from asyncfetch.engine.meter import Meter
+    from asyncfetch.engine.tickets import Ticket
     from asyncfetch.objects import ObjectStat
 
 

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from asyncfetch.cache import Body, Found, Published
-    from asyncfetch.engine.flights import Flights, Ticket
+    from asyncfetch.engine.flights import Flights
     from asyncfetch.engine.parts import Outcome, Parts
+    from asyncfetch.engine.tickets import Ticket
     from asyncfetch.origins import Sink
 
 

@@ -12,7 +12,6 @@ import copy
 import logging
 import math
 import time
-from abc import ABC, abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -21,6 +20,7 @@ from asyncfetch.engine.errand import Progress
 from asyncfetch.engine.flight import Flight
 from asyncfetch.engine.parts import STALE, Parts, Unranged, in_parts
 from asyncfetch.engine.slack import Slack
+from asyncfetch.engine.tickets import Crash, Landed
 from asyncfetch.errors import FetcherClosed, OriginError
 from asyncfetch.presigned import redacted
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from asyncfetch.cache import Cache, Published, Ref
     from asyncfetch.engine.lanes import Lanes
     from asyncfetch.engine.meter import Meter
+    from asyncfetch.engine.tickets import Ticket
     from asyncfetch.objects import ObjectStat
     from asyncfetch.origins import Origin
     from asyncfetch.settings import Revalidate, Settings
@@ -40,53 +41,11 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Landed(NamedTuple):
-    """An object on local disk. `private` files belong to their tickets, and go back with `Flights.discard`."""
-
-    path: str
-    size: int
-    digest: str | None
-    etag: str | None
-    from_cache: bool
-    private: bool = False
-
-
-class Crash(NamedTuple):
-    """Why a ticket's object could not be had, and at which stage."""
-
-    stage: str
-    exception: Exception
-
-
 class Peeked(NamedTuple):
     """What the cache has of an object, if it is of any use. `fresh`: it may be served without asking the origin."""
 
     found: Found | None
     fresh: bool
-
-
-class Ticket(ABC):
-    """Somebody's wish for one object. `listed` is what a listing said of it; `private` ones stay out of the cache."""
-
-    __slots__ = ("flight", "listed", "location", "private", "urgent", "uri")
-
-    def __init__(
-        self, uri: str, location: Location, listed: ObjectStat | None, *, private: bool = False, urgent: bool = False
-    ) -> None:
-        self.uri = uri
-        self.location = location
-        self.listed = listed
-        self.private = private
-        self.urgent = urgent
-        self.flight: Flight | None = None
-
-    @abstractmethod
-    def land(self, landed: Landed) -> None:
-        """Takes the object. Called once, on the loop, unless the ticket was abandoned."""
-
-    @abstractmethod
-    def crash(self, crash: Crash) -> None:
-        """Takes the error instead."""
 
 
 class Flights:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from asyncfetch.decode import DecodeJob
 from asyncfetch.engine.calls import RangeCall, StatCall
-from asyncfetch.engine.flights import Ticket
+from asyncfetch.engine.tickets import Ticket
 from asyncfetch.errors import FetcherClosed, OriginError, RangeNotSatisfiable
 from asyncfetch.objects import ObjectStat
 from asyncfetch.origins import ByteRange
@@ -18,7 +18,7 @@ from asyncfetch.origins import ByteRange
 if TYPE_CHECKING:
     from asyncfetch.decode import DecodeOptions, Pixels, Settled
     from asyncfetch.engine.engine import Engine
-    from asyncfetch.engine.flights import Crash, Landed
+    from asyncfetch.engine.tickets import Crash, Landed
     from asyncfetch.objects import Entry
     from asyncfetch.uris import Location
 
