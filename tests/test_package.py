@@ -7,8 +7,12 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
+
+from typer.main import get_command
 
 import asyncfetch
+from asyncfetch.cli.app import app
 from tests.cli.terminal import environment
 
 ROOT = Path(__file__).parents[1]
@@ -38,10 +42,17 @@ def test_the_command_line_loads_the_command_it_is_asked_for() -> None:
     run = "from asyncfetch.cli.app import app; app({}, standalone_mode=False)"
     loaded = loaded_by(run.format(["--version"]))
     assert not {"asyncfetch.cli.ls", "asyncfetch.jobs", "asyncfetch.fetcher", "sqlite3"} & loaded
+    assert not {"asyncfetch.cli.ls", "asyncfetch.jobs", "asyncfetch.fetcher"} & loaded_by(run.format(["--help"]))
     assert "asyncfetch.cli.ls" in loaded_by(run.format(["ls", "--help"]))
     # 0.2 s of a start that has nothing to do with what a download does
     loaded = loaded_by(run.format(["download", "--help"]))
     assert not {"asyncfetch.toolbox", "aioboto3", "botocore", "cv2", "numpy", "pyarrow", "pydantic"} & loaded
+
+
+def test_help_says_of_each_command_what_that_says_of_itself() -> None:
+    group: Any = get_command(app)
+    told = {name: place.brief for name, place in group.places.items()}
+    assert told == {name: group.get_command(None, name).get_short_help_str(200) for name in told}
 
 
 def test_what_is_loaded_late_is_there_when_it_is_named() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from asyncfetch.cli.common import FAILED, INTERRUPTED, USAGE, Interrupted, ReaderGone, in_options, told
-from asyncfetch.cli.later import Later
+from asyncfetch.cli.later import Later, Place
 from asyncfetch.errors import AsyncfetchError, UsageError
 
 if TYPE_CHECKING:
@@ -19,21 +19,44 @@ if TYPE_CHECKING:
 
 
 class _Commands(Later):
-    places: ClassVar[dict[str, str]] = {
-        "demo": "asyncfetch.cli.demo:demo",
-        "get": "asyncfetch.cli.get:get",
-        "ls": "asyncfetch.cli.ls:ls",
-        "prefetch": "asyncfetch.cli.prefetch:prefetch",
-        "download": "asyncfetch.cli.download:download",
-        "thumbnails": "asyncfetch.cli.thumbnails:thumbnails",
-        "bench": "asyncfetch.cli.bench:bench",
-        "doctor": "asyncfetch.cli.doctor:doctor",
-        "presign": "asyncfetch.cli.presign:presign",
-        "cost": "asyncfetch.cli.cost:cost",
-        "cache": "asyncfetch.cli.cache:app",
-        "store": "asyncfetch.cli.store:app",
-        "runs": "asyncfetch.cli.runs:app",
-        "models": "asyncfetch.cli.models:app",
+    places: ClassVar[dict[str, Place]] = {
+        "demo": Place(
+            "asyncfetch.cli.demo:demo",
+            "Watch real images come out of an S3 on this machine: cold, warm, and warm with decoding.",
+        ),
+        "get": Place("asyncfetch.cli.get:get", "Fetch one object through the cache."),
+        "ls": Place(
+            "asyncfetch.cli.ls:ls",
+            "List objects: date, size and URI, one a line; what ends with a slash can be listed further.",
+        ),
+        "prefetch": Place(
+            "asyncfetch.cli.prefetch:prefetch",
+            "Fill the cache with a prefix, or with the objects that a file names, as it is read.",
+        ),
+        "download": Place(
+            "asyncfetch.cli.download:download", "Fetch a prefix, or the objects that a file names, into a directory."
+        ),
+        "thumbnails": Place(
+            "asyncfetch.cli.thumbnails:thumbnails",
+            "Make thumbnails of a prefix's images, or of those of a list, and write them beside the originals.",
+        ),
+        "bench": Place("asyncfetch.cli.bench:bench", "Measure a bucket: the same objects at rising concurrency."),
+        "doctor": Place(
+            "asyncfetch.cli.doctor:doctor",
+            "Look at everything that reading a prefix needs, one light each with its remedy.",
+        ),
+        "presign": Place(
+            "asyncfetch.cli.presign:presign",
+            "Make URLs that open objects without credentials until they expire: CSV, or JSONL with --json.",
+        ),
+        "cost": Place(
+            "asyncfetch.cli.cost:cost",
+            "Estimate what lies under a prefix costs a month, and what reading all of it once would.",
+        ),
+        "cache": Place("asyncfetch.cli.cache:app", "Look at the cache, and look after it."),
+        "store": Place("asyncfetch.cli.store:app", "Data in a content-addressed store, and the care for it."),
+        "runs": Place("asyncfetch.cli.runs:app", "The runs of a store."),
+        "models": Place("asyncfetch.cli.models:app", "The models of a store."),
     }
 
 

@@ -293,5 +293,7 @@ def test_shells_complete_commands_and_options(tmp_path: Path) -> None:
     )
     assert (installed.code, installed.err) == (0, "")
     assert "asyncfetch" in (tmp_path / ".bash_completions/asyncfetch.sh").read_text()
+    done = asyncfetch(_ASYNCFETCH_COMPLETE="complete_bash", COMP_WORDS="asyncfetch do", COMP_CWORD="1")
+    assert done.out.split() == [b"download", b"doctor"], done.err
     done = asyncfetch(_ASYNCFETCH_COMPLETE="complete_bash", COMP_WORDS="asyncfetch download --ret", COMP_CWORD="2")
     assert done.out.split() == [b"--retry-failed"], done.err
