@@ -1,11 +1,10 @@
 """What a bulk download takes: `python -m bench.download`, a process each, as a user runs it.
 
-Objects of 86 KB under a prefix, named by a CSV with another extension, come from rclone's S3 server: cold, again when
-all is there, by the same CSV and by one of URIs, and, where s5cmd is installed, by that from the same server, told
-every key. All of it again with the server of `asyncfetch.testing`, since rclone's needs more CPU for an object than
-its clients, and for its listing more time than all the rest of going on: how long, a listing by obstore alone shows of
-each. Then some come through a server that answers 20 ms late, beside a loop over boto3. Before all that a list of five
-million rows is planned.
+Objects of 86 KB under a prefix, named by a CSV with another extension, come from nginx, with their listing in canned
+pages: cold, in turns with s5cmd where that is installed, told every key; then again when all is there, by the same CSV
+and by one of URIs, and a listing by obstore alone, for what of that is the server's. All of it once more from rclone's
+S3 server, which needs more CPU for an object than its clients. Then some come through a server that answers 20 ms
+late, beside a loop over boto3. Before all that a list of five million rows is planned.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from asyncfetch.testing import Faults, FaultServer
 from bench.names import ACCESS_KEY, SECRET_KEY
-from bench.servers import certificate, serve
+from bench.servers import ServerFailedError, certificate, serve_listed
 
 BODY = 86_000  # bytes, as the photographs of the other benches
 BUCKET = "bench-download"
@@ -59,79 +59,75 @@ def main() -> None:
     """Runs the bench, and prints a line for each measurement."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--objects", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3, help="of the cold downloads from nginx (default: %(default)s)")
     parser.add_argument("--late-objects", type=int, default=3_000, help="of those that come 20 ms late")
     parser.add_argument("--rows", type=int, default=5_000_000, help="of the list that is planned")
-    parser.add_argument("--only", default="plan,cold,resume,late", help="the parts to run (default: %(default)s)")
+    parser.add_argument("--only", default="plan,nginx,rclone,late", help="the parts to run (default: %(default)s)")
     parser.add_argument("--directory", help="where all of it lies; else a temporary directory")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-download-", dir=options.directory) as name:
         top, parts = Path(name), options.only.split(",")
         if "plan" in parts:
             _plan(top, options.rows)  # first: a child's peak of memory begins with its parent's
-        if "cold" in parts:
-            _cold(top, options.objects)
-        if "resume" in parts:
-            _resume(top, options.objects)
+        for server, rounds in (("nginx", options.rounds), ("rclone", 1)):
+            if server in parts:
+                _bulk(top / server, server, options.objects, rounds)
+                shutil.rmtree(top / server)
         if "late" in parts:
             _late(top, options.late_objects)
 
 
-def _cold(top: Path, objects: int) -> None:
-    print(f"{objects:,} objects of {BODY:,} bytes by a CSV, with --match stem")
-    root, scratch = top / "root", top / "scratch"
-    (root / BUCKET / "photos").mkdir(parents=True)
+def _bulk(top: Path, name: str, objects: int, rounds: int) -> None:
+    print(f"{objects:,} objects of {BODY:,} bytes from {name} by a CSV, with --match stem")
+    photographs, scratch = top / "root" / BUCKET / "photos", top / "scratch"
+    photographs.mkdir(parents=True)
     scratch.mkdir()
     for number in range(objects):
-        (root / BUCKET / "photos" / f"{number:08}.jpg").write_bytes(os.urandom(BODY))
-    rows = top / "names.csv"
+        (photographs / f"{number:08}.jpg").write_bytes(os.urandom(BODY))
+    prefix = f"s3://{BUCKET}/photos/"
+    rows, uris = top / "names.csv", top / "uris.csv"
     rows.write_text("file\n" + "".join(f"{number:08}.png\n" for number in range(objects)))
-    with serve("rclone", root, scratch, certificate(scratch)) as server:
-        assert server.plain is not None
-        environment = _environment(server.plain, top)
-        prefix = f"s3://{BUCKET}/photos/"
-        command = ["--from", str(rows), "--prefix", prefix, "--match", "stem", "-yq", "-o"]
-        for title in ("asyncfetch, cold", "asyncfetch, all there"):
-            _time(title, [*_asyncfetch(), *command, str(top / "out")], environment, objects)
-        uris = top / "uris.csv"
-        uris.write_text("uri\n" + "".join(f"{prefix}{number:08}.jpg\n" for number in range(objects)))
-        again = [*_asyncfetch(), "--from", str(uris), "-yq", "-o", str(top / "out")]
-        _time("the same, by URIs", again, environment, objects)
-        listing = [sys.executable, "-c", _LIST.format(bucket=BUCKET), str(objects)]
-        _time("its listing, by obstore", listing, environment, objects)
-        _beside(top, "s5", prefix, environment, objects)
+    uris.write_text("uri\n" + "".join(f"{prefix}{number:08}.jpg\n" for number in range(objects)))
+    try:
+        with serve_listed(name, top / "root", BUCKET, scratch, certificate(scratch)) as server:
+            assert server.plain is not None
+            environment = _environment(server.plain, top)
+            output = ["-yq", "-o", str(top / "out")]
+            by_names = [*_asyncfetch(), "--from", str(rows), "--prefix", prefix, "--match", "stem", *output]
+            for _ in range(rounds):
+                for made in ("cache", "out", "s5"):
+                    shutil.rmtree(top / made, ignore_errors=True)
+                _time("asyncfetch, cold", by_names, environment, objects)
+                _same(photographs, top / "out")
+                _beside(top, prefix, environment, objects)
+            listing = [sys.executable, "-c", _LIST.format(bucket=BUCKET), str(objects)]
+            for _ in range(2):
+                _time("all there, by names", by_names, environment, objects)
+                _time("all there, by URIs", [*_asyncfetch(), "--from", str(uris), *output], environment, objects)
+                _time("its listing, by obstore", listing, environment, objects)
+    except ServerFailedError as error:
+        print(f"  left out: {error}")
 
 
-def _resume(top: Path, objects: int) -> None:
-    print("the same by a server with quick listings, going on three times")
-    bodies = {f"photos/{number:08}.jpg": os.urandom(BODY) for number in range(objects)}
-    rows, uris = top / "quick.csv", top / "quick-uris.csv"
-    rows.write_text("file\n" + "".join(f"{number:08}.png\n" for number in range(objects)))
-    with FaultServer(bodies) as server:
-        uris.write_text("uri\n" + "".join(f"{server.uri(key)}\n" for key in bodies))
-        environment = _environment(server.endpoint_url, top) | {"ASYNCFETCH_CACHE_DIR": str(top / "quick-cache")}
-        prefix = server.uri("photos/")
-        names = ["--from", str(rows), "--prefix", prefix, "--match", "stem"]
-        output = ["-yq", "-o", str(top / "quick")]
-        _time("asyncfetch, cold", [*_asyncfetch(), *names, *output], environment, objects)
-        _beside(top, "quick-s5", prefix, environment, objects)
-        listing = [sys.executable, "-c", _LIST.format(bucket="bucket"), str(objects)]
-        for _ in range(3):
-            _time("all there, by names", [*_asyncfetch(), *names, *output], environment, objects)
-            _time("all there, by URIs", [*_asyncfetch(), "--from", str(uris), *output], environment, objects)
-            _time("its listing, by obstore", listing, environment, objects)
-
-
-def _beside(top: Path, name: str, prefix: str, environment: dict[str, str], objects: int) -> None:
+def _beside(top: Path, prefix: str, environment: dict[str, str], objects: int) -> None:
     """What s5cmd takes for the same objects, told every key, where it is installed."""
     s5cmd = _s5cmd()
     if s5cmd is None:
         return
-    (top / name).mkdir()
-    copies = top / f"{name}-copies"
-    copies.write_text("".join(f"cp {prefix}{number:08}.jpg {top}/{name}/\n" for number in range(objects)))
+    output, copies = top / "s5", top / "copies"
+    output.mkdir()
+    copies.write_text("".join(f"cp {prefix}{number:08}.jpg {output}/\n" for number in range(objects)))
     endpoint = environment["ASYNCFETCH_ENDPOINT_URL"]
     arguments = [s5cmd, "--endpoint-url", endpoint, "--log", "error", "run", str(copies)]
     _time("s5cmd, cold", arguments, environment, objects)
+    _same(top / "root" / BUCKET / "photos", output)
+
+
+def _same(served: Path, output: Path) -> None:
+    """Raises where not every file that is served is there (`OSError`), byte for byte (`AssertionError`)."""
+    for path in served.iterdir():
+        copy = output / path.name
+        assert copy.read_bytes() == path.read_bytes(), f"{copy} is not what was served"
 
 
 def _late(top: Path, objects: int) -> None:

@@ -1,16 +1,20 @@
 """A server of canned LIST pages: ListObjectsV2 of one bucket whose pages are bytes made before the first request.
 
-Run as `python -m bench.pages COUNT`: prints its port, serves until its standard input ends. It checks no signature, and
-knows the parameter continuation-token only (https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html).
+Run as `python -m bench.pages COUNT`, or with a directory whose files it lists as nginx serves them: prints its port,
+serves until its standard input ends. It checks no signature, and knows the parameter continuation-token only
+(https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html).
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from datetime import UTC, datetime
 from hashlib import md5
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, cast
 from urllib.parse import parse_qs, urlsplit
+from xml.sax.saxutils import escape
 
 import uvloop
 
@@ -22,33 +26,59 @@ if TYPE_CHECKING:
 PAGE = 1000  # keys: what S3 gives at most
 
 
+class Listed(NamedTuple):
+    """An object, as a page tells of it."""
+
+    key: str
+    size: int
+    etag: str
+    modified: str = "2025-03-14T15:09:26.000Z"
+
+
 def keys(count: int) -> Iterator[tuple[str, int]]:
     """The keys that are listed, in their order, with their sizes."""
     return ((f"photos/class-{index // 1000:05d}/{index:09d}.jpg", 50_000 + index % 70_000) for index in range(count))
 
 
-def pages(count: int) -> list[bytes]:
+def made_up(count: int) -> list[Listed]:
+    """So many objects that are nowhere else."""
+    return [Listed(key, size, md5(key.encode(), usedforsecurity=False).hexdigest()) for key, size in keys(count)]
+
+
+def files(directory: Path) -> list[Listed]:
+    """The files below a directory, each with the ETag that nginx gives it: time and size, both in hexadecimal."""
+    found = []
+    for path in directory.rglob("*"):
+        if path.is_file():
+            stat = path.stat()
+            modified = datetime.fromtimestamp(int(stat.st_mtime), UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+            etag = f"{int(stat.st_mtime):x}-{stat.st_size:x}"
+            found.append(Listed(path.relative_to(directory).as_posix(), stat.st_size, etag, modified))
+    return sorted(found, key=lambda listed: listed.key.encode())
+
+
+def pages(listed: list[Listed], bucket: str = BUCKET) -> list[bytes]:
     """The answers, whole: page n continues by the token `n`."""
-    listed = list(keys(count))
+    count = len(listed)
     starts = range(0, max(count, 1), PAGE)
     return [
-        _answer(_page(listed[start : start + PAGE], number + 1 if start + PAGE < count else None, number))
+        _answer(_page(bucket, listed[start : start + PAGE], number + 1 if start + PAGE < count else None, number))
         for number, start in enumerate(starts)
     ]
 
 
-def _page(listed: list[tuple[str, int]], following: int | None, number: int) -> bytes:
+def _page(bucket: str, listed: list[Listed], following: int | None, number: int) -> bytes:
     contents = "".join(
-        f"<Contents><Key>{key}</Key><LastModified>2025-03-14T15:09:26.000Z</LastModified>"
-        f"<ETag>&quot;{md5(key.encode(), usedforsecurity=False).hexdigest()}&quot;</ETag><Size>{size}</Size>"
+        f"<Contents><Key>{escape(key)}</Key><LastModified>{modified}</LastModified>"
+        f"<ETag>&quot;{etag}&quot;</ETag><Size>{size}</Size>"
         "<StorageClass>STANDARD</StorageClass></Contents>"
-        for key, size in listed
+        for key, size, etag, modified in listed
     )
     here = f"<ContinuationToken>{number}</ContinuationToken>" if number else ""
     there = "" if following is None else f"<NextContinuationToken>{following}</NextContinuationToken>"
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>{BUCKET}</Name><Prefix></Prefix>'
+        f'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>{bucket}</Name><Prefix></Prefix>'
         f"{here}{there}<KeyCount>{len(listed)}</KeyCount><MaxKeys>{PAGE}</MaxKeys>"
         f"<IsTruncated>{'false' if following is None else 'true'}</IsTruncated>{contents}</ListBucketResult>"
     ).encode()
@@ -81,13 +111,13 @@ class _Connection(asyncio.Protocol):
         return self._canned[number]
 
 
-async def _serve(count: int) -> None:
+async def _serve(what: str) -> None:
     loop = asyncio.get_running_loop()
-    canned = pages(count)
+    canned = pages(made_up(int(what))) if what.isdecimal() else pages(files(Path(what)), Path(what).name)
     server = await loop.create_server(lambda: _Connection(canned), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve(int(sys.argv[1])))
+    uvloop.run(_serve(sys.argv[1]))

@@ -68,18 +68,29 @@ def available() -> list[str]:
 @contextmanager
 def serve(name: str, root: Path, scratch: Path, certificate: Certificate) -> Iterator[Server]:
     """Serves a directory of buckets with `"nginx"` or `"rclone"`, plain and over TLS. Raises `ServerFailedError`."""
-    program = _program(name)
-    if program is None:
-        raise ServerFailedError(f"{name} is not installed")
     start = {"nginx": _nginx, "rclone": _rclone}[name]
-    with start(program, root, scratch, certificate) as server:
+    with start(_installed(name), root, scratch, certificate) as server:
         yield server
 
 
 @contextmanager
-def listing(count: int) -> Iterator[Server]:
-    """Serves a listing of `count` keys in canned pages."""
-    with _module("bench.pages", str(count)) as (process, port):
+def serve_listed(name: str, root: Path, bucket: str, scratch: Path, certificate: Certificate) -> Iterator[Server]:
+    """The same with the listing of one bucket: nginx, which has none, passes canned pages of what is there now."""
+    if name != "nginx":
+        with serve(name, root, scratch, certificate) as server:
+            yield server
+        return
+    program = _installed(name)
+    with listing(root / bucket) as lister:
+        passed = _LISTED.format(bucket=bucket, lister=lister.plain)
+        with _nginx(program, root, scratch, certificate, passed) as server:
+            yield server._replace(pids=(*server.pids, *lister.pids), name=f"{server.name}, {lister.name}")
+
+
+@contextmanager
+def listing(what: int | Path) -> Iterator[Server]:
+    """Serves a listing in canned pages: of so many keys, or of the files of a directory, as nginx serves them."""
+    with _module("bench.pages", str(what)) as (process, port):
         yield Server(f"http://{HOST}:{port}", None, (process,), "canned LIST pages")
 
 
@@ -112,11 +123,11 @@ def _module(*command: str) -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def _nginx(program: str, root: Path, scratch: Path, certificate: Certificate) -> Iterator[Server]:
+def _nginx(program: str, root: Path, scratch: Path, certificate: Certificate, more: str = "") -> Iterator[Server]:
     plain, tls = _free_ports(2)
     configuration = scratch / "nginx.conf"
     configuration.write_text(
-        _NGINX.format(root=root, scratch=scratch, plain=plain, tls=tls, cert=certificate, user=_user())
+        _NGINX.format(root=root, scratch=scratch, plain=plain, tls=tls, cert=certificate, user=_user(), more=more)
     )
     said = subprocess.run([program, "-v"], capture_output=True, text=True, check=False).stderr
     command = [program, "-e", str(scratch / "nginx.log"), "-p", str(scratch), "-c", str(configuration)]
@@ -152,8 +163,14 @@ http {{
         ssl_certificate {cert.chain};
         ssl_certificate_key {cert.key};
         root {root};
-    }}
+{more}    }}
 }}
+"""
+
+# A request for the bucket itself is one for its listing.
+_LISTED = """\
+        location = /{bucket} {{ proxy_pass {lister}; }}
+        location = /{bucket}/ {{ proxy_pass {lister}; }}
 """
 
 
@@ -223,6 +240,13 @@ def _free_ports(count: int) -> list[int]:
     finally:
         for sock in sockets:
             sock.close()
+
+
+def _installed(name: str) -> str:
+    program = _program(name)
+    if program is None:
+        raise ServerFailedError(f"{name} is not installed")
+    return program
 
 
 def _program(name: str) -> str | None:

@@ -1,5 +1,7 @@
 """The canned LIST pages, read by a client of S3."""
 
+from pathlib import Path
+
 import boto3
 import pytest
 from botocore.client import BaseClient
@@ -39,3 +41,26 @@ def test_anything_else_is_refused() -> None:
         with pytest.raises(ClientError, match="NotImplemented"):
             reader.get_object(Bucket=BUCKET, Key="a")
         reader.close()
+
+
+@pytest.mark.parametrize("name", servers.available())
+def test_a_directory_is_served_with_its_listing_as_one_bucket(name: str, tmp_path: Path) -> None:
+    bodies = {f"{folder}/{number:04} & more.bin": b"x" * number for number in range(501) for folder in ("a", "b")}
+    for key, body in bodies.items():
+        path = tmp_path / "root" / "some" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+    made = servers.certificate(tmp_path)
+    with servers.serve_listed(name, tmp_path / "root", "some", tmp_path, made) as server:
+        assert server.plain is not None
+        reader = client(server.plain)
+        found = list(reader.get_paginator("list_objects_v2").paginate(Bucket="some"))
+        listed = {entry["Key"]: entry for page in found for entry in page["Contents"]}
+        got = {key: reader.get_object(Bucket="some", Key=key) for key in list(bodies)[-3:]}
+        assert {key: answer["Body"].read() for key, answer in got.items()} == {key: bodies[key] for key in got}
+        reader.close()
+    assert len(found) == 2
+    assert list(listed) == sorted(bodies)
+    assert {key: entry["Size"] for key, entry in listed.items()} == {key: len(body) for key, body in bodies.items()}
+    for key, answer in got.items():
+        assert answer["ETag"].strip('"') == listed[key]["ETag"].strip('"')  # rclone lists them without quotes
