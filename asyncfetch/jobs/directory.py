@@ -122,14 +122,10 @@ class Directory:
         """
         if own:
             return self._put(source, path, over=True)
-        for place in (path, apart(path, uri)):
-            try:
-                return self._put(source, place, over=False)
-            except (FileExistsError, IsADirectoryError):
-                found = self.look(place)
-                if found is not None and self.digest(place, source.digest) == source.digest:
-                    return found
-        raise FileExistsError(errno.EEXIST, "something else lies there", str(self.root / path))
+        placed = self._put_or_find(source, path) or self._put_or_find(source, apart(path, uri))
+        if placed is None:
+            raise FileExistsError(errno.EEXIST, "something else lies there", str(self.root / path))
+        return placed
 
     def look(self, path: str) -> Placed | None:
         """What lies at a path now, None when it is no plain file or is reached through a link."""
@@ -162,6 +158,14 @@ class Directory:
             except OSError:
                 return
             parts.pop()
+
+    def _put_or_find(self, source: Source, path: str) -> Placed | None:
+        """Puts a file at a path where nothing lies, or the same bytes do. None where something else does."""
+        try:
+            return self._put(source, path, over=False)
+        except (FileExistsError, IsADirectoryError):
+            found = self.look(path)
+            return found if found is not None and self.digest(path, source.digest) == source.digest else None
 
     def _put(self, source: Source, path: str, *, over: bool) -> Placed:
         path, folder, name = self._home(path)

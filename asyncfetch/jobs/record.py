@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 _KIND = {"asyncfetch": "download", "version": 1}
+_ENCODER = json.JSONEncoder(separators=(",", ":"))  # one for all lines: `json.dumps` would make it for each
 _READ = 1 << 18  # bytes of lines parsed at once
 _SYNC_SECONDS = 1.0  # what a loss of power may take: it is fetched from the cache again
 _NO_PARTS = frozenset(("", ".", ".."))  # of a path that a layout made
@@ -131,7 +132,7 @@ class Record:
 
 
 def _line(values: dict[str, Any]) -> bytes:
-    return json.dumps(values, separators=(",", ":")).encode() + b"\n"
+    return _ENCODER.encode(values).encode() + b"\n"
 
 
 def _values(lines: list[bytes]) -> list[Any]:
