@@ -119,7 +119,8 @@ class CacheThread:
         (answer,) = batch.answers
         if not batch.finished:  # the thread tells the index what it is to hear of this
             batch.answers.clear()
-            batch.handled = 0
+            self.waiting += 1
+            self._posted += 1  # so that the loop does not come for its turn while the thread waits for the index in it
             self._mailbox.put(batch)
         return answer
 

@@ -542,3 +542,20 @@ async def test_cache_that_closes_while_a_read_waits_says_so(tmp_path: Path) -> N
         waiting.send(None)
     with pytest.raises(FetcherClosed):
         waiting.send(None)
+
+
+async def test_while_the_index_is_waited_for_the_loop_does_not_come_for_its_turn(tmp_path: Path) -> None:
+    async with opened(tmp_path) as cache:
+        await publish(cache, b"one", key("a"))
+        await settled(cache)
+    (database,) = tmp_path.glob("v1/index/*.sqlite")
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("UPDATE blobs SET used = 1")  # long ago, so that the next use is noted
+        async with opened(tmp_path) as cache:
+            other.execute("BEGIN IMMEDIATE")  # a backup, say, which counts as no company
+            assert await cache.read(key("a"), lambda ref: True) == b"one"
+            assert not cache._thread.is_free()
+            other.execute("COMMIT")
+            await settled(cache)
+            assert cache._thread.is_free()
+            assert cache.statistics().waiting == 0
