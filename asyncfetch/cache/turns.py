@@ -8,6 +8,7 @@ loop for itself.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 # What comes first ends a turn: some 0.5 ms.
 READS = 16
 READ_BYTES = 1 << 20
+LOST_SECONDS = 0.1  # an end of a turn that has been due for longer was most likely interrupted as it began
 
 
 class Turns:
@@ -24,22 +26,21 @@ class Turns:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._begun = False  # something was read or granted in this turn
+        self._begun = -math.inf  # when something was first read or granted in this turn
         self._reads = self._bytes = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
 
     def take(self) -> bool:
         """Whether one more may be read in this turn, which then counts. Nobody who waits is overtaken."""
+        self._begin()
         if self._waiters or self._reads >= READS or self._bytes >= READ_BYTES:
             return False
         self._reads += 1
-        self._begin()
         return True
 
     async def wait(self) -> None:
         """Returns in a turn in which one may be read, which then counts. Cancelled, it takes that turn at most."""
         if not self.take():
-            self._begin()
             waiter = self._loop.create_future()
             self._waiters.append(waiter)
             await waiter
@@ -49,14 +50,15 @@ class Turns:
         self._bytes += size
 
     def _begin(self) -> None:
-        if not self._begun:
-            self._begun = True
+        now = self._loop.time()
+        if now - self._begun > LOST_SECONDS:
+            self._begun = now
             self._loop.call_soon(self._end)
 
     def _end(self) -> None:
         """Lets as many go on as there will be room for, if they read as much each as those before."""
         most = min(READS, max(1, READ_BYTES * self._reads // self._bytes)) if self._bytes else READS
-        self._begun, self._reads, self._bytes = False, 0, 0
+        self._begun, self._reads, self._bytes = -math.inf, 0, 0
         while self._waiters and self._reads < most:
             waiter = self._waiters.popleft()
             if not waiter.done():  # else it was cancelled

@@ -77,3 +77,14 @@ async def test_who_is_cancelled_while_waiting_holds_nobody_up(monkeypatch: pytes
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert reads.take()
+
+
+async def test_a_turn_whose_end_was_lost_is_ended_by_who_comes_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = Turns(asyncio.get_running_loop())
+    with monkeypatch.context() as patch:
+        patch.setattr(reads, "_end", lambda: None)  # it was interrupted as it began
+        assert reads.take()
+        await asyncio.sleep(0)
+    monkeypatch.setattr(turns, "LOST_SECONDS", -1.0)  # that is long ago
+    for _ in range(3 * READS):
+        await reads.wait()
