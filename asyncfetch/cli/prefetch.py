@@ -20,9 +20,10 @@ from asyncfetch.objects import Failure
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from asyncfetch import Stream
     from asyncfetch.fetcher import Fetcher
     from asyncfetch.jobs import Unclear
-    from asyncfetch.objects import ObjectStat, Report
+    from asyncfetch.objects import Entry, ObjectStat, Report
 
 KEPT = 1000  # failures that are told one by one
 _JOB = "The job"
@@ -102,11 +103,14 @@ class _Run:
         """Fetches until all is there, or it is stopped; what is in flight then is finished."""
         task = asyncio.current_task()
         assert task is not None
+        left = False  # it was waiting for the list alone, which may be a pipe that stays silent
 
         def interrupt(why: str) -> None:
+            nonlocal left
             self._stop(why)
             if self._is_idle(progress):
-                task.cancel()  # it waits for the list alone, which may be a pipe that stays silent
+                left = True
+                task.cancel()
 
         async with self._options.fetcher() as fetcher:
             with (
@@ -114,26 +118,35 @@ class _Run:
                 interrupts.lead_to(interrupt),
             ):
                 sources = self._sources(fetcher, progress)
-                async with fetcher.entries(sources, order="completion", on_error="yield") as stream:
-                    async for item in stream:
-                        if not isinstance(item, Failure):
-                            progress.add(item.size)
-                        elif is_its_own(item.exception):
-                            self._fail(item)
-                            progress.add(None)
-                        else:  # no other object would fare better, so it is nobody's failure
-                            self._stop(str(item.exception))
-                            break
-                        if self._most.exceeded(self.failed, progress.objects + self.failed, ended=False):
-                            self._stop(TOO_MANY)
-                        if self.stopped is not None and self._is_idle(progress):
-                            break
+                stream = fetcher.entries(sources, order="completion", on_error="yield")
+                try:
+                    async with stream:
+                        await self._consume(stream, progress)
+                except asyncio.CancelledError:
+                    if not left:
+                        raise
+                    task.uncancel()
                 report = stream.report()
         if not self._rows and self.stopped is None:
             raise empty(self._request)
         if self._most.exceeded(self.failed, report.objects + self.failed, ended=True):
             self._stop(TOO_MANY)
         return report
+
+    async def _consume(self, stream: Stream[Entry | Failure], progress: Progress) -> None:
+        async for item in stream:
+            if not isinstance(item, Failure):
+                progress.add(item.size)
+            elif is_its_own(item.exception):
+                self._fail(item)
+                progress.add(None)
+            else:  # no other object would fare better, so it is nobody's failure
+                self._stop(str(item.exception))
+                break
+            if self._most.exceeded(self.failed, progress.objects + self.failed, ended=False):
+                self._stop(TOO_MANY)
+            if self.stopped is not None and self._is_idle(progress):
+                break
 
     def tell(self, report: Report) -> None:
         """Says what came of it, to people or to programs."""
