@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from asyncfetch.engine.credits import Credits
 
-_TURN, _TURN_BYTES = 8, 1 << 20  # read on the loop before anything else has its turn
+_MOST_NEAR = 1 << 20  # bytes of a body that is read on the loop
 _COLD = 64  # so many go to threads once one was not in the page cache: others that are not will be near
 _BATCH, _BATCH_BYTES = 32, 4 << 20  # read in one hop to a thread, which costs 80 us
 _MOST_BATCHES = 2  # under way at once: local files are read at the speed of memory
@@ -68,6 +68,7 @@ class Bodies:
         self._near = f"{near}/"
         # Linux alone can read what it has and nothing else; of a tmpfs it has all.
         self._flags: int | None = 0 if in_memory else getattr(os, "RWF_NOWAIT", None)
+        self._warm = self._flags is not None  # what was tried last was in memory
         self._cold = 0  # of those that come next, so many are not tried on the loop
         self._loop = loop
         self._turns = Turns(loop)
@@ -78,10 +79,9 @@ class Bodies:
         self._scheduled = False
         self._closed = False
 
-    @property
-    def in_memory(self) -> bool:
-        """Whether the system most likely has in memory what comes next, so that it need not be read before its time."""
-        return self._flags is not None and not self._cold
+    def at_hand(self, path: str, size: int) -> bool:
+        """Whether the system most likely has a file in memory and the loop may read it: not before it is asked for."""
+        return self._warm and self._is_near(path, size)
 
     def read_now(self, job: BodyJob) -> bool:
         """Reads a body that its consumer asks for at this moment, and mostly calls `done` before this returns.
@@ -89,7 +89,7 @@ class Bodies:
         False, and nothing is done, where the loop may not read it or has read much in this turn: then it is to be
         submitted.
         """
-        if not self.in_memory or self._closed or not self._is_near(job) or not self._turns.take():
+        if self._closed or not self.at_hand(job.path, job.size) or not self._turns.take():
             return False
         grant = self._credits.take(job.size, alone=True)
         if grant is None or not self._read_one(job, grant):
@@ -139,30 +139,33 @@ class Bodies:
             self._read_far()
 
     def _read_near(self) -> bool:
-        """Reads what it can on the loop. False where that is nothing."""
-        count = size = 0
-        while self._flags is not None and not (self._closed or self._cold) and count < _TURN and size < _TURN_BYTES:
+        """Reads what it can on the loop in this turn. False where that is nothing, in any turn."""
+        done = False
+        while self._flags is not None and not (self._closed or self._cold):
             job = self._waiting.first()
-            if job is None or not self._is_near(job):
+            if job is None or not self._is_near(job.path, job.size):
                 break
+            if not self._turns.take():
+                return True
             grant = self._credits.take(job.size, alone=job.urgent)
             if grant is None or not self._read_one(job, grant):
                 break
-            count += 1
-            size += job.size
-        return count > 0
+            self._turns.spend(job.size)
+            done = True
+        return done
 
-    def _is_near(self, job: BodyJob) -> bool:
-        return job.size <= _TURN_BYTES and job.path.startswith(self._near)
+    def _is_near(self, path: str, size: int) -> bool:
+        return size <= _MOST_NEAR and path.startswith(self._near)
 
     def _read_one(self, job: BodyJob, grant: Grant) -> bool:
         """Reads a body on the loop. False where it is not in memory."""
         assert self._flags is not None
         outcome = _read_file(job.path, job.size, self._flags)
         if outcome is None:
-            self._cold = _COLD
+            self._cold, self._warm = _COLD, False
             grant.release()
             return False
+        self._warm = True
         if job.state == "waiting":
             self._waiting.remove(job)
         job.state = "sent"

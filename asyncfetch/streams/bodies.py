@@ -37,24 +37,32 @@ class BodyRun(WorkRun[Body]):
         Nothing is gained by reading it sooner, and much lost: a body that waits keeps its memory from the next one.
         """
         found: list[Slot[Body]] = []
+        reads = True
         while len(found) < most:
             if (slot := self._next_to_read()) is not None:
                 heapq.heappop(self._pending)
                 [job] = self._jobs_of([slot])
-                if not self.engine.bodies.read_now(job):
+                reads = self.engine.bodies.read_now(job)
+                if not reads:
                     job.urgent = True
                     self.engine.bodies.submit(job)
                     self.send_on()
-            if not (taken := super().take()):
-                break
-            found += taken
+            if taken := super().take():
+                found += taken
+            elif not reads or self._next_to_read() is None:
+                break  # else what was settled was left out, or went meanwhile, and there is another
         return found
 
     def send_on(self) -> None:
-        if not self.engine.bodies.in_memory:
+        if not (self._pending and self._at_hand(self._pending[0][1])):
             super().send_on()
         elif self._next_to_read() is not None:
             self._wake()
+
+    def _at_hand(self, slot: Slot[Body]) -> bool:
+        """Whether a body is soon read when it is asked for."""
+        assert slot.landed is not None
+        return self.engine.bodies.at_hand(slot.landed.path, slot.landed.size)
 
     def _next_to_read(self) -> WorkSlot[Body] | None:
         """The slot of the body that the consumer could have next, if that is on disk, and nobody is to read it yet."""

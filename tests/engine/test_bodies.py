@@ -153,4 +153,4 @@ async def test_a_body_that_is_in_memory_is_read_at_once_but_not_many_in_a_turn(t
         assert came == [paths[0].read_bytes()]
     evict(paths[-1])
     assert not now(paths[-1])
-    assert not reader.bodies.in_memory
+    assert not reader.bodies.at_hand(str(paths[0]), SIZE)

@@ -214,3 +214,45 @@ async def test_a_blob_that_went_before_its_turn_is_fetched_once_more(
         Path(entries[7].filename).unlink()
         found = [first.data] + [body.data async for body in stream]
     assert found == [b"%d" % number * 1000 for number in range(20)]
+
+
+@pytest.mark.parametrize("order", ["input", "completion"])
+async def test_files_that_the_loop_may_not_read_are_read_ahead_many_in_a_hop(
+    files: list[tuple[str, int]],
+    cache_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    order: Literal["input", "completion"],
+) -> None:
+    monkeypatch.setattr(mounts, "mounts", lambda: [mounts.Mount("/", "tmpfs", "tmpfs")])
+    hops, read = list[int](), bodies._read_files
+
+    def watched(given: Any) -> Any:
+        hops.append(len(given))
+        return read(given)
+
+    monkeypatch.setattr(bodies, "_read_files", watched)
+    async with Fetcher(cache_dir=cache_dir) as fetcher:
+        assert len([body async for body in fetcher.bytes(files, order=order)]) == 100
+    assert sum(hops) == 100
+    assert len(hops) <= 20
+
+
+async def test_what_is_there_is_not_kept_back_by_what_is_left_out(tmp_path: Path, cache_dir: Path) -> None:
+    (tmp_path / "there").write_bytes(b"there")
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        await answer.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nslow")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, Fetcher(cache_dir=cache_dir) as fetcher:
+        slow = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/slow"
+        sources = [slow, str(tmp_path / "there"), str(tmp_path / "missing")]
+        stream = fetcher.bytes(sources, order="completion", on_error="skip")
+        assert (await anext(stream)).data == b"there"
+        await asked.wait()
+        answer.set()
+        assert [body.data async for body in stream] == [b"slow"]
