@@ -267,6 +267,7 @@ def test_interrupted_it_cleans_up_and_says_so(
 
 
 def test_demo_shows_three_passes_and_leaves_nothing(tmp_path: Path) -> None:
+    asyncfetch("--version")  # the process that commands are forked from is there now
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     done = asyncfetch("demo", "--objects", "40", "--json", TMPDIR=str(tmp_path))
     assert done.code == 0, done.err
@@ -277,7 +278,9 @@ def test_demo_shows_three_passes_and_leaves_nothing(tmp_path: Path) -> None:
     assert told["warm, decoded"]["objects"] == 40
     assert told["warm, decoded"]["failures_by_kind"] == {"EmptyObject": 1, "UnsupportedFormat": 1}
     assert list(tmp_path.iterdir()) == []
-    assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+    after = psutil.Process().children(recursive=True)
+    left = [child.as_dict(["pid", "ppid", "status", "cmdline"]) for child in after if child.pid not in before]
+    assert left == []
 
 
 def test_demo_draws_bars_and_a_table_on_a_terminal_and_can_keep_the_cache(tmp_path: Path) -> None:
