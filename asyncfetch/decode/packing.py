@@ -69,8 +69,8 @@ class Packed:
 
     def unpack(self) -> Any:
         """The value. Raises `UnpackError` when the parent cannot make it."""
-        pickled, *buffers = (self._ground[start : start + size] for start, size in self._spans)
         try:
+            pickled, *buffers = (self._ground[start : start + size] for start, size in self._spans)
             return pickle.loads(pickled.data, buffers=buffers)  # noqa: S301 - of the user's own function, see `wire`
-        except Exception as error:  # whatever the classes of the user's raise when they are made again
+        except Exception as error:  # whatever the user's classes raise, or a worker has made up for spans
             raise UnpackError(f"{type(error).__name__}: {error}") from error
