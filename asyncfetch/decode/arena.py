@@ -18,7 +18,7 @@ from asyncfetch.decode.shared import anonymous_file, map_file
 
 if TYPE_CHECKING:
     import mmap
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from asyncfetch.decode.budget import Budget, Grant
     from asyncfetch.decode.forms import Pixels
@@ -143,6 +143,15 @@ class Arena:
                 return slots.pop()
         return None
 
+    def find_like(self, slot: Slot, most: int) -> list[Slot]:
+        """Takes free slots of the same worker and size, `most` of them."""
+        shelf = self._free[slot.owner].get(slot.capacity)
+        if not shelf or most <= 0:
+            return []
+        found = shelf[-most:]
+        del shelf[-most:]
+        return found
+
     def make(self, owner: Owner, need: int) -> Slot | None:
         """Makes a slot, or gives None where the budget refuses. Raises `OSError`."""
         return self._make(owner, need)
@@ -175,21 +184,25 @@ class Arena:
         slot.owner.forget(slot)
         self._destroy(slot)
 
-    def lend(self, slot: Slot, shape: list[int], dtype: str) -> Pixels:
-        """The pixels at a slot's begin, as an array whose memory is lent until nothing looks at it any more."""
+    def lend(self, slots: Iterable[Slot], shape: list[int], dtype: str) -> list[Pixels]:
+        """The pixels at each slot's begin, as arrays whose memory is lent until nothing looks at it any more."""
         import numpy as np
 
-        exporter = slot.exporter()
-        lease = _Lease(exporter, self._watch)
-        lease.slot = slot
-        self._leases[slot] = lease
-        pixels: Pixels = np.ndarray(shape, dtype, buffer=memoryview(exporter))
-        slot.deliver()
-        return pixels
+        arrays: list[Pixels] = []
+        for slot in slots:
+            exporter = slot.exporter()
+            lease = _Lease(exporter, self._watch)
+            lease.slot = slot
+            self._leases[slot] = lease
+            arrays.append(np.ndarray(shape, dtype, buffer=memoryview(exporter)))
+            if slot.overdrawn:
+                slot.deliver()
+        return arrays
 
     def put_back(self, slot: Slot) -> None:
         """Takes a slot back: it is free, or given up when there is nobody left to use it."""
-        slot.deliver()
+        if slot.overdrawn:
+            slot.deliver()
         if self._closed or slot.owner not in self._free:
             self._destroy(slot)
         else:

@@ -136,14 +136,8 @@ class DecodePool:
         """Counts as of now."""
         memory = self._seating.statistics()
         busy = sum(1 for worker in self._workers if worker.sent)
-        counts = (
-            len(self._workers),
-            busy,
-            len(self._waiting),
-            self._ends.decoded,
-            self._ends.failed,
-            self._died,
-        )
+        ends = self._ends
+        counts = (len(self._workers), busy, len(self._waiting), ends.decoded, ends.failed, self._died)
         scratch = sum(worker.allowance.amount for worker in self._workers)
         return DecodeStatistics(*counts, self._busy_seconds, *memory, scratch)
 
@@ -254,14 +248,17 @@ class DecodePool:
             return open_to_more[0]
         if seat is None:
             return None
-        most, may_go = 1, None
-        if job.row is not None:  # the other workers get their share of what waits
-            most = min(seat.worker.room_for(job.row.capacity), -(-(len(self._waiting) - 1) // len(open_to_more)))
-            may_go = self._may_go if self._quarantine else None
-        group = self._waiting.take_group(job, most, seat.scratch, may_go)
+        most = -(-len(self._waiting) // len(open_to_more))  # the other workers get their share of what waits
+        if job.row is None and len(open_to_more) > 1:
+            most = 1  # in turns, for what is wanted first to be made side by side
+        places = self._seating.places(job, seat, most)
+        may_go = self._may_go if self._quarantine else None
+        group = self._waiting.take_group(job, len(places), seat.scratch, may_go)
+        for surplus in places[len(group) :]:
+            self._seating.put_back(surplus)
         for each in group:
             each.state = "sent"
-        seat.worker.assign(group, seat.place, seat.scratch)
+        seat.worker.assign(group, places[: len(group)], seat.scratch)
         return seat.worker
 
     def _is_idle(self) -> bool:
@@ -314,13 +311,13 @@ class DecodePool:
             self._barren = 0
         for number, count, seconds, word, detail in answers:
             self._busy_seconds += seconds
-            jobs, place = worker.answered_by(number, count)
+            jobs, places = worker.answered_by(number, count)
             manner = jobs[0].manner
             assert manner is not None
             if word == "pixels":
-                self._take_pixels(jobs, place, manner, *detail)
+                self._take_pixels(jobs, places, manner, *detail)
             else:
-                [job] = jobs
+                [job], [place] = jobs, places
                 self._take(job, place, manner, word, detail)
             worker.release(count)
             worker.learn(count, seconds)
@@ -328,15 +325,18 @@ class DecodePool:
             worker.allowance.lower_to(max(KEPT_HEAP, *(sent.scratch for sent in worker.sent), 0))
 
     def _take_pixels(
-        self, jobs: list[DecodeJob], place: Slot | Slab, manner: Manner, shape: list[int], dtype: str, scratch: int
+        self,
+        jobs: list[DecodeJob],
+        places: list[Slot | Slab],
+        manner: Manner,
+        shape: list[int],
+        dtype: str,
+        scratch: int,
     ) -> None:
-        if jobs[0].state != "sent" and len(jobs) == 1:  # cancelled meanwhile
-            self._seating.put_back(place)
-            return
-        most, arrays = int(scratch), self._seating.lend(jobs, place, shape, dtype)
+        most, arrays = int(scratch), self._seating.lend(jobs, places, shape, dtype)
         manner.learn(arrays[0].nbytes, most, count=len(jobs))
         for job, pixels in zip(jobs, arrays, strict=True):
-            if job.state != "sent":
+            if job.state != "sent":  # cancelled meanwhile: its memory comes back when the array is gone
                 continue
             if pixels.flags.aligned:
                 self._ends.settle(job, pixels)
@@ -349,7 +349,7 @@ class DecodePool:
             self._seating.put_back(place)
         elif word == "value" and job.maps:
             spans, scratch = detail
-            most, [ground] = int(scratch), self._seating.lend([job], place, [sum(spans[-1])], "|u1")
+            most, [ground] = int(scratch), self._seating.lend([job], [place], [sum(spans[-1])], "|u1")
             value = Packed(ground, spans)
             manner.learn(value.nbytes, most)
             self._ends.settle(job, value)
@@ -372,7 +372,7 @@ class DecodePool:
         if worker.mad:
             culprit, fate = worker.sent[0].jobs[0].number if worker.sent else 0, "gave an answer that makes no sense"
         while worker.sent:
-            job, place = worker.sent[0].jobs[0], worker.sent[0].place
+            job, place = worker.sent[0].jobs[0], worker.sent[0].places[0]
             worker.release(1)
             self._seating.put_back(place)
             if job.state != "sent":

@@ -23,7 +23,7 @@ from asyncfetch.decode.wire import STATUS, Unpacker, pack
 if TYPE_CHECKING:
     import asyncio
     import mmap
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from asyncfetch.decode.allowance import Allowance
     from asyncfetch.decode.jobs import DecodeJob
@@ -63,12 +63,12 @@ _QUOTED_BYTES, _QUOTED_LINES = 600, 3
 class Sent:
     """A group of jobs that a worker has and answers in their order, with the memory for it."""
 
-    __slots__ = ("jobs", "place", "scratch", "size")
+    __slots__ = ("jobs", "places", "scratch", "size")
 
-    def __init__(self, jobs: list[DecodeJob], place: Slot | Slab, scratch: int) -> None:
+    def __init__(self, jobs: list[DecodeJob], places: Sequence[Slot | Slab], scratch: int) -> None:
         self.jobs = deque(jobs)  # that are not answered
-        self.place = place
-        self.size = place.capacity if isinstance(place, Slot) else place.size  # bytes for each
+        self.places = deque(places)  # of these
+        self.size = places[0].capacity if isinstance(places[0], Slot) else places[0].size  # bytes for each
         self.scratch = scratch  # bytes that each may take beside
 
 
@@ -164,23 +164,25 @@ class WorkerProcess:
         """Has the worker unmap a slot, with the orders sent next."""
         self._dropped.append(slot.number)
 
-    def assign(self, jobs: list[DecodeJob], place: Slot | Slab, scratch: int) -> None:
-        """Adds jobs to the orders sent next: one with a slot, or some that are alike and have rows of one slab.
+    def assign(self, jobs: list[DecodeJob], places: Sequence[Slot | Slab], scratch: int) -> None:
+        """Adds jobs that are alike to the orders sent next: with slots of one size, or with rows of one slab.
 
         Each may take `scratch` bytes beside.
         """
         manner = jobs[0].manner
         assert manner is not None
-        sent = Sent(jobs, place, scratch)
+        sent = Sent(jobs, places, scratch)
         self.sent.append(sent)
         self.load += len(jobs)
         self.sent_bytes += len(jobs) * sent.size
-        rows = [0 if job.row is None else job.row.index for job in jobs]
-        images = [[job.number, job.path, job.epoch, job.index, row] for job, row in zip(jobs, rows, strict=True)]
-        if isinstance(place, Slot):
-            group: list[Any] = [place.number, 0, scratch, manner.number, images]
-        else:
-            group = [place.slot.number, place.size, scratch, manner.number, images]
+        group: list[Any] = [0, 0, scratch, manner.number, images := []]
+        for job, place in zip(jobs, places, strict=True):
+            if isinstance(place, Slot):
+                at = place.number
+            else:
+                assert job.row is not None
+                at, group[:2] = job.row.index, (place.slot.number, place.size)
+            images.append([job.number, job.path, job.epoch, job.index, at])
         if manner.number not in self._forms:
             if len(self._forms) == MOST_FORMS:
                 self._forms.clear()
@@ -193,26 +195,29 @@ class WorkerProcess:
         self._pace += (seconds / count - self._pace) * min(1, count / _PACE_IMAGES if self._pace else 1)
         self.most = max(_LEAST_JOBS, min(_MOST_JOBS, int(_AHEAD_SECONDS / max(self._pace, 1e-6))))
 
-    def answered_by(self, number: int, count: int) -> tuple[list[DecodeJob], Slot | Slab]:
-        """The jobs that an answer is of, the first of which has the number. `ValueError`: these are not next."""
+    def answered_by(self, number: int, count: int) -> tuple[list[DecodeJob], list[Slot | Slab]]:
+        """The jobs that an answer is of, the first of which has the number, and where what became of each lies.
+
+        Raises `ValueError` where these are not next.
+        """
         sent = self.sent[0] if self.sent else None
         if sent is None or sent.jobs[0].number != number or not 1 <= count <= len(sent.jobs):
             raise ValueError("a worker has answered what it was not asked")
-        return list(islice(sent.jobs, count)), sent.place
+        return list(islice(sent.jobs, count)), list(islice(sent.places, count))
 
     def release(self, count: int) -> None:
         """Takes out so many jobs, the next to be answered."""
         sent = self.sent[0]
         for _ in range(count):
             sent.jobs.popleft()
+            place = sent.places.popleft()
+            if isinstance(place, Slot) and place.descriptor is not None:
+                place.close_descriptor()
+                self._unseen -= 1
         self.load -= count
         self.sent_bytes -= count * sent.size
         if not sent.jobs:
             self.sent.popleft()
-        place = sent.place
-        if isinstance(place, Slot) and place.descriptor is not None:
-            place.close_descriptor()
-            self._unseen -= 1
 
     def flush(self) -> None:
         """Sends what has gathered. Never blocks: what the socket does not take follows when it does."""

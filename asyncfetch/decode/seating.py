@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from asyncfetch.decode.arena import Arena
 from asyncfetch.decode.rows import AllWorkers, Slab
@@ -80,16 +80,31 @@ class Seating:
             worker.frugal = True
         return None if place is None else Seat(worker, place, max(scratch, worker.allowance.amount))
 
-    def lend(self, jobs: Sequence[DecodeJob], place: Slot | Slab, shape: list[int], dtype: str) -> list[Pixels]:
+    def places(self, job: DecodeJob, seat: Seat, most: int) -> list[Slot | Slab]:
+        """What was found for a job, and as much for others like it: for `most` of them, as far as the worker has room.
+
+        They have the same slab, or slots that are free: none is made, and none taken before it is known what they need.
+        """
+        worker, place, _ = seat
+        if isinstance(place, Slab):
+            return [place] * min(most, worker.room_for(place.size))
+        assert job.manner is not None
+        if not (job.need or job.manner.guess):
+            return [place]
+        return [place, *self._arena.find_like(place, min(most, worker.room_for(place.capacity)) - 1)]
+
+    def lend(
+        self, jobs: Sequence[DecodeJob], places: Sequence[Slot | Slab], shape: list[int], dtype: str
+    ) -> list[Pixels]:
         """What was written for jobs, as arrays whose memory is lent until nothing looks at it any more.
 
         Raises `ValueError` or `TypeError` for arrays that cannot lie there, or not of numbers: objects are addresses.
         """
         if not _is_of_numbers(dtype):
             raise ValueError(f"an array of {dtype}")
-        if isinstance(place, Slab):
-            return place.pixels([job.row.index for job in jobs if job.row is not None], shape, dtype)
-        return [self._arena.lend(place, shape, dtype)]
+        if isinstance(places[0], Slab):
+            return places[0].pixels([job.row.index for job in jobs if job.row is not None], shape, dtype)
+        return self._arena.lend(cast("Sequence[Slot]", places), shape, dtype)
 
     def put_back(self, place: Slot | Slab) -> None:
         """Takes back what a job was given."""
@@ -111,7 +126,10 @@ class Seating:
             slot = slot or (arena.overdraw(owner, need, 0) if alone else arena.make(owner, need))
         except OSError:
             return None
-        return None if slot is None else Slab(slot, arena.lend(slot, [slot.capacity], "|u1"), count, size)
+        if slot is None:
+            return None
+        [ground] = arena.lend([slot], [slot.capacity], "|u1")
+        return Slab(slot, ground, count, size)
 
     # What comes back
 

@@ -88,26 +88,30 @@ class WaitingGroups(WaitingJobs["DecodeJob"]):
     def take_group(
         self, first: DecodeJob, most: int, scratch: int, may_go: Callable[[DecodeJob], bool] | None
     ) -> list[DecodeJob]:
-        """Takes out the first job, and up to `most` with those right behind it that go to the same slab, wanted alike.
+        """Takes out the first job, and up to `most` with those right behind it that are wanted alike.
 
-        Of those behind it each needs no more than `scratch` bytes beside its row, and `may_go`, if that is asked for.
+        They go to the same slab, or none of them to any and all need as much. Of those behind it each needs no more
+        than `scratch` bytes beside, and `may_go`, if that is asked for.
         """
         self.remove(first)
         group = [first]
-        if first.row is not None:
-            places, slab, manner = self._places, first.row.slab, first.manner
-            while places and len(group) < most:
-                place = places[0]
-                job = place[3]
-                if job.state == "waiting" and place[0] != job.urgent:
-                    row = job.row
-                    alike = row is not None and row.slab is slab and job.manner is manner
-                    if not alike or job.scratch > scratch or not (may_go is None or may_go(job)):
-                        break
-                    group.append(job)
-                    job.state = "over"
-                    self._count -= 1
-                heapq.heappop(places)
+        places, manner = self._places, first.manner
+        slab = None if first.row is None else first.row.slab
+        while places and len(group) < most:
+            place = places[0]
+            job = place[3]
+            if job.state == "waiting" and place[0] != job.urgent:
+                alike = job.manner is manner and (
+                    job.row is None and job.need == first.need
+                    if slab is None
+                    else job.row is not None and job.row.slab is slab
+                )
+                if not alike or job.scratch > scratch or not (may_go is None or may_go(job)):
+                    break
+                group.append(job)
+                job.state = "over"
+                self._count -= 1
+            heapq.heappop(places)
         return group
 
 

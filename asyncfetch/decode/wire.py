@@ -12,11 +12,11 @@ The pool sends orders, `[made, dropped, frugal, groups]`:
 - `made`: `[slot, capacity]` for each new slot; its descriptor travels with the frame (SCM_RIGHTS), in the same order.
 - `dropped`: numbers of slots to forget.
 - `frugal`: whether to give back to the system what memory is kept for the next image.
-- `groups`: `[slot, size, allowance, form, images]`, images that are wanted alike: one, in a slot of its own (the size
-  is 0), or some, in rows of `size` bytes of a slot that other workers write to as well. An image is `[job, path, epoch,
-  index, row]`. The allowance is the memory, in bytes, that decoding may take beside the slot; epoch and index are what
-  a transform is seeded with. A form is a number; the first time, and again after `MOST_FORMS` others, `[…, images,
-  fields]` says what it stands for (see `forms`).
+- `groups`: `[slot, size, allowance, form, images]`, images that are wanted alike: in rows of `size` bytes of a slot
+  that other workers write to as well, or each in a slot of its own (slot and size are 0). An image is `[job, path,
+  epoch, index, row]`, with the number of its own slot in the place of the row. The allowance is the memory, in bytes,
+  that decoding may take beside the slot; epoch and index are what a transform is seeded with. A form is a number; the
+  first time, and again after `MOST_FORMS` others, `[…, images, fields]` says what it stands for (see `forms`).
 
 The worker sends lists of answers, in the order of the images: `[job, count, seconds, word, detail]`, the same of so
 many images of a group, the first of which is the job; an empty list is its greeting. `seconds` is the time spent on

@@ -115,13 +115,12 @@ class _Worker:
             if len(self._forms) == MOST_FORMS:
                 self._forms.clear()
             self._forms[form] = Form(*told), []
-        memory = self._slots[slot]
-        rows, run = memoryview(memory), False
+        rows, run = memoryview(self._slots[slot]) if size else None, False
         for number, path, epoch, index, row in images:
             self._status[1], self._status[2] = time.monotonic_ns(), 0
             self._status[0] = number  # if this image kills this process, the pool reads here which one it was
             begun = time.perf_counter()
-            room = rows[row * size : (row + 1) * size] if size else memory
+            room = self._slots[row] if rows is None else rows[row * size : (row + 1) * size]
             word, detail = self._attempt(room, path, allowance, form, epoch, index)
             now = time.perf_counter()
             self._status[0] = 0

@@ -58,7 +58,8 @@ class Setting:
         return slot
 
     def lend(self, shape: tuple[int, ...] = (64, 48, 3), dtype: str = "|u1") -> Pixels:
-        return self.arena.lend(self.make(), list(shape), dtype)
+        [pixels] = self.arena.lend([self.make()], list(shape), dtype)
+        return pixels
 
     @property
     def free(self) -> int:
@@ -245,7 +246,7 @@ def test_an_overdraft_is_over_when_its_pixels_are_lent_or_its_job_has_failed(len
     assert setting.budget.held == 4 * MIB
     assert setting.arena.overdraw(setting.two, MIB, 0) is None
     if lent:
-        pixels = setting.arena.lend(slot, [4, 4], "|u1")
+        [pixels] = setting.arena.lend([slot], [4, 4], "|u1")
     else:
         setting.arena.put_back(slot)
     assert setting.budget.lone is None

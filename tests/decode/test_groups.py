@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import signal
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from asyncfetch.decode import DecodeJob, DecodeOptions
+from asyncfetch.decode.arena import slot_capacity
 from asyncfetch.errors import (
     CorruptImage,
     DecodeTimeout,
@@ -22,7 +24,7 @@ from asyncfetch.errors import (
     UnsupportedFormat,
     WorkerDied,
 )
-from tests.decode.parts import Seated, decode, encode, expected, make_slab, photograph, photographs, until
+from tests.decode.parts import Outcome, Seated, decode, encode, expected, make_slab, photograph, photographs, until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -248,3 +250,119 @@ async def test_bytes_in_quarantine_are_left_out_of_a_group(open_pool: OpenPool, 
         else:
             np.testing.assert_array_equal(outcome, expected(paths[index]))
     assert not slab.ground[2 * slab.size : 3 * slab.size].any(), "no worker was told of it"
+
+
+async def slots(pool: DecodePool, paths: Sequence[Path]) -> None:
+    """Has the pool's worker know a free slot for each of some images of one size, beside a larger one."""
+    await decode(pool, paths[0])
+    for outcome in [Outcome(pool, path) for path in paths]:
+        await outcome.get()
+
+
+async def all_free(pool: DecodePool) -> None:
+    gc.collect()
+    await until(lambda: pool.statistics().free_slot_bytes == pool.statistics().slot_bytes)
+
+
+def groups(pool: DecodePool) -> list[list[int]]:
+    return [[job.number for job in sent.jobs] for sent in pool._workers[0].sent]
+
+
+def numbers(jobs: Sequence[Outcome]) -> list[int]:
+    return [job.job.number for job in jobs]
+
+
+async def test_images_with_slots_of_their_own_go_in_one_order_as_far_as_slots_are_free(
+    open_pool: OpenPool, paths: list[Path], endless: Path
+) -> None:
+    pool = open_pool(1)
+    await decode(pool, paths[0], color="bgr")
+    await slots(pool, paths[:4])
+    await all_free(pool)
+    assert pool.statistics().slots == 5
+    jobs = [Outcome(pool, path) for path in [endless, *paths]]
+    unlike = Outcome(pool, paths[0], color="bgr")
+    await until(lambda: pool._workers[0].current() == jobs[0].job.number)
+    assert groups(pool)[0] == numbers(jobs[:4])
+    assert [number for group in groups(pool) for number in group] == numbers([*jobs, unlike])
+    endless.open("wb").close()
+    assert isinstance(await jobs[0].error(), EmptyObject)
+    arrays = [await job.get() for job in jobs[1:]]
+    for pixels, path in zip(arrays, paths, strict=True):
+        np.testing.assert_array_equal(pixels, expected(path))
+    np.testing.assert_array_equal(await unlike.get(), expected(paths[0], "bgr"))
+    assert (pool._workers[0].load, pool._workers[0].sent_bytes) == (0, 0)
+    gc.collect()
+    free, one = pool.statistics().free_slot_bytes, slot_capacity(arrays[0].nbytes)
+    del pixels, arrays[2]
+    assert pool.statistics().free_slot_bytes == free + one, "each comes back on its own"
+
+
+async def test_of_a_group_with_slots_whose_worker_is_killed_one_image_fails_and_the_others_come(
+    open_pool: OpenPool, paths: list[Path], endless: Path
+) -> None:
+    pool = open_pool(1)
+    await slots(pool, paths)
+    jobs = [Outcome(pool, path) for path in [*paths[:2], endless, *paths[2:5]]]
+    await until(lambda: pool._workers[0].current() == jobs[2].job.number)
+    pool.cancel(jobs[5].job)
+    os.kill(pool._workers[0].pid, signal.SIGKILL)
+    assert isinstance(await jobs[2].error(), WorkerDied)
+    for job, path in zip([*jobs[:2], *jobs[3:5]], paths, strict=False):
+        np.testing.assert_array_equal(await job.get(), expected(path))
+    assert not jobs[5].came
+    assert pool.statistics().died == 1
+    await all_free(pool)
+
+
+async def test_slots_of_images_cancelled_in_a_group_come_back(
+    open_pool: OpenPool, paths: list[Path], endless: Path
+) -> None:
+    pool = open_pool(1)
+    await slots(pool, paths)
+    await all_free(pool)
+    before = pool.statistics().slots
+    jobs = [Outcome(pool, path) for path in [endless, *paths[:5]]]
+    await until(lambda: pool._workers[0].current() == jobs[0].job.number)
+    assert groups(pool) == [numbers(jobs)]
+    for number in (0, 2, 5):
+        pool.cancel(jobs[number].job)
+    endless.open("wb").close()
+    for number in (1, 3, 4):
+        np.testing.assert_array_equal(await jobs[number].get(), expected(paths[number - 1]))
+    await decode(pool, paths[0])
+    assert not any(jobs[number].came for number in (0, 2, 5))
+    await all_free(pool)
+    assert pool.statistics().slots == before
+
+
+async def test_an_image_of_unknown_size_in_a_group_goes_again_with_the_room_it_needs(
+    open_pool: OpenPool, tmp_path: Path, paths: list[Path]
+) -> None:
+    pool = open_pool(1)
+    await slots(pool, paths)
+    large = tmp_path / "large.jpg"
+    large.write_bytes(encode(".jpg", photograph(size=(1000, 700))))
+    files = [*paths[:2], large, *paths[2:]]
+    for job, path in zip([Outcome(pool, path) for path in files], files, strict=True):
+        np.testing.assert_array_equal(await job.get(), expected(path))
+
+
+async def test_workers_that_can_both_take_images_take_turns(open_pool: OpenPool, paths: list[Path]) -> None:
+    pool = open_pool(2)
+    await until_both_work(pool, paths)
+    held = [path.with_suffix(".held") for path in paths]
+    for path in held:
+        os.mkfifo(path)
+    jobs = [Outcome(pool, path) for path in held]
+    await until(lambda: sum(worker.current() > 0 for worker in pool._workers) == 2)
+    assert {worker.current() for worker in pool._workers} == set(numbers(jobs[:2]))
+    await pool.aclose()
+    assert {type(await job.error()).__name__ for job in jobs} == {"FetcherClosed"}
+
+
+async def until_both_work(pool: DecodePool, paths: Sequence[Path]) -> None:
+    pool.expect(2)
+    await until(lambda: len(pool._workers) == 2 and all(worker.ready for worker in pool._workers))
+    for _ in range(3):
+        await slots(pool, paths)

@@ -77,12 +77,19 @@ class Kind(NamedTuple):
     slab: int | None
     gray: bool
     scratch: int
+    need: int
     urgent: bool
     left: bool  # given up before
 
 
 kinds = st.builds(
-    Kind, st.integers(0, 9), st.sampled_from([0, 0, 1, None]), *[st.booleans()], st.integers(0, 2), *[st.booleans()] * 2
+    Kind,
+    st.integers(0, 9),
+    st.sampled_from([0, 0, 1, None, None]),
+    st.booleans(),
+    st.integers(0, 2),
+    st.sampled_from([0, 0, 1]),
+    *[st.booleans()] * 2,
 )
 
 
@@ -94,7 +101,7 @@ def test_groups_are_runs_of_alike_jobs_and_nothing_is_lost(kinds: list[Kind], mo
     for number, kind in enumerate(kinds):
         job = new_job(number, kind.order, urgent=kind.urgent)
         job.row = None if kind.slab is None else Row(slabs[kind.slab], number)
-        job.manner, job.scratch = manners.of(options[kind.gray]), kind.scratch
+        job.manner, job.scratch, job.need = manners.of(options[kind.gray]), kind.scratch, kind.need
         queue.add(job)
         if kind.left:
             queue.remove(job)
@@ -104,9 +111,10 @@ def test_groups_are_runs_of_alike_jobs_and_nothing_is_lost(kinds: list[Kind], mo
     while model:
         (job, first), number = model[0], 1
         assert queue.first() is job
-        while first.slab is not None and number < min(len(model), most):
+        while number < min(len(model), most):
             job, kind = model[number]
             alike = (kind.slab, kind.gray) == (first.slab, first.gray)
+            alike = alike and (kind.slab is not None or kind.need == first.need)
             if not alike or kind.scratch > 1 or (checked and job.number % 3 == 0):
                 break
             number += 1
