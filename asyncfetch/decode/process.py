@@ -136,7 +136,7 @@ class WorkerProcess:
     def has_room(self) -> bool:
         """Whether it may be sent another job now."""
         enough = self.load >= self.most or (self.load >= 2 and self.sent_bytes >= _MOST_BYTES)
-        return self.ready and not enough and self._unseen < _MOST_UNSEEN
+        return self.ready and not self.mad and not enough and self._unseen < _MOST_UNSEEN
 
     def room_for(self, size: int) -> int:
         """How many more jobs of so many bytes it may be sent, by the rules of `has_room`."""

@@ -29,10 +29,6 @@ class Slab:
         self.count = count
         self.size = size
 
-    def row(self, index: int) -> Row:
-        """The place of one image."""
-        return Row(self, index)
-
     def written(self) -> None:
         """Says that no row will be written to any more: what the user keeps may do without a descriptor."""
         owner = self.slot.owner

@@ -7,13 +7,12 @@ import gc
 import os
 import random
 import signal
-import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from asyncfetch.decode import DecodeJob, DecodeOptions
+from asyncfetch.decode import DecodeJob, DecodeOptions, Row
 from asyncfetch.decode.arena import slot_capacity
 from asyncfetch.errors import (
     CorruptImage,
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from asyncfetch.decode import DecodePool, Pixels, Settled, Slab
+    from asyncfetch.decode import DecodePool, Settled, Slab
     from tests.decode.parts import OpenPool
 
 SIDE = 320, 240
@@ -42,7 +41,7 @@ def paths(tmp_path: Path) -> list[Path]:
 
 
 def seat(pool: DecodePool, slab: Slab, paths: Sequence[Path]) -> list[Seated]:
-    return [Seated(pool, path, slab.row(index), order=index) for index, path in enumerate(paths)]
+    return [Seated(pool, path, Row(slab, index), order=index) for index, path in enumerate(paths)]
 
 
 async def begun(pool: DecodePool, job: Seated) -> None:
@@ -53,8 +52,8 @@ async def test_what_waits_goes_to_a_worker_in_one_order(open_pool: OpenPool, pat
     pool = open_pool(1)
     one, other = (make_slab(pool, 6, 320 * 240 * 3) for _ in range(2))
     jobs = seat(pool, one, [endless, *paths[:3]])
-    others = [Seated(pool, path, other.row(index), order=10 + index) for index, path in enumerate(paths)]
-    unlike = Seated(pool, paths[0], one.row(4), order=20, color="bgr")
+    others = [Seated(pool, path, Row(other, index), order=10 + index) for index, path in enumerate(paths)]
+    unlike = Seated(pool, paths[0], Row(one, 4), order=20, color="bgr")
     await begun(pool, jobs[0])
     [worker] = pool._workers
     assert [[job.number for job in sent.jobs] for sent in worker.sent] == [
@@ -179,7 +178,7 @@ async def test_what_was_answered_together_is_heard_of_in_one_call(open_pool: Ope
     slab = make_slab(pool, 6, 320 * 240 * 3)
     calls: list[list[Settled]] = []
     jobs = [
-        DecodeJob(str(path), str(path), DecodeOptions(), index, calls.append, index, row=slab.row(index))
+        DecodeJob(str(path), str(path), DecodeOptions(), index, calls.append, index, row=Row(slab, index))
         for index, path in enumerate(paths)
     ]
     pool.submit(*jobs)
@@ -201,7 +200,7 @@ async def test_a_job_cancelled_by_a_neighbours_caller_is_not_heard_of(open_pool:
         raise ValueError("a caller's mistake")
 
     one, other, last = (
-        DecodeJob(str(path), str(path), DecodeOptions(), index, done, row=slab.row(index))
+        DecodeJob(str(path), str(path), DecodeOptions(), index, done, row=Row(slab, index))
         for index, (path, done) in enumerate(zip(paths, [cancel, heard.append, heard.append], strict=False))
     )
     reports = list[Any]()
@@ -214,24 +213,16 @@ async def test_a_job_cancelled_by_a_neighbours_caller_is_not_heard_of(open_pool:
 
 async def test_of_images_that_take_long_a_worker_has_few(open_pool: OpenPool, paths: list[Path]) -> None:
     pool = open_pool(1)
-
-    def slow(pixels: Pixels) -> Pixels:
-        time.sleep(0.03)
-        return pixels
-
-    most = []
-    for transform in slow, None:
-        for _ in range(8):
-            slab = make_slab(pool, 6, 320 * 240 * 3)
-            jobs = [
-                Seated(pool, path, row, order=order, transform=transform)
-                for order, (path, row) in enumerate(zip(paths, map(slab.row, range(6)), strict=True))
-            ]
-            for job in jobs:
-                await job.get()
-        most.append(pool._workers[0].most)
-    assert most[0] == 4
-    assert most[1] > 4
+    for job in seat(pool, make_slab(pool, 6, 320 * 240 * 3), paths):
+        await job.get()
+    [worker] = pool._workers
+    assert worker._pace > 0, "it has heard of these"
+    worker._pace = 0.0
+    worker.learn(6, 6 * 0.03)
+    assert worker.most == 4
+    for _ in range(100):
+        worker.learn(6, 6 * 0.001)
+    assert worker.most == 32
 
 
 async def test_bytes_in_quarantine_are_left_out_of_a_group(open_pool: OpenPool, paths: list[Path]) -> None:
@@ -240,7 +231,7 @@ async def test_bytes_in_quarantine_are_left_out_of_a_group(open_pool: OpenPool, 
         pool._quarantine.strike("blake3:bad", "was killed")
     slab = make_slab(pool, 6, 320 * 240 * 3)
     jobs = [
-        Seated(pool, path, slab.row(index), order=index, digest="blake3:bad" if index == 2 else "blake3:good")
+        Seated(pool, path, Row(slab, index), order=index, digest="blake3:bad" if index == 2 else "blake3:good")
         for index, path in enumerate(paths)
     ]
     for index, job in enumerate(jobs):

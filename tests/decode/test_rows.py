@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from asyncfetch.decode import Row
 from asyncfetch.errors import Quarantined, WorkerDied
 from tests.decode.parts import PlainBudget, Seated, expected, make_slab, photographs, until
 
@@ -28,7 +29,7 @@ def image(tmp_path: Path) -> Path:
 async def test_several_workers_write_one_array(pool: DecodePool, image: Path) -> None:
     right = expected(image)
     slab = make_slab(pool, 40, right.nbytes)
-    jobs = [Seated(pool, image, slab.row(index), order=index) for index in range(40)]
+    jobs = [Seated(pool, image, Row(slab, index), order=index) for index in range(40)]
     for job in jobs:
         np.testing.assert_array_equal(await job.get(), right)
     assert pool.statistics().workers == 2
@@ -41,7 +42,7 @@ async def test_several_workers_write_one_array(pool: DecodePool, image: Path) ->
 async def test_a_slab_serves_again_when_nothing_looks_at_it_and_not_before(pool: DecodePool, image: Path) -> None:
     right = expected(image)
     slab = make_slab(pool, 2, right.nbytes)
-    pixels = await Seated(pool, image, slab.row(0)).get()
+    pixels = await Seated(pool, image, Row(slab, 0)).get()
     crop, number = pixels[5:9, 3:7], slab.slot.number
     del slab, pixels
     gc.collect()
@@ -52,13 +53,13 @@ async def test_a_slab_serves_again_when_nothing_looks_at_it_and_not_before(pool:
     both = make_slab(pool, 2, right.nbytes), make_slab(pool, 2, right.nbytes)
     assert number in {slab.slot.number for slab in both}
     assert pool.statistics().slots == 2
-    np.testing.assert_array_equal(await Seated(pool, image, both[0].row(1)).get(), right)
+    np.testing.assert_array_equal(await Seated(pool, image, Row(both[0], 1)).get(), right)
 
 
 async def test_what_has_no_room_in_its_row_comes_in_a_slot_of_its_own(pool: DecodePool, image: Path) -> None:
     right = expected(image)
     slab = make_slab(pool, 2, right.nbytes - 1)
-    job = Seated(pool, image, slab.row(0))
+    job = Seated(pool, image, Row(slab, 0))
     np.testing.assert_array_equal(await job.get(), right)
     assert job.job.row is None
     assert not slab.ground[: slab.size].any()
@@ -70,7 +71,7 @@ async def test_what_needs_more_memory_beside_its_row_is_decoded_there_all_the_sa
     [large] = photographs(tmp_path, 1, (2000, 1500))
     right = expected(large)
     slab = make_slab(pool, 2, right.nbytes)
-    job = Seated(pool, large, slab.row(1))
+    job = Seated(pool, large, Row(slab, 1))
     assert np.shares_memory(await job.get(), slab.ground)
     np.testing.assert_array_equal(slab.array(2, right.shape, right.dtype)[1], right)
     assert job.job.scratch > right.nbytes, "the first try was not enough"
@@ -85,7 +86,7 @@ async def test_a_row_without_memory_beside_it_is_waited_for_and_given_up_for_wha
     pool = open_pool(1, budget)
     slab = make_slab(pool, 2, right.nbytes)
     budget.total = budget.held + 1000
-    waiting = Seated(pool, image, slab.row(0))
+    waiting = Seated(pool, image, Row(slab, 0))
     await until(lambda: budget.refusals > 0)
     assert waiting.job.state == "waiting"
     pool.urge(waiting.job)
@@ -100,8 +101,8 @@ async def test_a_result_that_would_lie_askew_in_its_row_comes_in_a_slot_of_its_o
     pool: DecodePool, image: Path
 ) -> None:
     slab = make_slab(pool, 4, 4001)
-    other = Seated(pool, image, slab.row(2), transform=lambda pixels: pixels.ravel()[:4001])
-    job = Seated(pool, image, slab.row(1), transform=lambda pixels: pixels.ravel()[:500].astype(np.float64))
+    other = Seated(pool, image, Row(slab, 2), transform=lambda pixels: pixels.ravel()[:4001])
+    job = Seated(pool, image, Row(slab, 1), transform=lambda pixels: pixels.ravel()[:500].astype(np.float64))
     assert np.shares_memory(await other.get(), slab.ground)
     pixels = await job.get()
     assert pixels.flags.aligned
@@ -113,7 +114,7 @@ async def test_a_row_does_not_help_bytes_in_quarantine(pool: DecodePool, image: 
     for _ in range(3):
         pool._quarantine.strike("blake3:bad", "was killed")
     slab = make_slab(pool, 1, expected(image).nbytes)
-    assert isinstance(await Seated(pool, image, slab.row(0), digest="blake3:bad").get(), Quarantined)
+    assert isinstance(await Seated(pool, image, Row(slab, 0), digest="blake3:bad").get(), Quarantined)
     assert not slab.ground.any()
 
 
@@ -125,7 +126,7 @@ async def test_a_row_of_a_worker_that_died_is_written_by_the_next(
     right = expected(image)
     slab = make_slab(pool, 3, right.nbytes)
     jobs = [
-        Seated(pool, path, slab.row(index), order=index)
+        Seated(pool, path, Row(slab, index), order=index)
         for index, path in enumerate([image, tmp_path / "endless.jpg", image])
     ]
     await until(lambda: any(worker.current() == jobs[1].job.number for worker in pool._workers))
@@ -145,7 +146,7 @@ async def test_a_cancelled_row_keeps_its_slab_until_the_worker_is_done_with_it(
     right = expected(image)
     slab = make_slab(pool, 2, right.nbytes)
     number = slab.slot.number
-    job = Seated(pool, tmp_path / "endless.jpg", slab.row(0)).job
+    job = Seated(pool, tmp_path / "endless.jpg", Row(slab, 0)).job
     await until(lambda: any(worker.current() for worker in pool._workers))
     pool.cancel(job)
     del job, slab
