@@ -8,7 +8,6 @@ async with ScriptedServer([answer(b"hello"), [half, Hold(event), Ending.RESET]])
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import socket
 import struct
@@ -198,9 +197,15 @@ class ScriptedServer:
             arrival.add_done_callback(self._arriving.discard)
 
     async def _arrive(self, accepted: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # it left before it was greeted, or does not like the certificate
-            loop = asyncio.get_running_loop()
-            await loop.connect_accepted_socket(lambda: _Connection(self), accepted, ssl=self._tls)
+        connection, loop = _Connection(self), asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(lambda: connection, accepted, ssl=self._tls)
+        except OSError:  # it left before it was greeted, or does not like the certificate
+            return
+        except asyncio.CancelledError:
+            if connection in self._open:  # uvloop then closes the transport, and tells the protocol nothing
+                connection.connection_lost(None)
+            raise
 
     # What its connections report.
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trustme
+import uvloop
 
 from asyncfetch.testing.scripted import Ending, Hold, RawRequest, ScriptedServer, Step, answer, dribble
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 REQUEST = b"GET /a?b=c HTTP/1.1\r\nHost: x\r\nX-Note:  two words \r\n\r\n"
 
@@ -193,11 +194,19 @@ async def test_leaving_drops_clients_in_any_state() -> None:
 
 
 @pytest.mark.parametrize("turns", range(5))
-async def test_who_arrives_in_the_turn_in_which_it_is_left_is_dropped_too(turns: int) -> None:
-    async with ScriptedServer() as server:
-        client = socket.create_connection((server.host, server.port))  # the kernel's doing: nobody has accepted it yet
-        for _ in range(turns):
-            await asyncio.sleep(0)
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_who_arrives_in_the_turn_in_which_it_is_left_is_dropped_too(
+    loop: Callable[[], asyncio.AbstractEventLoop], turns: int
+) -> None:
+    async def leave() -> socket.socket:
+        async with ScriptedServer() as server:
+            client = socket.create_connection((server.host, server.port))  # nobody has accepted it yet
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        return client
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        client = runner.run(asyncio.wait_for(leave(), 20))
     gc.collect()  # what nobody holds any more and has not been closed warns, and warnings are errors
     with client, contextlib.suppress(ConnectionResetError):
         assert client.recv(1) == b""
