@@ -21,6 +21,13 @@ def pytest_asyncio_loop_factories(
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # uvloop lets no alarm in while it waits: a test that hangs there is ended with its process, or never.
+    for item in items:
+        if "uvloop" in item.name:
+            item.add_marker(pytest.mark.timeout(method="thread"), append=False)
+
+
 @pytest.fixture(scope="session")
 def authority() -> trustme.CA:
     return trustme.CA()
