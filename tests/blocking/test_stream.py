@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from asyncfetch.blocking.supply import ROOM
 from asyncfetch.errors import ObjectNotFound, PlanMismatch, UsageError
 from asyncfetch.testing import photographs
 from tests.blocking.scripts import program
+from tests.interrupts import interrupted
 from tests.streams.orders import Anew
 
 
@@ -191,16 +191,7 @@ def test_an_interrupt_ends_the_loop_and_says_what_was_handed_out(tmp_path: Path)
 def test_an_interrupt_at_any_moment_counts_what_the_consumer_got(
     fetcher: blocking.Fetcher, paths: list[tuple[Path, int]], form: Callable[[Any], Any], batch: int
 ) -> None:
-    here = (str(Path(blocking.__file__).parent), threading.__file__)
-    left = 0  # moments until the interrupt
-
-    def interrupt(frame: FrameType, event: str, argument: object) -> None:
-        # Python looks for signals as a function begins, and when one of C has returned.
-        nonlocal left
-        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(here):
-            left -= 1
-            if left == 0:
-                raise KeyboardInterrupt
+    here = str(Path(blocking.__file__).parent), threading.__file__
 
     def opened() -> Any:
         return fetcher.entries(form(paths[:5]))
@@ -208,24 +199,13 @@ def test_an_interrupt_at_any_moment_counts_what_the_consumer_got(
     def payloads_of(given: list[Any]) -> list[Any]:
         return [payload for one in given for payload in (one.payloads if batch else [one.payload])]
 
-    def gathered(stream: Any) -> list[Any]:
-        given: list[Any] = []
-        sys.setprofile(interrupt)
-        try:
-            given.extend(stream)
-        except KeyboardInterrupt:
-            pass
-        finally:
-            sys.setprofile(None)
-        return given
-
     at, over, ends = 0, False, set()
     while not over:
         at += 1
         stream = opened().batch(batch) if batch else opened()
-        left = at
-        got = payloads_of(gathered(stream))
-        over = left > 0
+        given: list[Any] = []
+        over = not interrupted(partial(given.extend, stream), at, *here)
+        got = payloads_of(given)
         ends.add(len(got))
         assert got + payloads(opened().resume(stream.state())) == [0, 1, 2, 3, 4], at
     assert ends == {*range(0, 5, batch or 1), 5}

@@ -6,12 +6,10 @@ import asyncio
 import contextlib
 import errno
 import sqlite3
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -23,6 +21,7 @@ from asyncfetch.cache.opening import open_parts
 from asyncfetch.cache.turns import READS
 from asyncfetch.errors import FetcherClosed
 from asyncfetch.settings import CachePolicy
+from tests.interrupts import interrupted
 
 from .helpers import blobs, check_accounts, check_blobs, fill, key, look_up, opened, publish, settled, whole
 
@@ -177,16 +176,6 @@ async def test_interruption_at_any_moment_of_a_turn_has_nothing_done_twice(
     monkeypatch.setattr(thread, "LOST_SECONDS", 0.0)
     here = str(Path(thread.__file__).parent)
     told: Counter[str] = Counter()
-    left = 0  # moments until the interruption
-
-    def interrupt(frame: FrameType, event: str, argument: object) -> None:
-        # Python looks for signals as a function begins, and when one of C has returned.
-        nonlocal left
-        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(here):
-            left -= 1
-            if left == 0:
-                raise KeyboardInterrupt
-
     at, over = 0, False
     while not over:
         at += 1
@@ -196,15 +185,7 @@ async def test_interruption_at_any_moment_of_a_turn_has_nothing_done_twice(
                 body = await fill(cache.sink(), name.encode())
                 cache.publish(body, key(name), lambda answer, name=name: told.update([name]))  # type: ignore[misc]
             cache.look_up([key("0")], lambda answer, at=at: told.update([f"{at}/look"]))  # type: ignore[misc]
-            left = at
-            sys.setprofile(interrupt)
-            try:
-                cache._thread._serve_here()
-            except KeyboardInterrupt:
-                pass
-            finally:
-                sys.setprofile(None)
-            over = left > 0
+            over = not interrupted(cache._thread._serve_here, at, here)
             await look_up(cache, key("0"))
         buffers = [buffer for idle in cache._pool._classes.values() for buffer in idle]
         assert len(buffers) == len(set(map(id, buffers)))
@@ -221,29 +202,12 @@ async def test_interruption_at_any_moment_of_the_handing_in_loses_nothing_and_do
     monkeypatch.setattr(thread, "LOST_SECONDS", 0.0)
     here = str(Path(thread.__file__).parent)
     told: Counter[int] = Counter()
-    left = 0
-
-    def interrupt(frame: FrameType, event: str, argument: object) -> None:
-        nonlocal left
-        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(here):
-            left -= 1
-            if left == 0:
-                raise KeyboardInterrupt
-
     at, over = 0, False
     async with opened(tmp_path) as cache:
         while not over:
             at += 1
             cache._gathered.append(LookUp([key("0")], lambda answer, at=at: told.update([at])))  # type: ignore[misc]
-            left = at
-            sys.setprofile(interrupt)
-            try:
-                cache._hand_in()
-            except KeyboardInterrupt:
-                pass
-            finally:
-                sys.setprofile(None)
-            over = left > 0
+            over = not interrupted(cache._hand_in, at, here)
             for _ in range(2):
                 await look_up(cache, key("0"))
     assert at > 4
