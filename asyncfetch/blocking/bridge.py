@@ -10,10 +10,9 @@ import asyncio
 import logging
 import os
 import threading
-from concurrent.futures import Future
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from asyncfetch.bell import Bell
 from asyncfetch.errors import FetcherClosed, ForeignUse, UsageError
 
 if TYPE_CHECKING:
@@ -24,31 +23,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-
-# A signal that comes in the instant before its thread falls asleep does not wake it: so long may Ctrl-C take then.
-PULSE = 0.5
-
-
-class Bell:
-    """What a thread waits for and others ring; rung twice before it is heard, it is heard once.
-
-    An interrupt in the middle of `threading.Event`, which is written in Python, may leave its lock taken for ever. A
-    bare lock has no middle.
-    """
-
-    def __init__(self) -> None:
-        self._silence = threading.Lock()
-        self._silence.acquire()
-
-    def ring(self) -> None:
-        """Wakes whoever waits, or will wait next."""
-        with suppress(RuntimeError):  # it was rung before, and nobody has heard it yet
-            self._silence.release()
-
-    def wait(self) -> None:
-        """Waits until it is rung, or for a pulse."""
-        self._silence.acquire(timeout=PULSE)
 
 
 class Call(Generic[T]):
@@ -77,8 +51,7 @@ class Call(Generic[T]):
 
     def settle(self) -> None:
         """Waits until the coroutine has ended, however it does."""
-        while not self.done:
-            self._bell.wait()
+        self._bell.until(lambda: self.done)
 
     # On the loop
 
@@ -114,8 +87,9 @@ class Bridge:
         self.pid = os.getpid()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._running: Future[asyncio.AbstractEventLoop] = Future()
+        self._begun = Bell()  # it has its loop, or has failed to
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._failure: BaseException | None = None
         self._stop: asyncio.Event | None = None
         self._calls: set[Call[Any]] = set()  # not yet ended; adding and removing are one step each for threads
         self._closers: dict[object, Callable[[], Awaitable[None]]] = {}  # the loop's own, as the next
@@ -216,7 +190,11 @@ class Bridge:
                     raise _ending() from None
                 self._thread = threading.Thread(target=self._run, name="asyncfetch: blocking", daemon=True)
                 self._thread.start()
-        return self._running.result()
+            self._begun.until(lambda: self._loop or self._failure)
+        if self._loop is None:
+            assert self._failure is not None
+            raise self._failure
+        return self._loop
 
     def _run(self) -> None:
         try:
@@ -225,9 +203,10 @@ class Bridge:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self._serve())
         except BaseException as error:
-            if self._running.done():
+            if self._loop is not None:
                 raise
-            self._running.set_exception(error)
+            self._failure = error
+            self._begun.ring()
         finally:
             for call in list(self._calls):
                 call.abandon()
@@ -235,7 +214,7 @@ class Bridge:
     async def _serve(self) -> None:
         self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._running.set_result(self._loop)
+        self._begun.ring()
         await self._stop.wait()
         self._over = True
         for failed in await asyncio.gather(*(close() for close in self._closers.values()), return_exceptions=True):

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar
 
-from asyncfetch.blocking.bridge import Bell
+from asyncfetch.bell import Bell
 from asyncfetch.errors import UsageError
 from asyncfetch.streams import has_index
 

@@ -16,6 +16,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from asyncfetch.bell import Bell
 from asyncfetch.cache import files
 from asyncfetch.cache.changes import split
 
@@ -67,8 +68,7 @@ class Recount:
         self._loop, self._index, self._blobs, self._ask, self._told = loop, index, blobs, ask, counted
         self._thread: threading.Thread | None = None
         self._stopped = False
-        self._wake = threading.Event()  # there is an answer, or it is to stop
-        self._answer: object = None
+        self._news = Bell()  # there is an answer, or it is to stop
         self._timer = loop.call_later(DELAY_SECONDS, self._begin)
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class Recount:
 
     def _stop(self) -> None:
         self._stopped = True
-        self._wake.set()
+        self._news.ring()
 
     def _begin(self) -> None:
         self._timer = self._loop.call_later(AGAIN_SECONDS, self._begin)
@@ -124,26 +124,23 @@ class Recount:
 
     def _rests(self, seconds: float) -> bool:
         """Waits so long. True when it is to stop."""
-        self._wake.clear()
-        if not self._stopped:
-            self._wake.wait(seconds)
+        self._news.until(lambda: self._stopped, seconds)
         return self._stopped
 
     def _has_done(self, work: Callable[[sqlite3.Connection], object]) -> bool:
         """Has the index changed, and waits for that. False when it was not, or when it is to stop."""
-        self._wake.clear()
-        self._answer = None
+        answers: list[object] = []
+
+        def answered(answer: object) -> None:
+            answers.append(answer)
+            self._news.ring()
+
         try:
-            self._loop.call_soon_threadsafe(self._ask, partial(self._index.apply, (), (work,)), self._answered)
+            self._loop.call_soon_threadsafe(self._ask, partial(self._index.apply, (), (work,)), answered)
         except RuntimeError:  # the loop was closed over it
             return False
-        if not self._stopped:
-            self._wake.wait()
-        return self._answer is True and not self._stopped
-
-    def _answered(self, answer: object) -> None:
-        self._answer = answer
-        self._wake.set()
+        self._news.until(lambda: answers or self._stopped)
+        return answers == [True] and not self._stopped
 
     def _list(self, algorithms: Sequence[str], byte: int) -> list[_Lying]:
         now = time.time()

@@ -14,6 +14,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from asyncfetch.bell import Bell
 from asyncfetch.cache import files
 from asyncfetch.cache.changes import distrust
 from asyncfetch.cache.epochs import Closed
@@ -49,7 +50,8 @@ class Syncer:
         self._loop, self._index, self._blobs, self._ask = loop, index, blobs, ask
         self._timer: asyncio.TimerHandle | None = None
         self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
+        self._stopped = False
+        self._stop = Bell()
         self._busy = self._wanted = False
 
     def wanted(self) -> None:
@@ -61,7 +63,8 @@ class Syncer:
 
     def close(self) -> None:
         """Ends what is under way; what is not proven by now is left to another process, or to be hashed one day."""
-        self._stop.set()
+        self._stopped = True
+        self._stop.ring()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -107,7 +110,8 @@ class Syncer:
                 except OSError as error:
                     _log.warning("%s could not be synced (%s)", self._blobs.path(digest), error)
                     failed.append(digest)
-            if self._stop.wait(_REST * (time.perf_counter() - began)):
+            self._stop.until(lambda: self._stopped, _REST * (time.perf_counter() - began))
+            if self._stopped:
                 return
         with contextlib.suppress(RuntimeError):  # the loop was closed over it
             self._loop.call_soon_threadsafe(self._synced, closed, byte, failed)
@@ -140,5 +144,5 @@ class Syncer:
         self._busy = False
 
     def _request(self, function: Callable[[], object], done: Callable[[object], None]) -> None:
-        if not self._stop.is_set():
+        if not self._stopped:
             self._ask(function, done)

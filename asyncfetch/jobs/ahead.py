@@ -7,6 +7,8 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from asyncfetch.bell import Bell
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
 
@@ -36,14 +38,16 @@ class _Reader(Generic[T]):
         self._read = read
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[list[T] | Exception] = asyncio.Queue()
-        self._room = threading.Semaphore(_AHEAD)
+        self._given = self._taken = 0  # batches, by the thread and by the loop
+        self._room = Bell()  # one was taken, or the loop has left
         self._left = False
         threading.Thread(target=self._work, name="asyncfetch-list", daemon=True).start()
 
     async def next(self) -> list[T]:
         """The next items, none behind the last. Raises what reading raised."""
         found = await self._queue.get()
-        self._room.release()
+        self._taken += 1
+        self._room.ring()
         if isinstance(found, Exception):
             raise found
         return found
@@ -51,7 +55,7 @@ class _Reader(Generic[T]):
     def leave(self) -> None:
         """Lets the thread end when its read does."""
         self._left = True
-        self._room.release()
+        self._room.ring()
 
     def _work(self) -> None:
         batch: list[T] = []
@@ -76,6 +80,7 @@ class _Reader(Generic[T]):
             self._give(error)
 
     def _give(self, what: list[T] | Exception) -> None:
-        self._room.acquire()
+        self._room.until(lambda: self._given - self._taken < _AHEAD or self._left)
+        self._given += 1
         with contextlib.suppress(RuntimeError):  # the loop is closed: the command was interrupted
             self._loop.call_soon_threadsafe(self._queue.put_nowait, what)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from anyio import to_thread
 
+from asyncfetch.bell import Bell
 from asyncfetch.errors import UsageError
 from asyncfetch.testing.faults import Fault, Faults, draw
 from asyncfetch.testing.scripted import Ending, ScriptedServer
@@ -84,7 +85,8 @@ class FaultServer:
         self._outage_over = False
         self._thread: threading.Thread | None = None
         self._port = 0
-        self._up, self._gone = threading.Event(), threading.Event()
+        self._serving = False
+        self._news = Bell()  # it serves, does no longer, or has failed
         self._failure: BaseException | None = None
 
     @property
@@ -138,19 +140,19 @@ class FaultServer:
     def go_down(self) -> None:
         """Ends every connection and refuses new ones until `come_up`."""
         self._loop.call_soon_threadsafe(self._leave.set)
-        self._gone.wait()
+        self._news.until(lambda: not self._serving)
 
     def come_up(self) -> None:
         """Ends an outage, at the same port."""
         self._loop.call_soon_threadsafe(self._back.set)
-        self._up.wait()
+        self._news.until(lambda: self._serving or self._failure)
 
     def __enter__(self) -> FaultServer:
         if self._thread is not None:
             raise UsageError("this server is running already", remedy="Make another one.")
         self._thread = threading.Thread(target=self._run, name="asyncfetch: fault server", daemon=True)
         self._thread.start()
-        self._up.wait()
+        self._news.until(lambda: self._serving or self._failure)
         if self._failure is not None:
             self._join()
         return self
@@ -184,8 +186,8 @@ class FaultServer:
             asyncio.run(self._serve())
         except BaseException as error:  # raised where the server is left
             self._failure = error
-        self._up.set()
-        self._gone.set()
+        self._serving = False
+        self._news.ring()
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -194,11 +196,11 @@ class FaultServer:
             self._leave, self._back = asyncio.Event(), asyncio.Event()
             async with ScriptedServer(self._reply, tls=self._tls, port=self._port) as self._server:
                 self._port = self._server.port
-                self._gone.clear()
-                self._up.set()
+                self._serving = True
+                self._news.ring()
                 await self._leave.wait()
-                self._up.clear()
-            self._gone.set()
+            self._serving = False
+            self._news.ring()
             await self._back.wait()
 
     def _stop(self) -> None:

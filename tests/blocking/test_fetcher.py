@@ -101,7 +101,7 @@ def test_a_generator_is_read_by_the_thread_that_takes_the_items_and_may_call_aga
 def test_sources_of_any_number_that_all_fail_come_to_an_end(
     fetcher: blocking.Fetcher, tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asyncfetch.blocking.bridge.PULSE", 1000.0)  # each wait is ended by what it waits for
+    monkeypatch.setattr("asyncfetch.bell.PULSE", 1000.0)  # each wait is ended by what it waits for
     missing = (f"{tmp_path}/{number}" for number in range(count))
     assert list(fetcher.entries(missing, on_error="skip", look_ahead=5)) == []
     missing = (f"{tmp_path}/{number}" for number in range(count))

@@ -11,8 +11,10 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -20,10 +22,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asyncfetch import bell
 from asyncfetch.cache import SMALL, Cache, files, mounts, syncer
 from asyncfetch.cache.epochs import Closed
 from asyncfetch.cache.index import Index
 from asyncfetch.settings import CachePolicy
+from tests.interrupts import interrupted
 
 from .helpers import HASHES, blobs, check_blobs, key, look_up, opened, opened_by, publish, settled, whole
 
@@ -168,6 +172,22 @@ async def test_on_a_file_system_in_memory_nothing_is_synced(tmp_path: Path, monk
                 await publish(cache, body, key(name))
             await settled(cache)
         assert not proven.is_set()
+
+
+async def test_an_interrupt_at_any_moment_of_closing_leaves_nobody_waiting(tmp_path: Path) -> None:
+    at, over, sync = 0, False, files.sync
+    with patch.object(syncer, "DELAY_SECONDS", 0.0), patch.object(syncer, "_REST", 1e9):
+        while not over:
+            at += 1
+            begun = asyncio.Event()
+            telling = partial(asyncio.get_running_loop().call_soon_threadsafe, begun.set)
+            async with opened(tmp_path / str(at)) as cache:  # it is closed once more as it is left
+                with patch.object(files, "sync", lambda path, told=telling: (sync(path), told())):
+                    await publish(cache, b"small", key("a"))
+                    await begun.wait()
+                assert cache._syncer is not None
+                over = not interrupted(cache._syncer.close, at, syncer.__file__, bell.__file__, threading.__file__)
+    assert at > 3
 
 
 async def test_closing_does_not_wait_for_the_pace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

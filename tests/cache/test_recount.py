@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from asyncfetch import bell
 from asyncfetch.cache import files, recount
 from asyncfetch.cache.recount import Recount
+from tests.interrupts import interrupted
 
 from .helpers import blobs, check_accounts, check_blobs, key, opened, publish, settled, totals
 
@@ -137,6 +140,20 @@ async def test_closed_amid_a_count_it_ends(lost: Path, counting: Counting, monke
             pass
     assert 0 < totals(lost)[0] < NUMBER
     assert counting.runs == 1
+
+
+async def test_an_interrupt_at_any_moment_of_closing_leaves_nobody_waiting(
+    lost: Path, counting: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recount, "_REST", 1e9)
+    at, over = 0, False
+    while not over:
+        at += 1
+        async with opened(lost) as cache:  # it is closed once more as it is left
+            while counting.runs < at:
+                await settled(cache)
+            over = not interrupted(cache._recount.close, at, recount.__file__, bell.__file__, threading.__file__)
+    assert at > 3
 
 
 async def test_disk_that_cannot_be_listed_is_told_and_ends_nothing_else(
