@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from asyncfetch.cli.common import FAILED, INTERRUPTED, USAGE, Interrupted, ReaderGone, in_options, told
+from asyncfetch.cli.common import FAILED, USAGE, Interrupted, ReaderGone, in_options, told
 from asyncfetch.cli.later import Later, Place
+from asyncfetch.cli.signals import heeded, take_leave
 from asyncfetch.errors import AsyncfetchError, UsageError
 
 if TYPE_CHECKING:
@@ -90,28 +91,33 @@ def _options(
 def main() -> None:
     """Runs the command line and ends the process with its exit code.
 
-    0: all well; 1: some objects failed; 2: wrong use; 130: interrupted, 143 by SIGTERM; 141: who read the output has
-    gone. A failure is one line on standard error that says what happened, to which URI, and what to do; with `--debug`
-    its traceback comes first.
+    0: all well; 1: some objects failed; 2: wrong use; 130: interrupted, 143 by SIGTERM, 129 by SIGHUP; 141: who read
+    the output has gone. A failure is one line on standard error that says what happened, to which URI, and what to do;
+    with `--debug` its traceback comes first.
     """
     _open_what_is_closed()
     gc.disable()  # while the command is imported, which makes no garbage; `command` enables it
     AsyncfetchError.phrase = in_options
     debug = "--debug" in sys.argv
-    terminated = False
+    ended_by: int = signal.SIGINT
 
-    def terminate(number: int, frame: FrameType | None) -> None:
-        nonlocal terminated
-        terminated = True
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal ended_by
+        ended_by = number
+        take_leave(number)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)  # one way out: what Ctrl-C does, a container's stop does too
 
-    signal.signal(signal.SIGTERM, terminate)
+    for number in heeded():
+        if number != signal.SIGINT:
+            signal.signal(number, end)
     try:
         app(prog_name="asyncfetch")  # also to `python -m asyncfetch`
     except (Interrupted, KeyboardInterrupt) as interruption:
         print("asyncfetch: interrupted", file=sys.stderr)
-        terminated = terminated or (isinstance(interruption, Interrupted) and interruption.terminated)
-        sys.exit(128 + signal.SIGTERM if terminated else INTERRUPTED)
+        itself = interruption.number if isinstance(interruption, Interrupted) else None
+        sys.exit(128 + (itself or ended_by))
     except ReaderGone:
         # Whoever read our output has had enough. Python flushes stdout at exit, and must not fail over it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from asyncfetch.cli.common import Interrupted
+from asyncfetch.cli.signals import heeded, take_leave
 from asyncfetch.errors import UsageError
 from asyncfetch.jobs import Limit
 
@@ -46,12 +47,11 @@ def typed() -> str:
 
 
 class Interrupts:
-    """Ctrl-C, or SIGTERM, while a job runs: the first asks it to end in good order, the second ends it."""
+    """Ctrl-C, SIGTERM or SIGHUP while a job runs: the first asks it to end in good order, the second ends it."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._come = False
-        self._terminated = False
+        self._number: int | None = None  # of the first
 
     @contextlib.contextmanager
     def lead_to(self, stop: Callable[[str], None]) -> Iterator[None]:
@@ -60,15 +60,15 @@ class Interrupts:
         assert task is not None
 
         def interrupt(number: int) -> None:
-            self._terminated = self._terminated or number == signal.SIGTERM
-            if self._come:
+            take_leave(number)
+            if self._number is not None:
                 task.cancel()
                 return
-            self._come = True
+            self._number = number
             stop("Interrupted")
             self._options.say("asyncfetch: finishing what is in flight; once more ends it now")
 
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.getsignal(number) for number in heeded()}
         for number in before:
             loop.add_signal_handler(number, interrupt, number)
         try:
@@ -84,9 +84,9 @@ class Interrupts:
     @property
     def come(self) -> bool:
         """Whether one has come."""
-        return self._come
+        return self._number is not None
 
     def check(self) -> None:
         """Raises `Interrupted` if one has come."""
-        if self._come:
-            raise Interrupted(terminated=self._terminated) from None
+        if self._number is not None:
+            raise Interrupted(self._number) from None

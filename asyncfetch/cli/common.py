@@ -30,18 +30,18 @@ T = TypeVar("T")
 
 _KEYWORDS = re.compile(r"\b(anonymous|cache_dir|endpoint_url|memory_budget|requester_pays)(?:=True)?\b")
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+FAILED, USAGE = 1, 2
 
 
 class Interrupted(BaseException):
     """Raised in the place of KeyboardInterrupt, which typer would turn into an exit code and a word of its own.
 
-    `terminated` says that it was by SIGTERM, where the command itself took that.
+    `number` is the signal, where the command itself took that.
     """
 
-    def __init__(self, *, terminated: bool = False) -> None:
+    def __init__(self, number: int | None = None) -> None:
         super().__init__()
-        self.terminated = terminated
+        self.number = number
 
 
 class ReaderGone(BaseException):

@@ -48,7 +48,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 def main(channel: int, status: int, limits: Limits) -> None:
     """Works for the pool at the other end of `channel`, a socket's descriptor, until that closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the user's word to the parent, which ends its workers
+    # Ctrl-C, and a terminal that closes, are the user's word to the parent, which ends its workers.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(ConnectionError):
         pool = socket.socket(fileno=channel)
         threading.Thread(target=_leave_with, args=(channel,), daemon=True).start()

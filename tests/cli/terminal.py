@@ -57,6 +57,7 @@ class Terminal:
             start_new_session=True,
         )
         os.close(theirs)
+        self._open = True
 
     def __enter__(self) -> Self:
         return self
@@ -64,7 +65,7 @@ class Terminal:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
-        os.close(self._ours)
+        self._close()
 
     def see(self, text: str) -> None:
         """Waits until the text has appeared."""
@@ -81,6 +82,16 @@ class Terminal:
         while self._read():
             pass
         return self._process.wait()
+
+    def closed(self) -> int:
+        """Closes the terminal, waits for the command's end, and gives the exit code."""
+        self._close()
+        return self._process.wait()
+
+    def _close(self) -> None:
+        if self._open:
+            self._open = False
+            os.close(self._ours)
 
     def _read(self) -> str:
         try:

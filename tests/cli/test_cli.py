@@ -7,13 +7,18 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 from tests.cli.terminal import COMMAND, asyncfetch, environment, on_a_terminal
 from tests.objects import Bucket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture
@@ -240,30 +245,63 @@ def test_cache_stats_and_clear(bucket: Bucket, cache_dir: Path) -> None:
     assert not [path for path in cache_dir.glob("v1/blobs/*/*/*") if path.is_file()]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@contextmanager
+def endless(cache_dir: Path, tmp_path: Path, *arguments: str, ignored: str = "") -> Iterator[subprocess.Popen[str]]:
+    """A prefetch by a list that never ends, at work; `ignored` are signals that whoever started it had it ignore."""
+    os.mkfifo(tmp_path / "list")
+    command = [*COMMAND, "prefetch", "--from", str(tmp_path / "list"), "--cache-dir", str(cache_dir), *arguments]
+    with (
+        subprocess.Popen(
+            ["sh", "-c", f"trap '' {ignored}; exec \"$@\"" if ignored else 'exec "$@"', "sh", *command],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        ) as process,
+        (tmp_path / "list").open("w") as writing,
+    ):
+        writing.write("/etc/hostname\n" * 10)
+        writing.flush()
+        deadline = time.monotonic() + 20
+        while not list(cache_dir.glob("v1/tmp/*/lock")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        yield process
+    assert not list(cache_dir.glob("v1/tmp/*/*"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_interrupted_it_cleans_up_and_says_so(
     cache_dir: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    os.mkfifo(tmp_path / "list")  # a list that never ends
-    with subprocess.Popen(
-        [*COMMAND, "prefetch", "--from", str(tmp_path / "list"), "--cache-dir", str(cache_dir)],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    ) as process:
+    with endless(cache_dir, tmp_path) as process:
+        process.send_signal(number)
+        assert process.wait(20) == code, "though whoever writes the list has not ended it"
         assert process.stderr is not None
-        with (tmp_path / "list").open("w") as writing:
-            writing.write("/etc/hostname\n" * 10)
-            writing.flush()
-            deadline = time.monotonic() + 20
-            while not list(cache_dir.glob("v1/tmp/*/lock")) and time.monotonic() < deadline:
-                time.sleep(0.01)
-            process.send_signal(number)
-            assert process.wait(20) == code, "though whoever writes the list has not ended it"
         told = process.stderr.read().splitlines()
         assert told[-1] == "asyncfetch: interrupted"
         assert any("were in the cache" in line for line in told), "what came of it is summed up"
-    assert not list(cache_dir.glob("v1/tmp/*/*"))
+
+
+@pytest.mark.parametrize(("ignored", "number", "code"), [("INT", signal.SIGTERM, 143), ("", signal.SIGHUP, 129)])
+def test_what_is_no_bulk_job_ends_in_good_order_too(
+    cache_dir: Path, tmp_path: Path, ignored: str, number: signal.Signals, code: int
+) -> None:
+    """A shell that runs no jobs has what it starts with `&` ignore Ctrl-C, and SIGTERM goes the way of that."""
+    with endless(cache_dir, tmp_path, "--dry-run", ignored=ignored) as process:
+        process.send_signal(number)
+        assert process.wait(20) == code
+        assert process.stderr is not None
+        assert process.stderr.read() == "asyncfetch: interrupted\n"
+
+
+@pytest.mark.parametrize(("ignored", "number"), [("HUP", signal.SIGHUP), ("INT", signal.SIGINT)])
+def test_what_it_was_started_to_ignore_does_not_end_it(
+    cache_dir: Path, tmp_path: Path, ignored: str, number: signal.Signals
+) -> None:
+    """By nohup, or by a shell's `&`."""
+    with endless(cache_dir, tmp_path, ignored=ignored) as process:
+        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 128 + signal.SIGTERM
 
 
 def test_demo_shows_three_passes_and_leaves_nothing(tmp_path: Path) -> None:

@@ -261,6 +261,17 @@ def test_ctrl_c_once_finishes_what_is_in_flight_and_tells_how_to_go_on(server: F
     assert all(server.count(method="GET", key=key) == 1 for key in there), "and fetched none of them again"
 
 
+def test_a_terminal_that_closes_does_what_ctrl_c_does(server: FaultServer, out: Path) -> None:
+    server.faults = Faults(slow=1.0, slow_seconds=0.05)
+    with Terminal("download", server.uri(), "-o", out, "-y", "--concurrency", "2") as terminal:
+        while not (out / "ledger.jsonl").exists() or not ledger(out):
+            time.sleep(0.01)
+        assert terminal.closed() == 128 + signal.SIGHUP
+    assert (out / "report.json").exists()
+    assert 0 < len(files(out)) < 60
+    assert {line["path"] for line in ledger(out)} == set(files(out))
+
+
 @pytest.mark.parametrize("command", ["download", "prefetch"])
 def test_a_containers_stop_does_what_ctrl_c_does(server: FaultServer, out: Path, command: str) -> None:
     server.faults = Faults(slow=1.0, slow_seconds=0.05)

@@ -143,13 +143,16 @@ async def test_a_cancelled_image_that_kills_its_worker_tells_nobody(
     assert culprit.calls == 0
 
 
-async def test_ctrl_c_is_not_the_workers_business(pool: DecodePool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+async def test_what_a_terminal_sends_to_all_is_not_the_workers_business(
+    pool: DecodePool, tmp_path: Path, number: signal.Signals
+) -> None:
     [path] = photographs(tmp_path, 1)
     first = Outcome(pool, path)
     await until(lambda: bool(pids(pool)))
-    signal_worker(pool, signal.SIGINT)  # while it starts
+    signal_worker(pool, number)  # while it starts
     await first.get()
-    signal_worker(pool, signal.SIGINT)
+    signal_worker(pool, number)
     await decode(pool, path)
     assert pool.statistics().died == 0
 
