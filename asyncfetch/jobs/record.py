@@ -115,13 +115,14 @@ class Record:
     def _check(self) -> None:
         with self.path.open("rb") as file:
             line = file.readline(1 << 16)
-        try:
-            values = json.loads(line)
-            kind = {name: values[name] for name in _KIND}
-        except (ValueError, TypeError, KeyError, RecursionError):
-            kind, values = {}, {}
-        if kind != _KIND:
+        values = _value(line)
+        if not isinstance(values, dict) or values.get("asyncfetch") != _KIND["asyncfetch"]:
             raise UsageError(f"{self.path} is not the ledger of a download", remedy="Choose another directory.")
+        if (version := values.get("version")) != _KIND["version"]:
+            raise UsageError(
+                f"{self.path} is a ledger of version {version!r}, and this asyncfetch reads version {_KIND['version']}",
+                remedy="Use the asyncfetch that wrote it, or a later one, or choose another directory.",
+            )
         if values != self._job:
             said = [(name, value) for name, value in values.get("job", {}).items() if value]
             told = " ".join(f"--{name}" if value is True else f"--{name} {value}" for name, value in said)
