@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import uuid
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 from asyncfetch.cli.common import FAILED, Options, command, counted, human
 from asyncfetch.cli.progress import Progress
 from asyncfetch.errors import UsageError
+from asyncfetch.whole import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -134,19 +134,8 @@ def _written(name: str) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    target = Path(name)
-    if target.exists() and not target.is_file():  # such as /dev/null: nothing to rename over
-        with target.open("wb") as file:
-            yield file
-        return
-    temporary = target.with_name(f".{target.name[:200]}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        with temporary.open("xb") as file:
-            yield file
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with whole(Path(name)) as part, part.open("wb") as file:
+        yield file
 
 
 @contextmanager

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import inspect
 import json
+import os
 import re
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 import anyio
@@ -31,6 +34,13 @@ T = TypeVar("T")
 _KEYWORDS = re.compile(r"\b(anonymous|cache_dir|endpoint_url|memory_budget|requester_pays)(?:=True)?\b")
 
 FAILED, USAGE = 1, 2
+_REMEDIES = {
+    errno.EACCES: "See that this user may read and write it, or name another.",
+    errno.EDQUOT: "Free space there, or name another place.",
+    errno.EISDIR: "Name a file.",
+    errno.ENOSPC: "Free space there, or name another place.",
+    errno.EROFS: "Name a place that can be written.",
+}
 
 
 class Interrupted(BaseException):
@@ -258,7 +268,7 @@ def describe(failure: Failure) -> dict[str, Any]:
 
 
 def told(error: Exception) -> str:
-    """An error as people are told it: the system's own as `file: what is wrong`, without its number."""
+    """An error as people are told it: the system's own as `file: what is wrong. What to do.`, without its number."""
     if not isinstance(error, OSError) or error.strerror is None:
         # What is refused begins with the name that the package has for it.
         name, space, rest = str(error).partition(" ")
@@ -267,7 +277,16 @@ def told(error: Exception) -> str:
         if isinstance(error, UsageError) and space and said:
             return f"{option} {rest}"
         return str(error) or type(error).__name__
-    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    remedy = f". {_REMEDIES[error.errno]}" if error.errno in _REMEDIES else ""
+    if error.filename is None:
+        return error.strerror + remedy
+    path = Path(os.fsdecode(error.filename))
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        file = next((one for one in (path, *path.parents) if os.path.lexists(one)), path)
+        if not file.is_dir():
+            where = "" if file == path else f" ({file})"
+            return f"{path}: a file lies where a directory has to be{where}. Move it away, or name another place."
+    return f"{path}: {error.strerror}{remedy}"
 
 
 def in_options(remedy: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +13,7 @@ import typer
 
 from asyncfetch.cli.common import Options, command, human, on_loop
 from asyncfetch.errors import UsageError
+from asyncfetch.whole import whole
 
 if TYPE_CHECKING:
     from asyncfetch.objects import Entry
@@ -71,20 +71,8 @@ async def _copy(entry: Entry, target: Path) -> Path:
         if name in ("", ".", ".."):
             raise UsageError(f"{entry.uri} gives no file name", remedy="Name the file after -o.")
         target /= name
-    if await aiofiles.os.path.exists(target) and not await aiofiles.os.path.isfile(
-        target
-    ):  # such as /dev/null: nothing to rename over
-        async with aiofiles.open(entry.path, "rb") as source, aiofiles.open(target, "wb") as sink:
+    with whole(target) as part:
+        async with aiofiles.open(entry.path, "rb") as source, aiofiles.open(part, "wb") as sink:
             while piece := await source.read(PIECE):
                 await sink.write(piece)
-        return target
-    temporary = target.with_name(f".{target.name[:200]}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        async with aiofiles.open(entry.path, "rb") as source, aiofiles.open(temporary, "xb") as sink:
-            while piece := await source.read(PIECE):
-                await sink.write(piece)
-        await aiofiles.os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
     return target

@@ -17,6 +17,7 @@ from asyncfetch.datastore.storage import for_each
 from asyncfetch.datastore.threads import may_go_on, on_thread
 from asyncfetch.datastore.trees import decode_tree, lay_out
 from asyncfetch.errors import UsageError
+from asyncfetch.whole import whole
 
 _LONGEST = 255  # bytes of a name, on the usual file systems
 
@@ -111,12 +112,8 @@ def _copy_whole(source: Path, target: Path) -> None:
     if target.exists():
         raise UsageError(f"{target} is there already", remedy="Name a file that is not.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    building = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
-    try:
-        _copy(source, building, 0o666)
-        building.replace(target)
-    finally:
-        building.unlink(missing_ok=True)
+    with whole(target) as part:
+        _copy(source, part, 0o666)
 
 
 def _copy(source: Path, target: Path, mode: int) -> None:

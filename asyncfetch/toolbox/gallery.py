@@ -16,6 +16,7 @@ from asyncfetch.errors import UsageError
 from asyncfetch.jobs.html import begun, embedded
 from asyncfetch.jobs.pictures import pictures
 from asyncfetch.toolbox.gallery_page import BODY, SCRIPT, STYLE
+from asyncfetch.whole import whole
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -48,13 +49,8 @@ class Gallery:
         that is not to be shown. What is embedded is read through the fetcher. The old page stays until the new one is
         whole, also where it is cancelled or fails. Raises `OSError`.
         """
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        try:
-            with part.open("w", encoding="utf-8", errors="backslashreplace") as file:
-                await self._fill(file, fetcher, metadata, place_of)
-            part.replace(self.path)
-        finally:
-            part.unlink(missing_ok=True)
+        with whole(self.path) as part, part.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            await self._fill(file, fetcher, metadata, place_of)
 
     async def _fill(
         self, file: IO[str], fetcher: Fetcher, metadata: MetadataFile, place_of: Callable[[str], str | None]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from asyncfetch.errors import UsageError
 from asyncfetch.jobs.scratch import scratch, text
 from asyncfetch.toolbox.duplicates import alike
+from asyncfetch.whole import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,9 +88,8 @@ class MetadataFile:
         near = {
             uri: hashed[first] for uri, first in zip(hashed, alike(hashes, distance), strict=True) if first is not None
         }
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         try:
-            with part.open("wb") as file, self.path.open("rb") as old:
+            with whole(self.path) as part, part.open("wb") as file, self.path.open("rb") as old:
                 for uri, at in database.execute("SELECT uri, at FROM lines ORDER BY uri"):
                     old.seek(at)
                     line = json.loads(old.readline())
@@ -98,9 +98,7 @@ class MetadataFile:
                     file.write(json.dumps(line, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(self.path)
         finally:
-            part.unlink(missing_ok=True)
             database.close()
 
     def _alone(self) -> BufferedRandom:

@@ -165,25 +165,54 @@ def test_names_that_are_not_utf_8_are_names_too(out: Path, tmp_path: Path, cache
 
 
 @pytest.mark.parametrize(
-    ("taken", "line"),
+    ("taken", "wanted", "named"),
     [
-        ("", "{out}: Not a directory"),
-        (".asyncfetch", "{out}/.asyncfetch: Not a directory"),
-        ("logs", "{out}/logs: File exists"),
+        ("out", "out", "{out}: a file lies where a directory has to be."),
+        ("out/.asyncfetch", "out", "{out}/.asyncfetch: a file lies where a directory has to be."),
+        ("out/logs", "out", "{out}/logs: a file lies where a directory has to be."),
+        ("out", "out/below", "{out}/below: a file lies where a directory has to be ({out})."),
     ],
 )
-def test_a_file_where_the_job_needs_a_directory_is_named(server: FaultServer, out: Path, taken: str, line: str) -> None:
-    (out / taken).parent.mkdir(exist_ok=True)
-    (out / taken).write_text("x")
-    done = asyncfetch("download", server.uri(), "-o", out, "-y")
-    assert (done.code, complaints(done)) == (1, ["asyncfetch: " + line.format(out=out)])
+def test_a_file_where_the_job_needs_a_directory_is_named(
+    server: FaultServer, tmp_path: Path, taken: str, wanted: str, named: str
+) -> None:
+    (tmp_path / taken).parent.mkdir(exist_ok=True)
+    (tmp_path / taken).write_text("x")
+    done = asyncfetch("download", server.uri(), "-o", tmp_path / wanted, "-y")
+    complaint = f"asyncfetch: {named.format(out=tmp_path / 'out')} Move it away, or name another place."
+    assert (done.code, complaints(done)) == (1, [complaint])
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("file/below", "{output}: a file lies where a directory has to be ({tmp}/file). Move it away, or name another"),
+        ("not/there", "{output}: No such file or directory"),
+        ("kept/file", "{output}: Permission denied. See that this user may read and write it, or name another."),
+        ("full", "{output}: No space left on device. Free space there, or name another place."),
+    ],
+)
+@pytest.mark.parametrize("command", ["get", "export"])
+def test_an_output_that_cannot_be_written_is_named_as_it_was_typed(
+    server: FaultServer, tmp_path: Path, command: str, output: str, said: str
+) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "kept").mkdir(mode=0o555)
+    (tmp_path / "full").symlink_to("/dev/full")
+    place = tmp_path / output
+    asked = ("get", server.uri(next(iter(BODIES))), "-o", place) if command == "get" else ("cache", "export", place)
+    done = without_privileges(*asked) if output == "kept/file" else asyncfetch(*asked)
+    (complaint,) = complaints(done)
+    assert done.code == 1
+    assert complaint.startswith("asyncfetch: " + said.format(output=place, tmp=tmp_path))
 
 
 def test_an_output_that_is_read_only_is_one_line_and_loses_nothing(server: FaultServer, out: Path) -> None:
     asked = ("download", server.uri(), "-o", out, "-y", "--json")
+    kept = "Permission denied. See that this user may read and write it, or name another."
     out.mkdir(mode=0o555)
     done = without_privileges(*asked)
-    assert (done.code, complaints(done)) == (1, [f"asyncfetch: {out / '.asyncfetch'}: Permission denied"])
+    assert (done.code, complaints(done)) == (1, [f"asyncfetch: {out / '.asyncfetch'}: {kept}"])
     out.chmod(0o755)
     assert asyncfetch(*asked).code == 0
     for path in (out, out / ".asyncfetch", out / ".asyncfetch" / "lock", out / "ledger.jsonl"):
@@ -192,7 +221,7 @@ def test_an_output_that_is_read_only_is_one_line_and_loses_nothing(server: Fault
     assert done.code == 1
     (complaint,) = complaints(done)
     assert complaint.startswith(f"asyncfetch: {out}")
-    assert complaint.endswith("Permission denied")
+    assert complaint.endswith(kept)
     out.chmod(0o755)
     for path in (out / ".asyncfetch", out / ".asyncfetch" / "lock", out / "ledger.jsonl"):
         path.chmod(0o755)
@@ -232,14 +261,14 @@ def test_an_output_on_another_file_system_than_the_cache_gets_copies(server: Fau
 def test_a_directory_where_the_job_needs_a_file_is_named(server: FaultServer, out: Path, taken: str) -> None:
     (out / taken).mkdir(parents=True)
     done = asyncfetch("download", server.uri(), "-o", out, "-y")
-    assert (done.code, complaints(done)) == (1, [f"asyncfetch: {out / taken}: Is a directory"])
+    assert (done.code, complaints(done)) == (1, [f"asyncfetch: {out / taken}: Is a directory. Name a file."])
 
 
 def test_a_full_disk_under_the_ledger_is_named(server: FaultServer, out: Path) -> None:
     out.mkdir()
     (out / "ledger.jsonl").symlink_to("/dev/full")
     done = asyncfetch("download", server.uri(), "-o", out, "-y")
-    full = f"asyncfetch: {out / 'ledger.jsonl'}: No space left on device"
+    full = f"asyncfetch: {out / 'ledger.jsonl'}: No space left on device. Free space there, or name another place."
     assert (done.code, complaints(done)) == (1, [full])
 
 
@@ -260,7 +289,7 @@ def test_a_disk_too_full_to_keep_a_failure_stops_it_and_it_is_none(server: Fault
     ("change", "code", "words"),
     [
         (lambda kept: b"hello\n", 2, "is not the ledger of a download. Choose another directory."),
-        (lambda kept: kept.replace(b'"version":1', b'"version":9', 1), 2, "is not the ledger of a download"),
+        (lambda kept: kept.replace(b'"version":1', b'"version":9', 1), 2, "a ledger of version 9, and this asyncfetch"),
         (lambda kept: kept.replace(b'"flatten":false', b'"flatten":true', 1), 2, "by another job (--flatten)"),
         (lambda kept: kept[:500] + b"\xff\0\n" + kept[500:], 0, "the ledger has 2 damaged lines"),
     ],
