@@ -8,6 +8,7 @@ object it is.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import sqlite3
@@ -16,7 +17,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asyncfetch.cache import database, epochs, files, generations
-from asyncfetch.cache.changes import count, split
+from asyncfetch.cache.changes import count, make, split
 from asyncfetch.cache.failures import WouldWait, explain
 from asyncfetch.cache.records import CacheStats, Known, Ref
 from asyncfetch.errors import CacheUnusable
@@ -33,12 +34,15 @@ _log = logging.getLogger(__name__)
 _STUCK_SECONDS = 0.05  # the wait once that has happened, so that a stuck process slows nobody down to a batch in 2 s
 RETRY_SECONDS = 5.0  # between attempts to begin an index where there can be none, as on a full disk
 
-# Written out, as it is asked for each object.
+# A statement for each key took 18,600 instructions for one that is not there and 36,500 for one that is; of 64 keys
+# together each takes 5,600 and 22,400. Keys that are NULL are nobody's.
 _FIND = """
-SELECT refs.size, etag, refs.digest, validated, last_modified, used, epoch, pinned
-FROM refs LEFT JOIN blobs ON blobs.algorithm = refs.algorithm AND blobs.digest = refs.digest
-WHERE endpoint = ? AND container = ? AND key = ? AND version = ? AND refs.algorithm = ?
+WITH wanted (place, name) AS (VALUES {})
+SELECT place, refs.size, etag, refs.digest, validated, last_modified, used, epoch, pinned
+FROM wanted CROSS JOIN refs ON endpoint = ?1 AND container = ?2 AND version = ?3 AND refs.algorithm = ?4 AND key = name
+LEFT JOIN blobs ON blobs.algorithm = refs.algorithm AND blobs.digest = refs.digest
 """
+_MOST_TOGETHER = 64
 
 _EPOCH_OF = "SELECT epoch FROM blobs WHERE algorithm = ? AND digest = ?"
 _LIMITED = "SELECT 1 FROM counters WHERE name = 'limited'"
@@ -135,8 +139,7 @@ class Index:
                 self._set_timeout(connection)
                 connection.execute("BEGIN IMMEDIATE")
                 try:
-                    for statement, group in itertools.groupby(changes, _statement):
-                        connection.executemany(statement, [change.row for change in group])
+                    make(connection, changes)
                     for work in also:
                         work(connection)
                     connection.execute("COMMIT")
@@ -395,11 +398,26 @@ class Index:
 def rows(connection: sqlite3.Connection, keys: Sequence[RefKey], algorithm: Digest) -> list[Known | None]:
     """What a database knows of each object. Raises `sqlite3.Error`, and `AttributeError` or `TypeError` for damage."""
     prefix = algorithm + ":"
-    found: list[Known | None] = []
-    for key in keys:
-        row = connection.execute(_FIND, (*key, algorithm)).fetchone()
-        found.append(row and Known(Ref(row[0], row[1], prefix + row[2].hex(), row[3], row[4]), *row[5:]))
+    found: list[Known | None] = [None] * len(keys)
+    start = 0
+    for where, group in itertools.groupby(keys, _where):
+        names: list[str | None] = list(map(_name, group))
+        end = start + len(names)
+        while start < end:
+            some, names = names[:_MOST_TOGETHER], names[_MOST_TOGETHER:]
+            width = 1 << (len(some) - 1).bit_length()
+            values = (*where, algorithm, *some, *[None] * (width - len(some)))
+            for place, size, etag, name, validated, modified, *blob in connection.execute(_find(width), values):
+                found[start + place] = Known(Ref(size, etag, prefix + name.hex(), validated, modified), *blob)
+            start += len(some)
     return found
 
 
-_statement = attrgetter("statement")
+_where = attrgetter("endpoint", "container", "version")
+_name = attrgetter("key")
+
+
+@functools.cache
+def _find(width: int) -> str:
+    """The statement that finds so many keys."""
+    return _FIND.format(", ".join(f"({place}, ?{place + 5})" for place in range(width)))

@@ -34,12 +34,12 @@ class Strikes(NamedTuple):
 
 def strike(digest: str, why: str, at: float) -> Change:
     """The bytes have killed once more."""
-    return Change(_STRIKE, (*split(digest), why, at))
+    return _STRIKE, (*split(digest), why, at)
 
 
 def lift(digest: str) -> Change:
     """The bytes are as if they had never killed."""
-    return Change(_LIFT, split(digest))
+    return _LIFT, split(digest)
 
 
 def read(connection: sqlite3.Connection) -> dict[str, Strikes]:

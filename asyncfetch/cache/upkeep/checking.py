@@ -138,7 +138,7 @@ def _damaged(keeping: Upkeep, blob: ReadBlob, repair: bool) -> Trouble:
 
         def look(select: Select) -> list[Change]:
             # By now the same bytes may have been fetched again.
-            return [] if files.plain_size_of(path) is not None else [Change(_DROP_BLOB, split(blob.digest))]
+            return [] if files.plain_size_of(path) is not None else [(_DROP_BLOB, split(blob.digest))]
 
         keeping.change(look)
     return Trouble("damaged", path, blob.fault, mended)
@@ -159,7 +159,7 @@ def _settle(keeping: Upkeep, suspects: dict[str, ReadBlob | None], repair: bool)
                 size = files.plain_size_of(path)
                 kind, detail = judge(found[0][0] if found else None, size)
                 if kind == "lost":
-                    changes.append(Change(_DROP_BLOB, split(digest)))
+                    changes.append((_DROP_BLOB, split(digest)))
                 elif kind is None or read is None or size != read.size:
                     continue  # all is well by now, or it came while we looked
                 else:
@@ -201,7 +201,7 @@ def _check_sums(keeping: Upkeep, repair: bool) -> Iterator[Trouble]:
     counted, believed = keeping.catalog.sums()
     if counted != believed:
         if repair:
-            keeping.make([Change(_SET_SUMS, ())])
+            keeping.make([(_SET_SUMS, ())])
         told = ", ".join(
             f"{name} {has:,} instead of {should:,}"
             for name, has, should in zip(counted._fields, believed, counted, strict=True)

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from asyncfetch.cache import digests, files
-from asyncfetch.cache.changes import Change, met, split, stored
+from asyncfetch.cache.changes import REMEMBER, met, remember, split, stored
 from asyncfetch.cache.failures import explain
 from asyncfetch.cache.upkeep.exporting import END_NAME, FORMAT, HEAD_NAME, Carried, Objects, Refused
 from asyncfetch.cache.upkeep.lines import read_line
@@ -20,6 +20,7 @@ from asyncfetch.settings import MIB
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from asyncfetch.cache.changes import Change
     from asyncfetch.cache.records import Ref, RefKey
     from asyncfetch.cache.upkeep.session import Select, Upkeep
     from asyncfetch.cache.upkeep.tar import Member, Source
@@ -32,11 +33,7 @@ _MOST_TEXT = 64 * MIB  # bytes of a member that is read whole: 1,000 objects, of
 _ARCHIVE = "the archive"  # the name of what is no member's fault
 
 # What a job has checked later is not replaced.
-_REMEMBER = """
-INSERT INTO refs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET digest = excluded.digest,
-size = excluded.size, etag = excluded.etag, last_modified = excluded.last_modified, validated = excluded.validated
-WHERE excluded.validated > validated
-"""
+_REMEMBER_NEWER = REMEMBER._replace(tail=f"{REMEMBER.tail} WHERE excluded.validated > validated")
 _KNOWN = "SELECT 1 FROM blobs WHERE algorithm = ? AND digest = ? AND size = ?"
 
 
@@ -174,12 +171,11 @@ class _Taking:
         refused: list[Refused] = []
 
         def look(select: Select) -> list[Change]:
-            changes = []
+            changes: list[Change] = []
             for where, key, ref in named:
-                algorithm, digest = split(ref.digest)
-                if select(_KNOWN, (algorithm, digest, ref.size)):
-                    row = (*key, algorithm, digest, ref.size, ref.etag, ref.last_modified, ref.validated)
-                    changes.append(Change(_REMEMBER, row))
+                if select(_KNOWN, (*split(ref.digest), ref.size)):
+                    _, row = remember(key, ref)
+                    changes.append((_REMEMBER_NEWER, row))
                 else:
                     refused.append(Refused(where, f"is {ref.digest} of {ref.size} bytes, which did not come"))
             return changes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from asyncfetch.cache.changes import Change, split
+from asyncfetch.cache.changes import split
 from asyncfetch.cache.upkeep.catalog import PAGE, Pin
 from asyncfetch.cache.upkeep.selection import Selection
 from asyncfetch.errors import UsageError
@@ -41,7 +41,7 @@ def pin_of(selection: Selection, *, endpoint: str) -> Pin:
 
 def pin(keeping: Upkeep, added: Pin) -> Marked:
     """Pins a prefix, and all that is cached of it. Raises `CacheUnusable`; what is pinned already stays so."""
-    pins = keeping.make([Change(_ADD, added)])  # first: the index marks what is fetched from then on
+    pins = keeping.make([(_ADD, added)])  # first: the index marks what is fetched from then on
     return Marked(pins, sum(_mark(keeping, digests, 1) for digests in _covered(keeping, added)))
 
 
@@ -55,7 +55,7 @@ def unpin(keeping: Upkeep, removed: Selection) -> Marked:
     ]
     if not gone:
         return Marked(0, 0)
-    keeping.make([Change(_REMOVE, pinned) for pinned in gone])
+    keeping.make([(_REMOVE, pinned) for pinned in gone])
     free = {digest for pinned in gone for digests in _covered(keeping, pinned) for digest in digests}
     for left in keeping.catalog.pins():
         for digests in _covered(keeping, left):
@@ -79,4 +79,4 @@ def _covered(keeping: Upkeep, pinned: Pin) -> Iterator[list[str]]:
 
 
 def _mark(keeping: Upkeep, digests: Iterable[str], pinned: int) -> int:
-    return keeping.make([Change(_MARK, (pinned, *split(digest), pinned)) for digest in digests])
+    return keeping.make([(_MARK, (pinned, *split(digest), pinned)) for digest in digests])

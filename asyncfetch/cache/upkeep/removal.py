@@ -119,7 +119,7 @@ def remove(
     free: set[str] = set()
     for page in keeping.catalog.refs(selection):
         if not dry_run:
-            keeping.make([Change(_DROP_OBJECT, (*one.key, *split(one.known.ref.digest))) for one in page])
+            keeping.make([(_DROP_OBJECT, (*one.key, *split(one.known.ref.digest))) for one in page])
         for one in page:
             if one.known.used is not None:
                 free.add(one.known.ref.digest)
@@ -140,7 +140,7 @@ def forget_stale(keeping: Upkeep) -> int:
 
 def drop_odd(keeping: Upkeep, odd: Sequence[OddRef]) -> int:
     """Forgets objects that still have no blob of their size, and returns how many."""
-    return keeping.make([Change(_DROP_ODD, (*one.key, *split(one.digest), one.size)) for one in odd])
+    return keeping.make([(_DROP_ODD, (*one.key, *split(one.digest), one.size)) for one in odd])
 
 
 class _Removing:
@@ -192,7 +192,7 @@ class _Removing:
             told.extend(map(Gone, sizes.values()))
             return []
         self._intents.declare(digest for digest, _ in victims)
-        changes = []
+        changes: list[Change] = []
         for digest, size in victims:
             path = self._keeping.blobs.path(digest)
             freed = self._size_of(digest, size)
@@ -202,7 +202,7 @@ class _Removing:
                 told.append(Stuck(path, str(explain(error, path))))
             else:
                 told.append(Gone(freed))
-                changes.append(Change(_DROP_BLOB, split(digest)))
+                changes.append((_DROP_BLOB, split(digest)))
         return changes
 
     def _size_of(self, digest: str, size: int | None) -> int:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from asyncfetch.cache.changes import make
 from asyncfetch.cache.opening import open_parts
 from asyncfetch.cache.upkeep.catalog import Catalog
 from asyncfetch.errors import CacheUnusable
@@ -56,8 +57,7 @@ class Upkeep:
 
         def work(connection: sqlite3.Connection) -> int:
             connection.execute("BEGIN IMMEDIATE")
-            changes = look(lambda statement, row=(): connection.execute(statement, row).fetchall())
-            changed = sum(connection.execute(change.statement, change.row).rowcount for change in changes)
+            changed = make(connection, look(lambda statement, row=(): connection.execute(statement, row).fetchall()))
             connection.execute("COMMIT")
             return changed
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from asyncfetch.cache.changes import Change
 from asyncfetch.cache.upkeep import Marked, Pin, Trouble, check, pin, pin_of, select, unpin
 from asyncfetch.errors import UsageError
 from tests.cache.helpers import blobs, key, opened, publish
@@ -56,7 +55,7 @@ async def test_a_blob_that_a_repair_makes_known_is_pinned(cache_dir: Path) -> No
     await fill(cache_dir, bodies=BODIES)
     with keeping(cache_dir) as one:
         pin(one, Pin(ENDPOINT, BUCKET, "photos/a"))
-        one.make([Change("DELETE FROM blobs", ())])
+        one.make([("DELETE FROM blobs", ())])
         for path in blobs(cache_dir).values():
             os.utime(path, (1e9, 1e9))
         assert [item.kind for item in check(one, repair=True) if isinstance(item, Trouble)] == ["unknown"] * 3
