@@ -1,11 +1,13 @@
-"""What a cache of a million entries costs: `python -m bench.cache [DIRECTORY]`.
+"""What a cache of a million entries costs: `python -m bench.cache [DIRECTORY] [--only look,evict,prune,half] [--keep]`.
 
 The index is filled through the cache's own changes; blobs lie on the disk for those that are looked up and evicted.
-Memory is the growth of the process from before the opening to after all look-ups.
+Memory is the growth of the process from before the opening to after all look-ups. To make the cache takes longer than
+all that is measured on it: with `--keep` it stays where it is, and the next run puts back what was evicted.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import hashlib
 import json
@@ -16,8 +18,9 @@ import statistics
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -28,12 +31,50 @@ from asyncfetch.cache.index import Index
 from asyncfetch.settings import CachePolicy
 from asyncfetch.testing import RawRequest, ScriptedServer, answer
 
-ENTRIES = 1_000_000
-VICTIMS = 100_000
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 SIZE = 100  # of each blob; what is measured does not depend on it
+FILLED = 10_000  # entries of one transaction while the cache is made
 BATCH = 64  # look-ups at once
 ROUNDS = 5  # of hits alone and hits beside evictions, in turn: a machine that slows down slows down both
+ALONE_SECONDS = 2.0
 EPOCHS, OBJECTS = 6, 1_000
+STAGES = ("look", "evict", "prune", "half")
+
+
+def main() -> None:
+    """Makes the cache, or mends the one that was kept, and prints what was measured on it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", nargs="?", help="where the cache is made; else a temporary directory")
+    parser.add_argument("--entries", type=int, default=1_000_000, help="objects in the index (default: %(default)s)")
+    parser.add_argument("--victims", type=int, default=100_000, help="blobs that are evicted (default: %(default)s)")
+    parser.add_argument("--only", default=",".join(STAGES), help="what is measured, in this order (default: all)")
+    parser.add_argument("--keep", action="store_true", help="leave the cache in DIRECTORY for the next run")
+    options = parser.parse_args()
+    if unknown := set(options.only.split(",")) - set(STAGES):
+        parser.error(f"--only knows {', '.join(STAGES)}, and not {', '.join(sorted(unknown))}")
+    if options.victims * 2 > options.entries or options.victims < ROUNDS * BATCH:
+        parser.error(f"--victims are {ROUNDS * BATCH} at least, and half of --entries at most")
+    top = Path(options.directory or tempfile.gettempdir())
+    directory = top / f"bench-cache-{options.entries}" if options.keep else Path(tempfile.mkdtemp(dir=top))
+    try:
+        asyncio.run(run(Million(directory, options.entries, options.victims), options.only.split(",")))
+    finally:
+        if not options.keep:
+            shutil.rmtree(directory)
+
+
+async def run(million: Million, stages: list[str]) -> None:
+    """Measures what is asked for, and prints each stage once it is complete."""
+    for stage in stages:
+        if stage == "half":
+            figures = await half(million.directory / "half")
+        else:
+            await million.fill()
+            os.sync()
+            figures = await {"look": million.look, "evict": million.evict, "prune": million.prune}[stage]()
+        print(json.dumps({name: round(value, 4) for name, value in figures.items()}, indent=1), flush=True)
 
 
 def key(number: int) -> RefKey:
@@ -44,21 +85,109 @@ def digest(number: int) -> str:
     return "sha256:" + hashlib.sha256(b"%d" % number).hexdigest()
 
 
-def fill(directory: Path) -> None:
-    """Makes the cache: the oldest blobs are the victims, and the youngest are there too."""
-    (directory / "scratch").mkdir()
-    index = Index(str(directory / "v1" / "index"), "sha256", lambda: str(directory / "scratch" / "file"), boot="bench")
-    for start in range(0, ENTRIES, 10_000):
-        numbers = range(start, start + 10_000)
-        refs = [remember(key(n), Ref(SIZE, f'"{n:032x}"', digest(n), 1.0, 1.0)) for n in numbers]
-        blobs = sorted(stored(digest(n), SIZE, 1e9 + n) for n in numbers)
-        assert index.apply([*refs, *blobs])
-    index.close()
-    for number in [*range(VICTIMS), *range(ENTRIES - VICTIMS, ENTRIES)]:
-        name = digest(number)[7:]
-        path = directory / "v1" / "blobs" / "sha256" / name[:2] / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x" * SIZE)
+class Million:
+    """A cache of so many entries. The oldest blobs are the victims, and lie on the disk; so do as many of the youngest.
+
+    Those between are known to the index alone.
+    """
+
+    def __init__(self, directory: Path, entries: int, victims: int) -> None:
+        self.directory, self._entries, self._victims = directory, entries, victims
+        self._young = range(entries - victims, entries)
+
+    async def fill(self) -> None:
+        """Makes the cache, or puts back what is missing of it."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        cache = self._open()
+        held = cache._index.totals().blobs
+        await cache.aclose()
+        scratch = self.directory / "scratch"
+        scratch.mkdir(exist_ok=True)
+        index = Index(str(self.directory / "v1" / "index"), "sha256", lambda: str(scratch / "file"), boot="bench")
+        for start in range(0, self._victims if held else self._entries, FILLED):
+            numbers = range(start, min(start + FILLED, self._entries))
+            refs = [remember(key(n), Ref(SIZE, f'"{n:032x}"', digest(n), 1.0, 1.0)) for n in numbers]
+            blobs = sorted(stored(digest(n), SIZE, 1e9 + n) for n in numbers)
+            assert index.apply([*refs, *blobs])
+        totals = index.totals()
+        index.close()
+        assert (totals.objects, totals.blobs) == (self._entries, self._entries)
+        for number in [*range(self._victims), *self._young]:
+            name = digest(number)[7:]
+            path = self.directory / "v1" / "blobs" / "sha256" / name[:2] / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError), path.open("xb") as file:
+                file.write(b"x" * SIZE)
+
+    def _open(self, max_bytes: int | None = None) -> Cache:
+        policy = CachePolicy(cache_dir=self.directory, digest="sha256", max_bytes=max_bytes)
+        return Cache.open(policy, loop=asyncio.get_running_loop())
+
+    async def look(self) -> dict[str, float]:
+        """Opens it, looks the youngest up, and counts all."""
+        process = psutil.Process()
+        before = process.memory_info().rss
+        began = time.perf_counter()
+        cache = self._open()
+        figures = {"open_seconds": time.perf_counter() - began}
+        figures["first_look_up_us"] = await look_up(cache, self._young) * 1e6  # which notes that the blob is used again
+        figures["look_up_us"] = min([await look_up(cache, self._young) * 1e6 for _ in range(3)])
+        began = time.perf_counter()
+        cache._index.totals()
+        figures["totals_seconds"] = time.perf_counter() - began
+        figures["memory_mb"] = (process.memory_info().rss - before) / 1e6
+        await cache.aclose()
+        return figures
+
+    async def evict(self) -> dict[str, float]:
+        """Jobs that find the limit lowered below what is there, and that look their own objects up meanwhile."""
+        held, seconds, slower = self._entries * SIZE, 0.0, []
+        share = self._victims // ROUNDS
+        for _ in range(ROUNDS):
+            alone = await self._rate_alone()
+            held -= share * SIZE
+            cache = self._open(held)
+            began = time.perf_counter()
+            beside = await self._rate(cache, lambda cache=cache: cache.statistics().evicted >= share)  # type: ignore[misc]
+            seconds += time.perf_counter() - began
+            held -= (cache.statistics().evicted - share) * SIZE
+            await cache.aclose()
+            slower.append(1 - beside / alone)
+        return {"evict_seconds": seconds, "hits_slower_by": statistics.median(slower)}
+
+    async def prune(self) -> dict[str, float]:
+        """`asyncfetch cache prune` beside a job that looks its own objects up meanwhile, from its start to its end."""
+        alone = await self._rate_alone()
+        cache = self._open()
+        await look_up(cache, self._young)  # what a running job has used stays
+        held = (self._entries - self._victims) * SIZE
+        command = [sys.executable, "-m", "asyncfetch", "cache", "prune", "--quiet", "--max-bytes", str(held)]
+        began = time.perf_counter()
+        child = await asyncio.create_subprocess_exec(*command, "--cache-dir", str(self.directory))
+        beside = await self._rate(cache, lambda: child.returncode is not None)
+        seconds = time.perf_counter() - began
+        assert child.returncode == 0
+        assert cache._index.totals().blobs == self._entries - self._victims
+        await cache.aclose()
+        return {
+            "prune_seconds": seconds,
+            "hits_slower_by": 1 - beside / statistics.mean([alone, await self._rate_alone()]),
+        }
+
+    async def _rate_alone(self) -> float:
+        cache = self._open()
+        until = time.perf_counter() + ALONE_SECONDS
+        rate = await self._rate(cache, lambda: time.perf_counter() >= until)
+        await cache.aclose()
+        return rate
+
+    async def _rate(self, cache: Cache, is_over: Callable[[], bool]) -> float:
+        """Objects looked up in a second, one batch after another, until it is over."""
+        began, count = time.perf_counter(), 0
+        while not is_over():
+            await look_up(cache, self._young[-BATCH:])
+            count += BATCH
+        return count / (time.perf_counter() - began)
 
 
 async def look_up(cache: Cache, numbers: range) -> float:
@@ -72,61 +201,13 @@ async def look_up(cache: Cache, numbers: range) -> float:
     return (time.process_time() - began) / len(numbers)
 
 
-async def rate(cache: Cache, numbers: range, seconds: float = 0.0, evicted: int = 0) -> float:
-    """Objects looked up in a second, one batch after another, for so long or until so many are evicted."""
-    began, count = time.perf_counter(), 0
-    while time.perf_counter() - began < seconds or cache.statistics().evicted < evicted:
-        await look_up(cache, range(numbers.start, numbers.start + BATCH))
-        count += BATCH
-    return count / (time.perf_counter() - began)
-
-
-async def million(directory: Path) -> dict[str, float]:
-    policy = CachePolicy(cache_dir=directory, digest="sha256")
-    loop = asyncio.get_running_loop()
-    process = psutil.Process()
-    before = process.memory_info().rss
-    began = time.perf_counter()
-    cache = Cache.open(policy, loop=loop)
-    figures = {"open_seconds": time.perf_counter() - began}
-    young = range(ENTRIES - VICTIMS, ENTRIES)
-    figures["first_look_up_us"] = await look_up(cache, young) * 1e6  # which notes that the blob is used again
-    figures["look_up_us"] = await look_up(cache, young) * 1e6
-    began = time.perf_counter()
-    sums = cache._index.totals()
-    figures["totals_seconds"] = time.perf_counter() - began
-    figures["memory_mb"] = (process.memory_info().rss - before) / 1e6
-    await cache.aclose()
-    assert (sums.objects, sums.blobs) == (ENTRIES, ENTRIES)
-    return figures | await evict(directory)
-
-
-async def evict(directory: Path) -> dict[str, float]:
-    """Jobs that find the limit lowered below what is there, and that look their own objects up meanwhile."""
-    loop = asyncio.get_running_loop()
-    young = range(ENTRIES - BATCH, ENTRIES)
-    held, seconds, slower = ENTRIES * SIZE, 0.0, []
-    for _ in range(ROUNDS):
-        cache = Cache.open(CachePolicy(cache_dir=directory, digest="sha256"), loop=loop)
-        alone = await rate(cache, young, 2.0)
-        await cache.aclose()
-        held -= VICTIMS // ROUNDS * SIZE
-        cache = Cache.open(CachePolicy(cache_dir=directory, digest="sha256", max_bytes=held), loop=loop)
-        began = time.perf_counter()
-        beside = await rate(cache, young, evicted=VICTIMS // ROUNDS)
-        seconds += time.perf_counter() - began
-        held -= (cache.statistics().evicted - VICTIMS // ROUNDS) * SIZE
-        await cache.aclose()
-        slower.append(1 - beside / alone)
-    return {"evict_seconds": seconds, "hits_slower_by": statistics.median(slower)}
-
-
 async def half(directory: Path) -> dict[str, float]:
     """The hit rate of reshuffled epochs with room for half."""
 
     def give(request: RawRequest) -> bytes:
         return answer(request.target.encode().ljust(2000, b"."), headers=['ETag: "e"'])
 
+    shutil.rmtree(directory, ignore_errors=True)
     uris = [f"s3://bucket/{number:06d}" for number in range(OBJECTS)]
     order = random.Random(5)
     async with ScriptedServer(give) as server:
@@ -137,25 +218,6 @@ async def half(directory: Path) -> dict[str, float]:
             for _ in range(EPOCHS - 1):
                 await fetcher.prefetch(order.sample(uris, OBJECTS))
             return {"hit_rate_at_half_size": (fetcher.stats().hits - hits) / (EPOCHS - 1) / OBJECTS}
-
-
-def main() -> None:
-    where = sys.argv[1] if len(sys.argv) > 1 else None
-    directory = Path(tempfile.mkdtemp(dir=where))
-    try:
-        asyncio.run(_prepared(directory))
-        fill(directory / "million")
-        os.sync()
-        figures = asyncio.run(million(directory / "million"))
-        figures |= asyncio.run(half(directory / "half"))
-        print(json.dumps({name: round(value, 4) for name, value in figures.items()}, indent=1))
-    finally:
-        shutil.rmtree(directory)
-
-
-async def _prepared(directory: Path) -> None:
-    """Makes the cache's directories."""
-    await Cache.open(CachePolicy(cache_dir=directory / "million"), loop=asyncio.get_running_loop()).aclose()
 
 
 if __name__ == "__main__":
