@@ -18,6 +18,7 @@ class Soak(NamedTuple):
     outage: float  # seconds of it in the middle of a run
     network_cancellations: int  # of runs against a server that misbehaves, at a random moment
     kill_stride: int  # of the cache's file operations, one in so many is tried as the place of a kill
+    lanes: int  # programs that kill users of a cache, each its own: they wait for the disk more than they compute
 
 
 SHORT = Soak(
@@ -31,6 +32,7 @@ SHORT = Soak(
     outage=2.0,
     network_cancellations=60,
     kill_stride=25,
+    lanes=2,
 )
 LONG = Soak(
     cancellations=500,
@@ -43,5 +45,6 @@ LONG = Soak(
     outage=20.0,
     network_cancellations=500,
     kill_stride=1,
+    lanes=4,
 )
 SECONDS = 1800  # that one test may take when it soaks long

@@ -11,6 +11,7 @@ It has no threads itself, so that a fork is a process like any other, without an
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import json
 import os
@@ -53,6 +54,7 @@ SIZES = [0, 1, 5_000, 86_000, SMALL + 1]
 LARGE = PIECE + 4099  # of what comes in parts
 
 
+@functools.lru_cache(64)
 def body(name: str) -> bytes:
     """The bytes of an object, from its name: `<number>-<whose>`; equal numbers of "all" are equal for everybody."""
     rng = random.Random(name)
@@ -355,6 +357,8 @@ async def inspect_whole(directory: Path) -> None:
 
 
 if __name__ == "__main__":
+    for shared in ("large-all", *(f"{number}-all" for number in range(40))):
+        body(shared)  # so that no process makes them once more
     what, where, number, *rest = sys.argv[1:]
     if what == "kill":
         result = kill(Path(where), int(number), random.Random(int(rest[0])))
