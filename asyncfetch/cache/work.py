@@ -8,6 +8,7 @@ cannot be paid for each object.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter, deque
 from functools import partial
@@ -50,7 +51,8 @@ BATCH_BYTES = 16 * MIB
 BATCH_CHANGES = 1024  # to the index alone, at 3 to 9 us each
 BATCH_LOOK_UPS = 256  # keys, at 10 us each
 SEEN_SECONDS = 0.001  # what was seen so long ago still holds for a read; three `stat` calls, a third of what it takes
-HERE_SECONDS = 0.05  # after something that the loop did itself others are taken to be about to do more
+HERE_SECONDS = 0.05  # after something that the loop did itself it is taken to be about to do more
+HINDERED_SECONDS = 0.05  # after another process held the loop up, the thread does what could be held up again
 MOST_OWED = 10_000  # changes kept for an index that takes none; the blobs of others are met again when they are wanted
 
 _Writing = Write | Note | Discard | Ask | Release  # what is done after the look-ups of its batch
@@ -83,7 +85,8 @@ class Work:
         self._counted: Counter[str] = Counter()  # for the index's counters, when it is written to anyway
         self._warned = False  # of what `attempt` met
         self._followed = -1.0  # when `read_here` last looked which index is in force, and whether others live
-        self._here_at = -1.0  # when the loop last did something itself
+        self._here_at = -math.inf  # when the loop last did something itself
+        self._hindered_at = -math.inf  # when it would have had to wait
         self.busy_seconds = 0.0
         self.batches = self.awaited = self.failed = self.unremembered = 0
 
@@ -127,6 +130,7 @@ class Work:
             self.take(commands)
             return self._do(batch)
         except WouldWait:
+            self._leave_to_thread()
             return None
         finally:
             # Without a call: as one ends, a signal may come.
@@ -149,6 +153,7 @@ class Work:
             else:
                 batch.finished = True
         except WouldWait:
+            self._leave_to_thread()
             return None
         finally:
             self._index.patient = True  # as in `do_here`
@@ -172,27 +177,51 @@ class Work:
         return batch
 
     def shrink(self, *, beside: bool) -> None:
-        """Removes what is too much, if it is time to; `beside` look-ups, the loop's too, with a pause behind it."""
-        if not self._owed:
-            beside = beside or time.perf_counter() - self._here_at < HERE_SECONDS
+        """Removes what is too much, if it is time to, `beside` look-ups with a pause behind it.
+
+        While the loop does something itself that is left to it: two threads that remove and look up hand the
+        interpreter to and fro at each of a victim's system calls.
+        """
+        if not self._owed and not self._loop_is_at_it():
             self.attempt(partial(self.room.shrink, beside=beside))
 
+    def shrink_here(self) -> None:
+        """On the loop: as `shrink`, beside what it does itself."""
+        if self._owed:
+            return
+        self._index.patient = False
+        try:
+            self.attempt(partial(self.room.shrink, beside=True))
+        except WouldWait:
+            self._leave_to_thread()
+        finally:
+            self._index.patient = True  # as in `do_here`
+
     def is_quick(self, commands: Sequence[Command]) -> bool:
-        """Whether commands take the loop no time but their own, and not much: no question, no other process."""
-        keys = 0
+        """Whether commands take the loop no time but their own, and not much: no question, nor what others may hold up.
+
+        Beside other processes that is what changes the index; look-ups mostly do not.
+        """
+        keys, changing = 0, time.perf_counter() - self._hindered_at < HINDERED_SECONDS
         for command in commands:
             if isinstance(command, Ask):
                 return False
             if isinstance(command, LookUp):
                 keys += len(command.keys)
+            elif not isinstance(command, Read):
+                changing = True
         try:
-            return keys <= BATCH_LOOK_UPS and self.claims.pause() is None and not self._owner.in_company()
+            quick = keys <= BATCH_LOOK_UPS and self.claims.pause() is None
+            return quick and not (changing and self._owner.in_company())
         except OSError:  # doing them will say why
             return False
 
     def pause(self) -> float | None:
-        """Seconds until something is due though no command comes; None where nothing is."""
-        return min((pause for pause in (self.room.pause(), self.claims.pause()) if pause is not None), default=None)
+        """Seconds until something is due for the thread though no command comes; None where nothing is."""
+        pause, awaited = self.room.pause(), self.claims.pause()
+        if pause is not None:
+            pause = max(pause, self._here_at + HERE_SECONDS - time.perf_counter())
+        return min((one for one in (pause, awaited) if one is not None), default=None)
 
     def end(self) -> None:
         """Gives back what is claimed, and tells the index what it has not heard."""
@@ -209,6 +238,12 @@ class Work:
                 _log.warning("%s: the cache could not be looked after (%s)", self._blobs.root, error)
         except Exception:  # a fault of ours must not end the thread: everybody would wait for ever
             _log.exception("the cache could not be looked after")
+
+    def _loop_is_at_it(self) -> bool:
+        return time.perf_counter() - self._here_at < HERE_SECONDS
+
+    def _leave_to_thread(self) -> None:
+        self._here_at, self._hindered_at = -math.inf, time.perf_counter()
 
     def _follow(self) -> None:
         try:
@@ -333,6 +368,7 @@ class Work:
                 self.attempt(partial(self.claims.claim, batch.missed))
         except WouldWait:
             self._counted = counted
+            self._leave_to_thread()
             return
         batch.finished = True
 

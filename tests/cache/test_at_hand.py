@@ -46,6 +46,13 @@ class Watch:
         return self._operation(*args, **options)
 
 
+async def idle(cache: Cache) -> None:
+    """Returns when the thread has nothing to do, so that the loop does what comes next itself."""
+    await settled(cache)
+    while not cache._thread.is_free():
+        await asyncio.sleep(0)
+
+
 @pytest.fixture
 def renames(monkeypatch: pytest.MonkeyPatch) -> Watch:
     return Watch(monkeypatch, "rename")
@@ -215,22 +222,37 @@ async def test_interruption_at_any_moment_of_the_handing_in_loses_nothing_and_do
 
 
 @pytest.mark.parametrize("way", ["look_up", "read"])
-async def test_evictions_leave_time_to_look_ups_that_the_loop_does(
+async def test_evictions_beside_look_ups_that_the_loop_does_are_the_loops_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    beside: list[bool] = []
-    monkeypatch.setattr(eviction.Room, "shrink", lambda room, **how: beside.append(how["beside"]))
-    async with opened(tmp_path) as cache:
-        cache._work.shrink(beside=False)
-        monkeypatch.setattr(work, "HERE_SECONDS", 1e9)
+    """Two threads at it would hand the interpreter to and fro."""
+    slices: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
+    loop, due = asyncio.get_running_loop(), [False]
+
+    def shrink(room: eviction.Room, *, beside: bool) -> None:
+        name = threading.current_thread().name
+        loop.call_soon_threadsafe(slices.put_nowait, (name, beside))
+        due[0] = name == "MainThread"  # the thread finds nothing more to do
+
+    async def ask() -> None:
         if way == "look_up":
             await look_up(cache, key("a"))
         else:
             await cache.read(key("a"), lambda ref: True)
-        cache._work.shrink(beside=False)
+
+    async with opened(tmp_path) as cache:
+        monkeypatch.setattr(work, "HERE_SECONDS", 1e9)
+        await idle(cache)
+        await ask()
+        await idle(cache)
+        monkeypatch.setattr(eviction.Room, "shrink", shrink)
+        monkeypatch.setattr(eviction.Room, "pause", lambda room: 0.0 if due[0] else None)
+        due[0] = True
+        await ask()
+        assert await slices.get() == ("MainThread", True)
         monkeypatch.setattr(work, "HERE_SECONDS", 0.0)  # it was long ago
-        cache._work.shrink(beside=False)
-    assert beside[:3] == [False, True, False]
+        cache._thread._mailbox.put(())
+        assert await slices.get() == ("asyncfetch-cache", False)
 
 
 async def test_turn_that_was_interrupted_as_it_began_holds_up_nothing(
@@ -327,6 +349,52 @@ async def test_others_that_come_amid_a_batch_are_waited_for(tmp_path: Path, monk
             others[0].leave()
             async with asyncio.timeout(20):
                 assert await later is None
+
+
+async def test_beside_others_the_loop_looks_up_until_they_hold_it_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as cache:
+        body = await publish(cache, b"zero", key("0"))
+        here, do_here = list[bool](), cache._work.do_here
+
+        def watched(commands: Any) -> Any:
+            batch = do_here(commands)
+            here.append(batch is not None and batch.finished)
+            return batch
+
+        monkeypatch.setattr(cache._work, "do_here", watched)
+        with contextlib.ExitStack() as closing:
+            parts = open_parts(CachePolicy(cache_dir=tmp_path), None)
+            for close in (parts.at_end, parts.owner.close, parts.index.close):
+                closing.callback(close)
+            await idle(cache)
+            (found,) = await look_up(cache, key("0"))
+            assert isinstance(found, Found)
+            assert found.path == body.path
+            assert here == [True]
+            await publish(cache, b"one", key("1"))
+            await idle(cache)
+            assert here == [True]
+            name = (tmp_path / "v1" / "index" / "CURRENT").read_text()
+            other = sqlite3.connect(tmp_path / "v1" / "index" / f"index-{name}.sqlite", isolation_level=None)
+            with contextlib.closing(other):
+                other.execute("BEGIN IMMEDIATE")
+                monkeypatch.setattr(work, "HINDERED_SECONDS", 1e9)
+                answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+                cache.look_up([key("2")], answer.set_result, later=lambda key, found: None)  # is claimed in the index
+                while len(here) < 2:
+                    await asyncio.sleep(0)
+                assert here == [True, False]
+                other.execute("ROLLBACK")
+            assert await answer == [None]
+            await idle(cache)
+            assert await look_up(cache, key("3")) == [None]
+            assert len(here) == 2
+            await idle(cache)
+            monkeypatch.setattr(work, "HINDERED_SECONDS", 0.0)  # it was long ago
+            assert await look_up(cache, key("4")) == [None]
+            assert here == [True, False, True]
 
 
 async def test_index_that_another_holds_keeps_the_thread_waiting_and_not_the_loop(tmp_path: Path) -> None:
@@ -472,12 +540,13 @@ async def test_use_that_the_index_cannot_take_now_is_told_it_by_the_thread(tmp_p
             assert other.execute("SELECT used >= 1e6 FROM blobs").fetchall() == [(1,)]
 
 
-async def test_with_others_the_thread_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_with_others_too_the_loop_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(tmp_path) as cache, opened(tmp_path):
         await publish(cache, b"one", key("a"))
+        await idle(cache)
         reads = Watch(monkeypatch, "read_whole")
         assert await cache.read(key("a"), lambda ref: True) == b"one"
-        assert reads.seen == ["cache"]
+        assert reads.seen == ["loop"]
 
 
 async def test_read_that_is_cancelled_amid_its_wait_is_not_made(
