@@ -99,12 +99,13 @@ class Million:
         """Makes the cache, or puts back what is missing of it."""
         self.directory.mkdir(parents=True, exist_ok=True)
         cache = self._open()
-        held = cache._index.totals().blobs
+        totals = cache._index.totals()
         await cache.aclose()
+        known = min(totals.objects, totals.blobs)
         scratch = self.directory / "scratch"
         scratch.mkdir(exist_ok=True)
         index = Index(str(self.directory / "v1" / "index"), "sha256", lambda: str(scratch / "file"), boot="bench")
-        for start in range(0, self._victims if held else self._entries, FILLED):
+        for start in range(0, self._victims if known >= self._entries - self._victims else self._entries, FILLED):
             numbers = range(start, min(start + FILLED, self._entries))
             refs = [remember(key(n), Ref(SIZE, f'"{n:032x}"', digest(n), 1.0, 1.0)) for n in numbers]
             blobs = sorted(stored(digest(n), SIZE, 1e9 + n) for n in numbers)

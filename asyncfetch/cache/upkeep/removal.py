@@ -9,6 +9,7 @@ jobs have open they keep, and what they miss they fetch again.
 from __future__ import annotations
 
 import math
+import time
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 
 _Sized = TypeVar("_Sized", bound=BlobRow | Unfinished)
 
-_TOGETHER = 128  # blobs removed under the index's write lock: some 3 ms
+# Blobs removed under the index's write lock, for some 10 ms: what jobs keep of the index in their memory is worth
+# nothing after each commit of another process, and they have to read it anew.
+_TOGETHER = 512
+_SHARE = 0.8  # of the time that the write lock is taken at most, or jobs that change the index would hardly come by it
 
 _ROW = "SELECT size, used, pinned FROM blobs WHERE algorithm = ? AND digest = ?"
 _DROP_BLOB = "DELETE FROM blobs WHERE algorithm = ? AND digest = ?"
@@ -156,9 +160,13 @@ class _Removing:
         for start in range(0, len(digests), _TOGETHER):
             told: list[Gone | Stuck] = []
             look = partial(self._slice, digests[start : start + _TOGETHER], told)
+            began = time.monotonic()
             self._keeping.change(look)
             self._intents.fulfil()
+            took = time.monotonic() - began
             yield from told
+            if not self._dry_run:
+                time.sleep(took * (1 / _SHARE - 1))
 
     def drop(self, unfinished: Iterable[Unfinished]) -> Iterator[Unfinished | Stuck]:
         for one in unfinished:

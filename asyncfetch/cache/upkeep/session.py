@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from asyncfetch.cache.partials import Partials
     from asyncfetch.cache.records import CacheStats
     from asyncfetch.settings import CachePolicy
+
+# What SQLite keeps of the index in memory for a command, which walks over all of it. Each blob lies somewhere else:
+# with the 2 MB that a job has, nearly all are read from the system once more for each object that names them.
+_PAGES_KIB = 64 << 10
 
 
 class Select(Protocol):
@@ -82,6 +86,8 @@ def upkeep(policy: CachePolicy) -> Iterator[Upkeep]:
                 f"{policy.directory}: the cache can only be read, and commands write its index",
                 remedy="Run them where it can be written, or on a copy.",
             )
+        with suppress(CacheUnusable):  # what needs the index will say so
+            parts.index.ask(lambda connection: connection.execute(f"PRAGMA cache_size = -{_PAGES_KIB}"))
         root = parts.blobs.root
         top = root.rpartition("/")[0]
         yield Upkeep(top, parts.owner, parts.blobs, parts.index, parts.partials, Catalog(parts.index))
