@@ -1,5 +1,6 @@
 """The disk cache: bodies go in through sinks, lie under their digest, and are found again by who they are."""
 
+from asyncfetch.cache.answers import resolve
 from asyncfetch.cache.below import seal
 from asyncfetch.cache.buffers import BufferPool, BufferStatistics
 from asyncfetch.cache.digests import digest_file
@@ -41,5 +42,6 @@ __all__ = [
     "decide",
     "digest_file",
     "missing",
+    "resolve",
     "seal",
 ]

@@ -9,14 +9,16 @@ from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 from asyncfetch.cache.admission import Limits
+from asyncfetch.cache.answers import settle
 from asyncfetch.cache.buffers import BufferPool
 from asyncfetch.cache.changes import confirm, forget, remember
 from asyncfetch.cache.checks import Check, Checks
-from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Read, Release, Write
+from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Release, Write
 from asyncfetch.cache.opening import open_parts
 from asyncfetch.cache.partfile import PartFile
 from asyncfetch.cache.parts import PartedBody
 from asyncfetch.cache.partsink import Arrivals
+from asyncfetch.cache.reads import Reads
 from asyncfetch.cache.records import CacheStatistics, Ref
 from asyncfetch.cache.recount import Recount
 from asyncfetch.cache.recovery import Intents, clear, mend
@@ -25,7 +27,6 @@ from asyncfetch.cache.spill import Spill
 from asyncfetch.cache.strikes import add, known
 from asyncfetch.cache.syncer import Syncer
 from asyncfetch.cache.thread import CacheThread
-from asyncfetch.cache.turns import Turns
 from asyncfetch.cache.work import BATCH_BODIES, BATCH_BYTES, Work
 from asyncfetch.cache.writers import Writers
 from asyncfetch.errors import CacheUnusable, FetcherClosed
@@ -33,7 +34,7 @@ from asyncfetch.errors import CacheUnusable, FetcherClosed
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from asyncfetch.cache.commands import Command
+    from asyncfetch.cache.commands import Command, Read
     from asyncfetch.cache.opening import Parts
     from asyncfetch.cache.partmap import Begun
     from asyncfetch.cache.records import CacheStats, Elsewhere, Found, Published, RefKey
@@ -78,7 +79,6 @@ class Cache:
         self.strikes = known(self._index)  # by digest, as of now
         self._loop = loop
         self._pool = BufferPool()
-        self._turns = Turns(loop)
         self._writers = Writers()
         self._syncer = Syncer(loop, self._index, self._blobs, self._request) if parts.lasting else None
         self._spills: set[Spill | PartedBody] = set()  # begun, and neither whole nor aborted
@@ -109,6 +109,9 @@ class Cache:
             intents=self._intents,
             at_hand=parts.at_hand,
             at_end=functools.partial(self._end, parts.at_end),
+        )
+        self._reads = Reads(
+            loop, self._thread, at_hand=parts.at_hand, gather=self._gather_read, refuse_closed=self._refuse_closed
         )
         self._recount = Recount(loop, self._index, self._blobs, self._request, self._thread.look)
         self._checks = Checks(
@@ -151,21 +154,7 @@ class Cache:
         `may` is called here or on the cache's thread. Others wait meanwhile, so it should refuse what is large. It
         returns without having waited where the loop may read the object at once, and has read little in this turn.
         """
-        self._refuse_closed()
-        future: asyncio.Future[bytes | Exception | None] = self._loop.create_future()
-        command = Read(key, may, functools.partial(_answer, future))
-        if self.at_hand and self._thread.is_free():
-            await self._turns.wait()
-            self._refuse_closed()
-            if (answer := self._thread.read_here(command)) is not None:
-                data: bytes | Exception | None = answer.result  # as that is the answer to a `Read`
-                self._turns.spend(len(data) if isinstance(data, bytes) else 0)
-                return data
-        self._gathered.append(command)
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_soon(self._hand_in)
-        return await future
+        return await self._reads.read(key, may)
 
     def sink(self, *, on_length: Callable[[int], None] | None = None, on_head: OnHead | None = None) -> BodySink:
         """Makes a sink for one body. `on_length` is called once with its length, as soon as that is known.
@@ -312,7 +301,7 @@ class Cache:
             if self._syncer is not None:
                 self._syncer.close()
             self._writers.stop()
-            self._thread.stop(functools.partial(_resolve, self._ended, None))
+            self._thread.stop(functools.partial(settle, self._ended, None))
         await asyncio.shield(self._ended)
 
     def _note(self, note: Note) -> None:
@@ -339,6 +328,13 @@ class Cache:
                 self._timer = self._loop.call_soon(self._hand_in)
         self._last_gathered = now
 
+    def _gather_read(self, command: Read) -> None:
+        """Hands a read in at the end of this turn of the loop, with all that was gathered before."""
+        self._gathered.append(command)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_soon(self._hand_in)
+
     def _hand_in(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -350,7 +346,7 @@ class Cache:
     async def _ask(self, function: Callable[[], _T]) -> _T:
         self._refuse_closed()
         future: asyncio.Future[_T] = self._loop.create_future()
-        self._gathered.append(Ask(function, functools.partial(_resolve, future)))
+        self._gathered.append(Ask(function, functools.partial(settle, future)))
         self._hand_in()
         return await future
 
@@ -398,16 +394,3 @@ class Cache:
     def _refuse_closed(self) -> None:
         if self._ended is not None:
             raise FetcherClosed("The cache is closed")
-
-
-def _answer(future: asyncio.Future[_T], result: _T) -> None:
-    if not future.done():
-        future.set_result(result)
-
-
-def _resolve(future: asyncio.Future[_T], result: _T | Exception) -> None:
-    if not future.done():
-        if isinstance(result, Exception):
-            future.set_exception(result)
-        else:
-            future.set_result(result)

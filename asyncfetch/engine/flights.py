@@ -12,10 +12,11 @@ import copy
 import logging
 import math
 import time
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
-from asyncfetch.cache import BODY_MEMORY, Begun, Elsewhere, Found, Freshness, RefKey, decide
+from asyncfetch.cache import BODY_MEMORY, Begun, Elsewhere, Found, Freshness, RefKey, decide, resolve
 from asyncfetch.engine.errand import Progress
 from asyncfetch.engine.flight import Flight
 from asyncfetch.engine.parts import STALE, Parts, Unranged, in_parts
@@ -25,7 +26,7 @@ from asyncfetch.errors import FetcherClosed, OriginError
 from asyncfetch.presigned import redacted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from asyncfetch.cache import Cache, Published, Ref
     from asyncfetch.engine.lanes import Lanes
@@ -36,9 +37,9 @@ if TYPE_CHECKING:
     from asyncfetch.settings import Revalidate, Settings
     from asyncfetch.uris import Location
 
-_log = logging.getLogger(__name__)
+    _LookedUp = Callable[[Sequence["Flight"], Sequence[Found | Elsewhere | None] | Exception], None]
 
-T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 class Peeked(NamedTuple):
@@ -99,38 +100,19 @@ class Flights:
             if ticket.urgent:
                 self.urge(ticket)
         if boarding:
-            keys = [flight.key for flight in boarding]
-
-            def later(key: RefKey, found: Found | None) -> None:
-                self._looked_up([boarding[keys.index(key)]], [found])
-
-            now = time.time()
-
-            def stale(place: int, ref: Ref) -> bool:
-                flight = boarding[place]
-                return self._decide(ref, flight.location, flight.listed, now) in (Freshness.STALE, Freshness.MISS)
-
-            # Offline nothing will be fetched, and nobody is to wait for that. Where each is to ask for itself, nobody
-            # need wait for another's asking.
-            offline, always = self._settings.cache.offline, self._revalidate == "always"
-            self.cache.look_up(
-                keys,
-                partial(self._looked_up, boarding),
-                later=None if offline else later,
-                stale=None if always else stale,
-            )
+            self._look_up(boarding, self._looked_up)
         self._lanes.pump()
 
     async def peek(self, location: Location, listed: ObjectStat | None) -> Peeked:
         """What the cache has of an object, and whether that may be served without asking the origin."""
         answer: asyncio.Future[list[Found | Elsewhere | None] | Exception]
         answer = asyncio.get_running_loop().create_future()
-        self.cache.look_up([self.key_of(location)], partial(_resolve, answer))
+        self.cache.look_up([self.key_of(location)], partial(resolve, answer))
         looked_up = await answer
         found = looked_up[0] if isinstance(looked_up, list) and isinstance(looked_up[0], Found) else None
         if found is not None and found.doubt:
             good: asyncio.Future[bool | Exception] = asyncio.get_running_loop().create_future()
-            self.cache.check(self.key_of(location), found, partial(_resolve, good))
+            self.cache.check(self.key_of(location), found, partial(resolve, good))
             if await good is not True:
                 return Peeked(None, fresh=False)
         freshness = self._decide(found and found.ref, location, listed, time.time())
@@ -235,6 +217,25 @@ class Flights:
             endpoint = self._endpoints[bucket] = (self._settings.access_for(bucket).endpoint or "").rstrip("/")
         return RefKey(endpoint, bucket, location.key, location.version or "")
 
+    def _look_up(self, boarding: Sequence[Flight], done: _LookedUp) -> None:
+        keys = [flight.key for flight in boarding]
+
+        def later(key: RefKey, found: Found | None) -> None:
+            self._looked_up([boarding[keys.index(key)]], [found])
+
+        now = time.time()
+
+        def stale(place: int, ref: Ref) -> bool:
+            flight = boarding[place]
+            return self._decide(ref, flight.location, flight.listed, now) in (Freshness.STALE, Freshness.MISS)
+
+        # Offline nothing will be fetched, and nobody is to wait for that. Where each is to ask for itself, nobody need
+        # wait for another's asking.
+        offline, always = self._settings.cache.offline, self._revalidate == "always"
+        self.cache.look_up(
+            keys, partial(done, boarding), later=None if offline else later, stale=None if always else stale
+        )
+
     def _looked_up(self, flights: Sequence[Flight], answer: Sequence[Found | Elsewhere | None] | Exception) -> None:
         now = time.time()
         for flight, found in zip(
@@ -249,9 +250,21 @@ class Flights:
         self._lanes.pump()
 
     def _checked(self, flight: Flight, found: Found, good: bool | Exception) -> None:
-        """Takes what became of a blob that was doubted; a damaged one was set aside."""
+        """Takes what became of a blob that was doubted; a damaged one was set aside, and is missed like any other."""
+        if good is False and flight.progress is not Progress.OVER:
+            with suppress(FetcherClosed):
+                self._look_up([flight], self._looked_up_again)
+                return
         self._begin(flight, found if good is True else None, time.time())
         self._lanes.pump()
+
+    def _looked_up_again(
+        self, flights: Sequence[Flight], answer: Sequence[Found | Elsewhere | None] | Exception
+    ) -> None:
+        """As `_looked_up`, and what is doubted once more, because it could not be set aside, is fetched."""
+        if not isinstance(answer, Exception):
+            answer = [None if isinstance(one, Found) and one.doubt else one for one in answer]
+        self._looked_up(flights, answer)
 
     def _begin(self, flight: Flight, found: Found | None, now: float) -> None:
         """Lets a flight land with what the cache has, or puts it in line for its origin."""
@@ -374,11 +387,6 @@ def _another(error: Exception) -> Exception:
         return error
     copied.__cause__ = error.__cause__
     return copied
-
-
-def _resolve(future: asyncio.Future[T], result: T) -> None:
-    if not future.done():
-        future.set_result(result)
 
 
 def _from_cache(found: Found) -> Landed:

@@ -12,8 +12,9 @@ from typing import Literal
 
 import pytest
 
-from asyncfetch import Access, Fetcher, NetworkPolicy
+from asyncfetch import Access, CachePolicy, Fetcher, NetworkPolicy
 from asyncfetch.errors import ObjectNotFound
+from asyncfetch.settings import Verify
 from asyncfetch.testing import Hold, RawRequest, ScriptedServer, answer
 from asyncfetch.testing.scripted import Answer
 
@@ -41,20 +42,27 @@ def content(key: str) -> bytes:
 
 
 @asynccontextmanager
-async def two(cache_dir: Path) -> AsyncIterator[tuple[Shop, ScriptedServer, Fetcher, Fetcher]]:
+async def two(
+    cache_dir: Path, *, verify: Verify = "size"
+) -> AsyncIterator[tuple[Shop, ScriptedServer, Fetcher, Fetcher]]:
     shop = Shop()
     async with ScriptedServer(shop) as server:
         access = Access(endpoint_url=server.url, anonymous=True, region="us-east-1")
-        network = NetworkPolicy(concurrency=8, attempts=1)
+        network, cache = NetworkPolicy(concurrency=8, attempts=1), CachePolicy(cache_dir=cache_dir, verify=verify)
         async with (
-            Fetcher(cache_dir=cache_dir, access=access, network=network) as one,
-            Fetcher(cache_dir=cache_dir, access=access, network=network) as other,
+            Fetcher(cache=cache, access=access, network=network) as one,
+            Fetcher(cache=cache, access=access, network=network) as other,
         ):
             yield shop, server, one, other
 
 
 async def looked_up(fetcher: Fetcher, number: int) -> None:
     while fetcher._engine().cache.statistics().look_ups < number:
+        await asyncio.sleep(0)
+
+
+async def claimed(fetcher: Fetcher, number: int) -> None:
+    while len(fetcher._engine().cache._work.claims.mine) < number:
         await asyncio.sleep(0)
 
 
@@ -93,6 +101,22 @@ async def test_when_the_first_fails_the_second_asks_for_itself(tmp_path: Path) -
         for task in (first, second):
             with pytest.raises(ObjectNotFound):
                 await task
+        assert shop.asked.total() == 2
+
+
+async def test_what_is_damaged_is_brought_by_one(tmp_path: Path) -> None:
+    async with two(tmp_path, verify="always") as (shop, server, one, other):
+        shop.open.set()
+        path = (await one.fetch(URIS[0])).path
+        shop.open.clear()
+        path.write_bytes(b"x" * 3000)
+        first = asyncio.create_task(one.fetch(URIS[0]))
+        await server.until(lambda: shop.asked.total() == 2)
+        second = asyncio.create_task(other.fetch(URIS[0]))
+        await looked_up(other, 1)
+        shop.open.set()
+        assert (await first).path == (await second).path
+        assert path.read_bytes() == content("000")
         assert shop.asked.total() == 2
 
 
@@ -167,7 +191,7 @@ async def test_what_is_stale_is_asked_for_by_one(tmp_path: Path, changed: bool) 
             shop.open.clear()
             version = "2" if changed else "1"
             first = asyncio.create_task(one.prefetch(URIS))
-            await looked_up(one, len(URIS))
+            await claimed(one, len(URIS))
             second = asyncio.create_task(other.prefetch(URIS))
             await looked_up(other, len(URIS))
             shop.open.set()
