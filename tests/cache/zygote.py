@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import inspect
 import json
 import os
@@ -359,6 +360,7 @@ async def inspect_whole(directory: Path) -> None:
 if __name__ == "__main__":
     for shared in ("large-all", *(f"{number}-all" for number in range(40))):
         body(shared)  # so that no process makes them once more
+    gc.freeze()  # else each process would copy all of this as soon as its collector looks at it
     what, where, number, *rest = sys.argv[1:]
     if what == "kill":
         result = kill(Path(where), int(number), random.Random(int(rest[0])))
