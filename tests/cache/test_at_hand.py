@@ -23,7 +23,7 @@ from asyncfetch.errors import FetcherClosed
 from asyncfetch.settings import CachePolicy
 from tests.interrupts import interrupted
 
-from .helpers import blobs, check_accounts, check_blobs, fill, key, look_up, opened, publish, settled, whole
+from .helpers import blobs, check_accounts, check_blobs, fill, key, leftovers, look_up, opened, publish, settled, whole
 
 
 @pytest.fixture(autouse=True)
@@ -253,6 +253,30 @@ async def test_evictions_beside_look_ups_that_the_loop_does_are_the_loops_own(
         monkeypatch.setattr(work, "HERE_SECONDS", 0.0)  # it was long ago
         cache._thread._mailbox.put(())
         assert await slices.get() == ("asyncfetch-cache", False)
+
+
+async def test_eviction_on_the_loop_that_is_interrupted_at_any_moment_leaves_nothing_amiss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path, job_started=1.0) as cache:
+        await asyncio.gather(*(publish(cache, b"%04d" % number * 250, key(str(number))) for number in range(500)))
+    monkeypatch.setattr(eviction, "SLICE_BESIDE", 2)
+    monkeypatch.setattr(work, "HERE_SECONDS", 1e9)  # the thread leaves it to the loop
+    at, over, package = 0, False, str(Path(thread.__file__).parent)
+    async with opened(tmp_path, max_bytes=10_000, job_started=2e12) as cache:
+        await idle(cache)
+        await look_up(cache, key("none"))
+        while not over:
+            at += 1
+            await idle(cache)
+            cache._work.room._slice_at = 0.0
+            over = not interrupted(cache._thread._look_after, at, package)
+        assert cache.statistics().evicted > 1
+        assert await look_up(cache, key("499")) != [None]
+    assert 10 < at < 240
+    assert not leftovers(tmp_path)
+    check_blobs(tmp_path)
+    check_accounts(tmp_path)
 
 
 async def test_turn_that_was_interrupted_as_it_began_holds_up_nothing(
