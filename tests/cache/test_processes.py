@@ -53,7 +53,7 @@ def zygotes(commands: Sequence[Sequence[object]], *, seconds: float) -> Counter[
 def test_killed_at_any_moment_nothing_read_is_torn_and_nothing_promised_is_lost(tmp_path: Path, soak: Soak) -> None:
     rounds = soak.kills // soak.lanes
     lanes = [("kill", tmp_path / f"cache-{lane}", rounds, 20240607 + lane) for lane in range(soak.lanes)]
-    result = zygotes(lanes, seconds=max(110, rounds))
+    result = zygotes(lanes, seconds=max(110, 2 * rounds))
     assert result["killed"] > soak.kills / 3
     assert result["objects"] > soak.kills
 
@@ -65,7 +65,7 @@ def test_killed_at_each_file_operation_what_is_left_is_whole_and_accounted_for(t
     lanes = [
         ("each", tmp_path / f"cache-{lane}", stride, first + lane * soak.kill_stride) for lane in range(soak.lanes)
     ]
-    result = zygotes(lanes, seconds=max(110, SECONDS / stride))
+    result = zygotes(lanes, seconds=max(110, SECONDS / soak.kill_stride))
     assert result["killed"] > 300 / soak.kill_stride
 
 
