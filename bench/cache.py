@@ -11,9 +11,11 @@ import argparse
 import asyncio
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -39,6 +41,7 @@ FILLED = 10_000  # entries of one transaction while the cache is made
 BATCH = 64  # look-ups at once
 ROUNDS = 5  # of hits alone and hits beside evictions, in turn: a machine that slows down slows down both
 ALONE_SECONDS = 2.0
+TURN_SECONDS = 0.3  # of hits beside a prune, and of hits while that is stopped
 EPOCHS, OBJECTS = 6, 1_000
 STAGES = ("look", "evict", "prune", "half")
 
@@ -57,6 +60,7 @@ def main() -> None:
     if options.victims * 2 > options.entries or options.victims < ROUNDS * BATCH:
         parser.error(f"--victims are {ROUNDS * BATCH} at least, and half of --entries at most")
     top = Path(options.directory or tempfile.gettempdir())
+    top.mkdir(parents=True, exist_ok=True)
     directory = top / f"bench-cache-{options.entries}" if options.keep else Path(tempfile.mkdtemp(dir=top))
     try:
         asyncio.run(run(Million(directory, options.entries, options.victims), options.only.split(",")))
@@ -74,7 +78,7 @@ async def run(million: Million, stages: list[str]) -> None:
             await million.fill()
             os.sync()
             figures = await {"look": million.look, "evict": million.evict, "prune": million.prune}[stage]()
-        print(json.dumps({name: round(value, 4) for name, value in figures.items()}, indent=1), flush=True)
+        print(json.dumps({stage: {name: round(value, 4) for name, value in figures.items()}}, indent=1), flush=True)
 
 
 def key(number: int) -> RefKey:
@@ -163,35 +167,37 @@ class Million:
         return {"evict_seconds": seconds, "hits_slower_by": statistics.median(slower)}
 
     async def prune(self) -> dict[str, float]:
-        """`asyncfetch cache prune` beside a job that looks its own objects up meanwhile, from its start to its end."""
-        alone = await self._rate_alone()
+        """`asyncfetch cache prune` beside a job that looks its own objects up meanwhile, and stopped, in turn."""
         cache = self._open()
         await look_up(cache, self._young)  # what a running job has used stays
         held = (self._entries - self._victims) * SIZE
         command = [sys.executable, "-m", "asyncfetch", "cache", "prune", "--quiet", "--max-bytes", str(held)]
-        began = time.perf_counter()
         child = await asyncio.create_subprocess_exec(*command, "--cache-dir", str(self.directory))
-        beside = await self._rate(cache, lambda: child.returncode is not None)
-        seconds = time.perf_counter() - began
+        alone, beside, seconds = [], [], 0.0
+        while child.returncode is None:
+            began = time.perf_counter()
+            beside.append(await self._rate(cache, lambda: child.returncode is not None, TURN_SECONDS))
+            seconds += time.perf_counter() - began
+            if child.returncode is None:
+                child.send_signal(signal.SIGSTOP)
+                alone.append(await self._rate(cache, lambda: False, TURN_SECONDS))
+                child.send_signal(signal.SIGCONT)
         assert child.returncode == 0
         assert cache._index.totals().blobs == self._entries - self._victims
         await cache.aclose()
-        return {
-            "prune_seconds": seconds,
-            "hits_slower_by": 1 - beside / statistics.mean([alone, await self._rate_alone()]),
-        }
+        slower = 1 - statistics.mean(beside[: len(alone)]) / statistics.mean(alone)
+        return {"prune_seconds": seconds, "hits_slower_by": slower}
 
     async def _rate_alone(self) -> float:
         cache = self._open()
-        until = time.perf_counter() + ALONE_SECONDS
-        rate = await self._rate(cache, lambda: time.perf_counter() >= until)
+        rate = await self._rate(cache, lambda: False, ALONE_SECONDS)
         await cache.aclose()
         return rate
 
-    async def _rate(self, cache: Cache, is_over: Callable[[], bool]) -> float:
-        """Objects looked up in a second, one batch after another, until it is over."""
+    async def _rate(self, cache: Cache, is_over: Callable[[], bool], seconds: float = math.inf) -> float:
+        """Objects looked up in a second, one batch after another, for so long or until it is over."""
         began, count = time.perf_counter(), 0
-        while not is_over():
+        while time.perf_counter() - began < seconds and not is_over():
             await look_up(cache, self._young[-BATCH:])
             count += BATCH
         return count / (time.perf_counter() - began)
