@@ -60,7 +60,7 @@ def test_killed_at_any_moment_nothing_read_is_torn_and_nothing_promised_is_lost(
 
 @pytest.mark.timeout(120)
 def test_killed_at_each_file_operation_what_is_left_is_whole_and_accounted_for(tmp_path: Path, soak: Soak) -> None:
-    """Publish, evict, clear, change the index: with one in so many of their calls, or with all of them."""
+    """Publish, evict, clear, prune, change the index: with one in so many of their calls, or with all of them."""
     stride, first = soak.kill_stride * soak.lanes, soak.kill_stride // 2
     lanes = [
         ("each", tmp_path / f"cache-{lane}", stride, first + lane * soak.kill_stride) for lane in range(soak.lanes)

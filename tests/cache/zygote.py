@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from asyncfetch.cache import SMALL, Begun, Cache, Elsewhere, Found, RefKey, files
 from asyncfetch.cache.sinks import PIECE
+from asyncfetch.cache.upkeep import Gone, prune, removal, upkeep
+from asyncfetch.settings import CachePolicy
 
 from .helpers import (
     blobs,
@@ -110,6 +112,14 @@ async def clear(directory: Path) -> None:
         await bring_in_part(cache, "large-cleared")
         await cache.clear()
         await publish(cache, body("1-all"), key("1-all"))
+
+
+async def prune_all(directory: Path) -> None:
+    """A command that removes all that no job uses, a few blobs at a time."""
+    removal._TOGETHER = 4
+    with upkeep(CachePolicy(cache_dir=directory)) as keeping:
+        gone = [one for one in prune(keeping, max_bytes=0) if isinstance(one, Gone)]
+        assert gone
 
 
 async def note(directory: Path) -> None:
@@ -229,7 +239,7 @@ def _round(directory: Path, number: int, at_call: int | None, at_line: int, *, c
 
 
 def each(directory: Path, stride: int, first: int) -> dict[str, int]:
-    """Kills before and after each call of a publish, an eviction, a clear and a batch of notes, or `stride` apart."""
+    """Kills before and after each call of what a cache does, or `stride` apart."""
 
     async def fill() -> None:
         await write(directory, "first", str, count=3, clear=False)
@@ -238,6 +248,7 @@ def each(directory: Path, stride: int, first: int) -> dict[str, int]:
         fill,
         lambda: evict(directory),
         lambda: clear(directory),
+        lambda: prune_all(directory),
         lambda: note(directory),
     ]
     killed = 0
