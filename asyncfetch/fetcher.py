@@ -211,7 +211,7 @@ class Fetcher:
         """
         engine = self._engine()
         named = read_name(name)
-        return replace(await stat(engine, named.location), uri=named.uri)
+        return (await stat(engine, named.location))._replace(uri=named.uri)
 
     async def digest(self, entry: Entry) -> str:
         """The digest of an entry's bytes: known for cached objects, read and hashed on a thread for local files."""

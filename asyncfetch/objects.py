@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -21,8 +21,7 @@ R = TypeVar("R")
 
 
 @redacting
-@dataclass(frozen=True, slots=True)
-class ObjectStat:
+class ObjectStat(NamedTuple):
     """What an origin says of one object without its bytes.
 
     `etag` is without quotes (a weak one keeps its `W/`), None where the origin has none. `version` is None on a bucket
@@ -30,7 +29,7 @@ class ObjectStat:
     the origin said this then or later, which spares a cached object its own check. `checksum`, such as
     `"crc64nvme:<hex>"`, is set by the reading of a whole object where `NetworkPolicy` asks for it; one of checksums of
     parts ends with the bytes of a part, `"sha256:<hex>/8388608"`. `storage_class` is set by listings of S3, in its
-    words (`"STANDARD"`).
+    words (`"STANDARD"`). These last three are no part of what one is compared and printed by.
     """
 
     uri: str
@@ -38,9 +37,25 @@ class ObjectStat:
     etag: str | None = None
     version: str | None = None
     last_modified: datetime | None = None
-    as_of: float | None = field(default=None, compare=False, repr=False)
-    checksum: str | None = field(default=None, compare=False, repr=False)
-    storage_class: str | None = field(default=None, compare=False, repr=False)
+    as_of: float | None = None
+    checksum: str | None = None
+    storage_class: str | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return self[:_TOLD] == other[:_TOLD] if isinstance(other, ObjectStat) else NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self[:_TOLD])
+
+    def __repr__(self) -> str:
+        told = zip(self._fields, self[:_TOLD], strict=False)
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in told)})"
+
+
+_TOLD = ObjectStat._fields.index("as_of")
 
 
 @redacting
@@ -58,8 +73,7 @@ Sources = Iterable[Source] | AsyncIterable[Source]
 
 
 @redacting
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One object on local disk.
 
     `path` may be read until the stream that yielded the entry moves on, or, from `fetch`, until the fetcher closes;
@@ -74,7 +88,7 @@ class Entry:
     digest: str | None
     etag: str | None
     from_cache: bool
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]  # where a tuple's method was, which nobody misses
     payload: Any = None
 
     @property

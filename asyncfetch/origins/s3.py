@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -246,4 +245,4 @@ def _stat(uri: str, head: ResponseHead, size: int | None, *, checksums: bool = F
 def _stat_composed(composite: Composite, laid_out: str, uri: str, head: ResponseHead, size: int) -> ObjectStat:
     """What a head says of an object of whose parts the sizes are known; if it is another by now, no checksum."""
     stat = _stat(uri, head, size)
-    return replace(stat, checksum=laid_out) if (stat.etag, stat.size) == (composite.etag, composite.size) else stat
+    return stat._replace(checksum=laid_out) if (stat.etag, stat.size) == (composite.etag, composite.size) else stat

@@ -38,7 +38,7 @@ def read_name(name: Name) -> Named:
 
 def split(source: Source) -> tuple[Name, Any]:
     """Splits a source into name and payload."""
-    if isinstance(source, tuple) and not isinstance(source, Location):
+    if isinstance(source, tuple) and not isinstance(source, Location | ObjectStat):
         if len(source) != 2:
             raise UsageError(f"{_brief(source)} is not (name, payload)")
         return source

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
@@ -227,7 +227,7 @@ class Thumbnails:
             stat = await self._fetcher.stat(uri)
         except AsyncfetchError:
             return None
-        return None if None in (etag, stat.etag) or stat.etag == etag else replace(stat, as_of=time.time())
+        return None if None in (etag, stat.etag) or stat.etag == etag else stat._replace(as_of=time.time())
 
     def _place_of(self, uri: str) -> str | None:
         return self._moved.get(uri) or self._wishes.place_of(uri)
