@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,12 +15,9 @@ if TYPE_CHECKING:
     from asyncfetch.cache.recovery import Lost
 
 
-class Answer(NamedTuple):
-    """A result on its way to the loop."""
-
-    done: Callable[[Any], None]  # which takes just what its command asked for, or an exception
-    result: Any  # what `done` takes
-    release: Callable[[], None] | None = None
+# A result on its way to the loop: who is called with it, and takes just what its command asked for, or an exception;
+# that; and what is called before, if anything is.
+Answer: TypeAlias = "tuple[Callable[[Any], None], Any, Callable[[], None] | None]"
 
 
 @dataclass(slots=True)

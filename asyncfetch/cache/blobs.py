@@ -51,8 +51,8 @@ class Blobs:
         A blob of another size than its bytes have was damaged from outside, and is replaced; so is one that another
         user keeps to himself, or that is doubted and has other bytes.
         """
-        path = self.path(digest)
-        if files.readable_size(path) == len(data) and self._holds(digest, path, data):
+        path = path_of(self.root, digest)
+        if files.exists(path) and files.readable_size(path) == len(data) and self._holds(digest, path, data):
             return path, False
         try:
             self._publish(self._write(data), path)

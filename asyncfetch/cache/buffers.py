@@ -32,6 +32,7 @@ class BufferPool:
     def __init__(self, *, idle_limit: int = IDLE_LIMIT) -> None:
         self._idle_limit = idle_limit
         self._classes: dict[int, list[memoryview]] = {}  # least recently used first
+        self._latest = 0  # the last of them
         self._idle_bytes = self._in_use_bytes = self._fresh = self._reused = 0
 
     def take(self, size: int) -> memoryview:
@@ -51,9 +52,10 @@ class BufferPool:
         capacity = len(buffer)
         self._in_use_bytes -= capacity
         self._idle_bytes += capacity
-        buffers = self._classes.pop(capacity, None) or []
-        buffers.append(buffer)
-        self._classes[capacity] = buffers
+        if capacity != self._latest:
+            self._classes[capacity] = self._classes.pop(capacity, [])
+            self._latest = capacity
+        self._classes[capacity].append(buffer)
         while self._idle_bytes > self._idle_limit:
             self._drop_one()
 
@@ -68,6 +70,7 @@ class BufferPool:
             self._idle_bytes -= capacity
         if not buffers:
             del self._classes[capacity]
+            self._latest = 0
 
 
 def size_class(size: int) -> int:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
-    from asyncfetch.cache.records import Ref
+    from asyncfetch.cache.records import Published, Ref
 
 # In one statement. One for each row took 74,600 instructions for a blob and its ref, of 16 together each takes 58,600.
 _MOST_TOGETHER = 16
@@ -85,8 +85,14 @@ def _together(insert: Insert, count: int) -> str:
 
 def remember(key: RefKey, ref: Ref) -> Change:
     """The object is this blob."""
-    algorithm, name = split(ref.digest)
-    return REMEMBER, (*key, algorithm, name, ref.size, ref.etag, ref.last_modified, ref.validated)
+    return learn(key, ref.digest, ref.size, ref.etag, ref.last_modified, ref.validated)
+
+
+def learn(
+    key: RefKey, digest: str, size: int, etag: str | None, last_modified: float | None, validated: float
+) -> Change:
+    """What a ref of the object to this blob would remember."""
+    return REMEMBER, (*key, *split(digest), size, etag, last_modified, validated)
 
 
 def confirm(key: RefKey, ref: Ref, at: float) -> Change:
@@ -119,6 +125,11 @@ def stored(digest: str, size: int, at: float) -> Change:
 def met(digest: str, size: int, at: float) -> Change:
     """The blob lay there when it was wanted; one that the index did not know may not be whole."""
     return _MET, (*split(digest), size, at)
+
+
+def placed(published: Published, at: float) -> Change:
+    """The blob is in its place by now."""
+    return (stored if published.stored else met)(published.digest, published.size, at)
 
 
 def touch(digest: str, at: float) -> Change:

@@ -29,15 +29,29 @@ class Read(NamedTuple):
     done: Callable[[bytes | Exception | None], None]
 
 
-class Write(NamedTuple):
-    """Put this body under its name, and remember that `key` is `ref`; or, `private`, into a file outside the cache."""
+class Write:
+    """Put this body under its name, with a `change` that says that `key` is it; or, `private`, outside the cache.
 
-    body: Body
-    release: Callable[[], None] | None  # called on the loop once the body is not needed any more
-    key: RefKey | None
-    ref: Ref | None
-    private: bool
-    done: Callable[[Published | Exception], None]
+    `release` is called on the loop once the body is not needed any more.
+    """
+
+    __slots__ = ("body", "change", "done", "key", "private", "release")  # no tuple: there is one for each object
+
+    def __init__(
+        self,
+        body: Body,
+        release: Callable[[], None] | None,
+        done: Callable[[Published | Exception], None],
+        key: RefKey | None = None,
+        change: Change | None = None,
+        private: bool = False,
+    ) -> None:
+        self.body = body
+        self.release = release
+        self.done = done
+        self.key = key
+        self.change = change
+        self.private = private
 
 
 class Note(NamedTuple):

@@ -92,6 +92,7 @@ class Room:
     ) -> None:
         self._limits, self._index, self._blobs, self._owner, self._intents = limits, index, blobs, owner, intents
         self._partials = partials
+        self._limited = limits.any  # asked for each body
         self._free = 0
         self._looked_at = 0.0
         self._written = 0  # since that look
@@ -108,7 +109,7 @@ class Room:
 
         Raises `WouldWait` where something would have to go for them and it may not `evict`.
         """
-        if not self._limits.any:
+        if not self._limited:
             return
         self._index.limit()
         for _ in range(SLICES):
@@ -123,7 +124,7 @@ class Room:
 
     def takes(self, size: int) -> bool:
         """Whether one more body of this size is admitted; it counts from then on."""
-        if not self._limits.any:
+        if not self._limited:
             return True
         self.refusing = size > self._room
         if self.refusing:
@@ -147,7 +148,7 @@ class Room:
 
     def look(self) -> None:
         """Sees anew how much there is, because something came that no batch brought, and that may go too."""
-        if self._limits.any:
+        if self._limited:
             self._looked_at, self._exhausted_at = 0.0, -1.0
             self._room = room(self._limits, self._level())
 

@@ -155,6 +155,11 @@ def size_of(path: str) -> int | None:
         return None
 
 
+def exists(path: str) -> bool:
+    """Whether there is a file; to hear that there is none costs less than the exception of a look at it."""
+    return os.access(path, os.F_OK)
+
+
 def allocated(path: str) -> int | None:
     """The bytes that a file takes on the disk, without its holes; None when there is none."""
     try:

@@ -50,40 +50,41 @@ class Finding:
 
     def find(self, command: LookUp, batch: Batch) -> list[Found | Elsewhere | None]:
         """Where the objects are that are here. What the batch has to do besides is noted in it."""
-        found: list[Found | Elsewhere | None] = []
-        missed: list[RefKey] = []
-        seen: list[Found | None] = []
-        places: list[int] = []
-        fetched = command.later is not None and not self._room.refusing
-        for key, known in zip(command.keys, self._index.find(command.keys), strict=True):
-            ref, here = known and known.ref, None
-            if (note := self._noted.get(key)) is not None:
-                ref = note.seen(ref)
-            if known is not None and ref is not None:
-                here = self._placed(ref, known)
-                if here is None:
-                    self._lost(key, ref, batch)
-                elif self._touch(known, batch):
-                    batch.checks.append(partial(self._look_again, found, len(found)))
-            if fetched and (
-                here is None or (command.stale is not None and not here.doubt and command.stale(len(found), here.ref))
-            ):
-                missed.append(key)
-                seen.append(here)
-                places.append(len(found))
-            found.append(here)
-            self.hits += here is not None
-        if missed and command.later is not None:
-            batch.missed.append(Missed(missed, seen, places, command.later, partial(self._missed, found)))
+        keys = command.keys
+        found: list[Found | Elsewhere | None] = [None] * len(keys)
+        for place, known in enumerate(self._index.find(keys)):
+            if known is None:
+                continue
+            key, ref = keys[place], self._now(keys[place], known)
+            if ref is None:
+                continue
+            found[place] = here = self._placed(ref, known)
+            if here is None:
+                self._lost(key, ref, batch)
+                continue
+            self.hits += 1
+            if self._touch(known, batch):
+                batch.checks.append(partial(self._look_again, found, place))
+        if (later := command.later) is not None and not self._room.refusing:
+            stale = command.stale
+            missed = [
+                (place, here)
+                for place, here in enumerate(found)
+                if here is None
+                or (stale is not None and isinstance(here, Found) and not here.doubt and stale(place, here.ref))
+            ]
+            if missed:
+                places, seen = zip(*missed, strict=True)
+                batch.missed.append(
+                    Missed([keys[place] for place in places], seen, places, later, partial(self._missed, found))
+                )
         self.look_ups += len(command.keys)
         return found
 
     def read(self, command: Read, batch: Batch) -> bytes | None:
         """The bytes of an object that is here and not doubted. Raises `OSError`."""
         (known,) = self._index.find([command.key])
-        ref = known and known.ref
-        if (note := self._noted.get(command.key)) is not None:
-            ref = note.seen(ref)
+        ref = known and self._now(command.key, known)
         self.look_ups += 1
         if known is None or ref is None or not command.may(ref) or self._proofs.doubt(ref.digest, known.epoch):
             return None
@@ -98,6 +99,11 @@ class Finding:
     def look(self, keys: Sequence[RefKey]) -> list[Found | None]:
         """Looks up without counting; what was noted on an object before it was missed holds no more."""
         return [known and self._placed(known.ref, known) for known in self._index.find(keys)]
+
+    def _now(self, key: RefKey, known: Known) -> Ref | None:
+        """What the index will say of an object once it has been told what was noted."""
+        note = self._noted.get(key)
+        return known.ref if note is None else note.seen(known.ref)
 
     def _placed(self, ref: Ref, known: Known) -> Found | None:
         """Where the blob of a ref lies, and whether that is to be doubted."""

@@ -135,7 +135,7 @@ class PartedBody:
                 digest, path, self._path = self._digest, self._path, ""
                 self._over = True
                 self._ended(self)
-                return Body(digest, self.size, path=path, release=functools.partial(self._discard, path))
+                return Body(digest, self.size, functools.partial(self._discard, path), path=path)
             await self._wait()
         raise self._failure
 

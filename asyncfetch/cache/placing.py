@@ -4,42 +4,30 @@ from __future__ import annotations
 
 import contextlib
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from asyncfetch.cache import files
-from asyncfetch.cache.changes import met, stored
 from asyncfetch.cache.failures import retry_on_full_disk
 from asyncfetch.cache.records import Published
 
 if TYPE_CHECKING:
     from asyncfetch.cache.blobs import Blobs
-    from asyncfetch.cache.changes import Change
     from asyncfetch.cache.eviction import Room
-    from asyncfetch.cache.owner import Owner
     from asyncfetch.cache.sinks import Body
-
-
-class Placed(NamedTuple):
-    """A body on the disk. `change` tells the index of a blob, and is None for a private file.
-
-    A blob that was there before (`published.stored` False) is to be `confirmed` once the index has taken its change.
-    """
-
-    published: Published
-    change: Change | None
 
 
 class Placing:
     """Puts bodies in their places. For the cache's thread alone; counters may be read by anybody."""
 
-    def __init__(self, blobs: Blobs, room: Room, owner: Owner) -> None:
-        self._blobs, self._room, self._owner = blobs, room, owner
+    def __init__(self, blobs: Blobs, room: Room) -> None:
+        self._blobs, self._room = blobs, room
         self.published = self.stored = self.stored_bytes = self.private = self.refused = 0
 
-    def place(self, body: Body, *, private: bool, evict: bool = True) -> Placed:
+    def place(self, body: Body, *, private: bool, evict: bool = True) -> Published:
         """Puts a body in its place. Raises `OSError`; a body in a file may be lost then, one in memory is not.
 
-        Where the disk is full for one in memory it may `evict` others.
+        Where the disk is full for one in memory it may `evict` others. A blob that was there before (`stored` False) is
+        to be `confirmed` once the index knows of it.
         """
         try:
             placed = self._place(body, private=private)
@@ -48,7 +36,14 @@ class Placing:
                 raise
             again = partial(self._place, body, private=private)
             placed = retry_on_full_disk(again, error, partial(self._room.make_on_full_disk, body.size))
-        self._tally(placed, refused=not private and placed.change is None)
+        if placed.private:
+            self.private += 1
+            self.refused += not private
+        else:
+            self.published += 1
+            if placed.stored:
+                self.stored += 1
+                self.stored_bytes += placed.size
         return placed
 
     def confirm(self, body: Body, placed: Published) -> Published:
@@ -62,23 +57,13 @@ class Placing:
             path, new = self._blobs.put(placed.digest, body.view)
         return placed._replace(path=path, stored=new)
 
-    def _place(self, body: Body, *, private: bool) -> Placed:
+    def _place(self, body: Body, *, private: bool) -> Published:
         blobs, digest, size = self._blobs, body.digest, body.size
         if private or not (self._room.takes(size) or blobs.find(digest, size)):
             path = body.path if body.view is None else blobs.keep(body.view)
-            return Placed(Published(path, digest, size, stored=True, private=True), None)
+            return Published(path, digest, size, True, True)
         if body.view is None:
             path, new = blobs.adopt(digest, size, body.path)
         else:
             path, new = blobs.put(digest, body.view)
-        change = (stored if new else met)(digest, size, self._owner.now())
-        return Placed(Published(path, digest, size, stored=new), change)
-
-    def _tally(self, placed: Placed, *, refused: bool) -> None:
-        if placed.change is None:
-            self.private += 1
-            self.refused += refused
-        else:
-            self.published += 1
-            self.stored += placed.published.stored
-            self.stored_bytes += placed.published.size if placed.published.stored else 0
+        return Published(path, digest, size, new)

@@ -43,7 +43,7 @@ class Reads:
             await self._turns.wait()
             self._refuse_closed()
             if (answer := self._thread.read_here(command)) is not None:
-                data: bytes | Exception | None = answer.result  # as that is the answer to a `Read`
+                data: bytes | Exception | None = answer[1]  # as that is the answer to a `Read`
                 self._turns.spend(len(data) if isinstance(data, bytes) else 0)
                 return data
         self._gather(command)

@@ -39,15 +39,16 @@ class Body:
     Whoever has it either hands it to the cache, which takes it over, or releases it.
     """
 
-    __slots__ = ("_release", "digest", "path", "size", "view")
+    __slots__ = ("_release", "digest", "held", "path", "size", "view")
 
     def __init__(
-        self, digest: str, size: int, *, view: memoryview | None = None, path: str = "", release: Callable[[], None]
+        self, digest: str, size: int, release: Callable[[], None], view: memoryview | None = None, path: str = ""
     ) -> None:
         self.digest = digest
         self.size = size
         self.view = view
         self.path = path
+        self.held = 0 if view is None else size  # bytes of it in memory
         self._release: Callable[[], None] | None = release
 
     def hand_over(self) -> Callable[[], None]:
@@ -86,7 +87,7 @@ class BodySink:
     __slots__ = ("_buffer", "_check", "_ended", "_filled", "_on_head", "_on_length", "_parts", "_size", "_spill")
 
     def __init__(
-        self, parts: SinkParts, *, on_length: Callable[[int], None] | None = None, on_head: OnHead | None = None
+        self, parts: SinkParts, on_length: Callable[[int], None] | None = None, on_head: OnHead | None = None
     ) -> None:
         """`on_length` is called once, with the body's length as soon as it is known: announced, or counted at the end.
 
@@ -151,15 +152,13 @@ class BodySink:
             if self._check is not None:
                 self._check.update(view)
                 self._check.verify()
-            body = Body(
-                digest_of(view, parts.algorithm), filled, view=view, release=functools.partial(parts.pool.give, buffer)
-            )
+            body = Body(digest_of(view, parts.algorithm), filled, functools.partial(parts.pool.give, buffer), view)
         else:
             if buffer is not None:
                 self._hand_on(buffer)
                 self._buffer = None
             digest, path = await spill.seal()
-            body = Body(digest, self._size, path=path, release=functools.partial(parts.discard, path))
+            body = Body(digest, self._size, functools.partial(parts.discard, path), path=path)
         self._ended, self._buffer, self._spill = True, None, None
         return body
 

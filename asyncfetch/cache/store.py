@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from asyncfetch.cache.admission import Limits
 from asyncfetch.cache.answers import settle
 from asyncfetch.cache.buffers import BufferPool
-from asyncfetch.cache.changes import confirm, forget, remember
+from asyncfetch.cache.changes import confirm, forget, learn, remember
 from asyncfetch.cache.checks import Check, Checks
 from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Release, Write
 from asyncfetch.cache.opening import open_parts
@@ -19,7 +19,7 @@ from asyncfetch.cache.partfile import PartFile
 from asyncfetch.cache.parts import PartedBody
 from asyncfetch.cache.partsink import Arrivals
 from asyncfetch.cache.reads import Reads
-from asyncfetch.cache.records import CacheStatistics, Ref
+from asyncfetch.cache.records import CacheStatistics
 from asyncfetch.cache.recount import Recount
 from asyncfetch.cache.recovery import Intents, clear, mend
 from asyncfetch.cache.sinks import BodySink, SinkParts
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from asyncfetch.cache.commands import Command, Read
     from asyncfetch.cache.opening import Parts
     from asyncfetch.cache.partmap import Begun
-    from asyncfetch.cache.records import CacheStats, Elsewhere, Found, Published, RefKey
+    from asyncfetch.cache.records import CacheStats, Elsewhere, Found, Published, Ref, RefKey
     from asyncfetch.cache.sinks import Body, OnHead
     from asyncfetch.origins import checksums
     from asyncfetch.settings import CachePolicy
@@ -163,7 +163,7 @@ class Cache:
         byte in the object; it may give another sink, such as a part of `parted`, to take it.
         """
         self._refuse_closed()
-        return BodySink(self._parts, on_length=on_length, on_head=on_head)
+        return BodySink(self._parts, on_length, on_head)
 
     def parted(self, size: int, *, check: checksums.Check | None = None, begun: Begun | None = None) -> PartedBody:
         """Begins a body of known size, above 0, whose parts come at the same time, all held against `check`.
@@ -209,12 +209,12 @@ class Cache:
         release = self._take_over(body)
         if self._syncer is not None:
             self._syncer.wanted()
-        ref = Ref(body.size, etag, body.digest, validated, last_modified)
-        self._gather(Write(body, release, key, ref, False, done), body.size)
+        change = None if key is None else learn(key, body.digest, body.size, etag, last_modified, validated)
+        self._gather(Write(body, release, done, key, change), body.size)
 
     def keep_private(self, body: Body, done: Callable[[Published | Exception], None]) -> None:
         """Puts a body into a file of this process alone, outside the cache, for `discard` or `aclose` to remove."""
-        self._gather(Write(body, self._take_over(body), None, None, True, done), body.size)
+        self._gather(Write(body, self._take_over(body), done, private=True), body.size)
 
     def discard(self, path: str) -> None:
         """Removes a file of `keep_private` soon; it is gone anyway once the cache is closed.

@@ -275,11 +275,11 @@ class CacheThread:
 
     def _call_back(self, answers: deque[Answer]) -> None:
         while answers:
-            answer = answers.popleft()
+            done, result, release = answers.popleft()
             try:
-                if answer.release is not None:
-                    answer.release()
-                answer.done(answer.result)
+                if release is not None:
+                    release()
+                done(result)
             except Exception as error:  # one caller's fault is no reason to leave the others waiting
                 self._loop.call_exception_handler(
                     {"message": "an answer of the cache could not be taken", "exception": error}
@@ -297,7 +297,7 @@ def _slice(line: Sequence[Command]) -> Sequence[Command]:
     size = keys = 0
     for count, command in enumerate(line[:MOST_HERE]):
         if isinstance(command, Write):
-            size += 0 if command.body.view is None else command.body.size
+            size += command.body.held
         elif isinstance(command, LookUp):
             keys += len(command.keys)
         elif isinstance(command, Read):  # of what size is seen when it is read: 1 MiB at most

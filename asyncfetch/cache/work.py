@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import Counter, deque
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
 from asyncfetch.cache import files
-from asyncfetch.cache.batch import Answer, Batch
-from asyncfetch.cache.changes import blob_of, count, remember
+from asyncfetch.cache.batch import Batch
+from asyncfetch.cache.changes import blob_of, count, placed
 from asyncfetch.cache.claims import Claims
 from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Read, Release, Write
 from asyncfetch.cache.damage import Damage
@@ -55,6 +55,7 @@ HERE_SECONDS = 0.05  # after something that the loop did itself it is taken to b
 HINDERED_SECONDS = 0.05  # after another process held the loop up, the thread does what could be held up again
 MOST_OWED = 10_000  # changes kept for an index that takes none; the blobs of others are met again when they are wanted
 
+_Looking = LookUp | Read
 _Writing = Write | Note | Discard | Ask | Release  # what is done after the look-ups of its batch
 
 
@@ -75,14 +76,14 @@ class Work:
         self._blobs, self._index, self._owner, self._proofs, self._intents = blobs, index, owner, proofs, intents
         self.damage = Damage(blobs, index, proofs)
         self.room = Room(limits, index, blobs, partials, owner, intents)
-        self.placing = Placing(blobs, self.room, owner)
+        self.placing = Placing(blobs, self.room)
         self.finding = Finding(index, blobs, owner, proofs, self.damage, self.room)
         self.claims = Claims(index, owner, index.algorithm, self.finding.look)
-        self._look_ups: deque[LookUp | Read] = deque()
+        self._look_ups: deque[_Looking] = deque()
         self._writes: deque[_Writing] = deque()
         self._handed_on: deque[Batch] = deque()  # that the loop has not finished
         self._owed: list[Change] = []  # of blobs that are in their places, and that the index could not take
-        self._counted: Counter[str] = Counter()  # for the index's counters, when it is written to anyway
+        self._counted: dict[str, int] = {}  # for the index's counters, when it is written to anyway
         self._warned = False  # of what `attempt` met
         self._followed = -1.0  # when `read_here` last looked which index is in force, and whether others live
         self._here_at = -math.inf  # when the loop last did something itself
@@ -97,11 +98,9 @@ class Work:
 
     def take(self, commands: Sequence[Command]) -> None:
         """Puts commands in line."""
-        for command in commands:
-            if isinstance(command, LookUp | Read):
-                self._look_ups.append(command)
-                continue
-            self._writes.append(command)
+        look_ups, writes = _sort_out(commands)
+        self._look_ups += look_ups
+        self._writes += writes
 
     def take_on(self, batch: Batch) -> None:
         """Puts a batch in line that the loop has not finished."""
@@ -113,28 +112,24 @@ class Work:
             batch = self._handed_on.popleft()
             self._finish(batch)
             return batch
-        return self._do(Batch())
+        return self._do(Batch(), self._next_look_ups(), self._next_writes())
 
     def do_here(self, commands: Sequence[Command]) -> Batch | None:
         """On the loop: does commands that are quick, and no more of them than a batch has. None where it would wait.
 
-        Some may be put off. A batch that is not finished is for the thread to take on. What is interrupted, also by a
-        KeyboardInterrupt, leaves nothing in line: whoever handed it in has it still, and would have it done twice.
+        Some may be put off. A batch that is not finished is for the thread to take on. None comes in line: whoever
+        handed in what is interrupted, also by a KeyboardInterrupt, has it still, and would have it done twice.
         """
         batch = Batch(here=True)
         self._here_at = time.perf_counter()
-        look_ups: deque[LookUp | Read] = deque()
-        writes: deque[_Writing] = deque()
         self._index.patient = False
         try:
-            self.take(commands)
-            return self._do(batch)
+            return self._do(batch, *_sort_out(commands))
         except WouldWait:
             self._leave_to_thread()
             return None
         finally:
-            # Without a call: as one ends, a signal may come.
-            self._index.patient, self._look_ups, self._writes = True, look_ups, writes
+            self._index.patient = True  # without a call: as one ends, a signal may come
 
     def read_here(self, command: Read) -> Batch | None:
         """On the loop: does one read, before all that is in line, and no more. None where it would wait."""
@@ -161,13 +156,14 @@ class Work:
         self.busy_seconds += time.perf_counter() - began
         return batch
 
-    def _do(self, batch: Batch) -> Batch:
+    def _do(self, batch: Batch, look_ups: Sequence[_Looking], writes: Sequence[_Writing]) -> Batch:
         began = time.perf_counter()
         self._follow()
-        writes = self._next_writes()
         self._make_room(writes, evict=not batch.here)
-        self._answer_look_ups(batch)
-        batch.beside = batch.handled > 0
+        for command in look_ups:
+            self._find(command, batch)
+        batch.handled = len(look_ups) + len(writes)
+        batch.beside = bool(look_ups)
         self._do_writes(writes, batch)
         self._finish(batch)
         self.attempt(partial(self._poll, batch))
@@ -262,6 +258,15 @@ class Work:
             _log.exception("the index could not be changed")
             return False
 
+    def _next_look_ups(self) -> list[_Looking]:
+        taken: list[_Looking] = []
+        keys = 0
+        while self._look_ups and (not keys or keys + _weight(self._look_ups[0]) <= BATCH_LOOK_UPS):
+            command = self._look_ups.popleft()
+            taken.append(command)
+            keys += _weight(command)
+        return taken
+
     def _next_writes(self) -> list[_Writing]:
         """Takes the next batch out of the line: as much as the limits allow, and an `Ask` alone."""
         taken: list[_Writing] = []
@@ -272,23 +277,16 @@ class Work:
                 return taken or [self._writes.popleft()]
             taken.append(self._writes.popleft())
             if isinstance(command, Write):
-                bodies, size = bodies + 1, size + (0 if command.body.view is None else command.body.size)
+                bodies, size = bodies + 1, size + command.body.held
         return taken
 
-    def _make_room(self, writes: Sequence[Command], *, evict: bool) -> None:
+    def _make_room(self, writes: Sequence[_Writing], *, evict: bool) -> None:
         bodies = [command.body for command in writes if isinstance(command, Write) and not command.private]
         if bodies:
             self.attempt(partial(self.room.make, [body.size for body in bodies], evict=evict))
-            self._intents.declare(dict.fromkeys([*map(blob_of, self._owed), *(body.digest for body in bodies)]))
+            self._intents.declare(dict.fromkeys([*map(blob_of, self._owed), *[body.digest for body in bodies]]))
 
-    def _answer_look_ups(self, batch: Batch) -> None:
-        keys = 0
-        while self._look_ups and (not keys or keys + _weight(self._look_ups[0]) <= BATCH_LOOK_UPS):
-            command = self._look_ups.popleft()
-            batch.handled, keys = batch.handled + 1, keys + _weight(command)
-            self._find(command, batch)
-
-    def _find(self, command: LookUp | Read, batch: Batch) -> None:
+    def _find(self, command: _Looking, batch: Batch) -> None:
         find = self.finding
         result: list[Found | Elsewhere | None] | bytes | Exception | None
         try:
@@ -297,16 +295,15 @@ class Work:
             result = explain(error, self._blobs.root)
         except Exception as error:  # whoever asked gets it; the thread serves others too
             result = error
-        batch.answers.append(Answer(command.done, result))
+        batch.answers.append((command.done, result, None))
 
     def _poll(self, batch: Batch) -> None:
         for key, found, laters in self.claims.poll():
             self.awaited += found is not None
-            batch.answers.extend(Answer(partial(later, key), found) for later in laters)
+            batch.answers.extend((partial(later, key), found, None) for later in laters)
 
-    def _do_writes(self, writes: Sequence[Command], batch: Batch) -> None:
+    def _do_writes(self, writes: Sequence[_Writing], batch: Batch) -> None:
         for command in writes:
-            batch.handled += 1
             if isinstance(command, Write):
                 self._write(command, batch)
             elif isinstance(command, Note):
@@ -317,13 +314,13 @@ class Work:
             elif isinstance(command, Discard):
                 _discard(command.path)
             elif isinstance(command, Ask):
-                batch.answers.append(Answer(command.done, self._ask(command.function)))
+                batch.answers.append((command.done, self._ask(command.function), None))
 
     def _write(self, command: Write, batch: Batch) -> None:
         body = command.body
         result: Published | Exception
         try:
-            result, change = self.placing.place(body, private=command.private, evict=not batch.here)
+            result = self.placing.place(body, private=command.private, evict=not batch.here)
         except Exception as error:  # whoever handed this body in gets it; the thread serves others too
             if batch.here and body.view is not None:
                 batch.put_off.append(command)  # the thread may make room for it, or else says what is wrong
@@ -331,15 +328,15 @@ class Work:
                 return
             result = self._not_placed(body, error)
         else:
-            if change is not None:
-                batch.blobs.append(change)
-                if command.key is not None and command.ref is not None:
-                    batch.changes.append(remember(command.key, command.ref))
+            if not result.private:
+                batch.blobs.append(placed(result, self._owner.now()))
+                if command.change is not None:
+                    batch.changes.append(command.change)
                 if not result.stored:
                     batch.checks.append(partial(self._confirm, batch, len(batch.answers), body, result))
         if command.key is not None:
             batch.released += self.claims.release(command.key)
-        batch.answers.append(Answer(command.done, result, command.release))
+        batch.answers.append((command.done, result, command.release))
 
     def _confirm(self, batch: Batch, place: int, body: Body, published: Published) -> None:
         result: Published | Exception
@@ -347,7 +344,8 @@ class Work:
             result = self.placing.confirm(body, published)
         except Exception as error:
             result = self._not_placed(body, error)
-        batch.answers[place] = batch.answers[place]._replace(result=result)
+        done, _, release = batch.answers[place]
+        batch.answers[place] = done, result, release
 
     def _not_placed(self, body: Body, error: Exception) -> Exception:
         self.failed += 1
@@ -393,9 +391,10 @@ class Work:
     def _counts(self) -> list[Change]:
         """What the index's counters have not been told yet."""
         hits, misses = self.finding.hits, self.finding.look_ups - self.finding.hits
-        now = Counter(hits=hits, misses=misses, stored=self.placing.stored)
+        now = {"hits": hits, "misses": misses, "stored": self.placing.stored}
         told, self._counted = self._counted, now
-        return [count(name, number) for name, number in (now - told).items()]
+        more = {name: number - told.get(name, 0) for name, number in now.items()}
+        return [count(name, number) for name, number in more.items() if number > 0]
 
     def _ask(self, function: Callable[[], object]) -> object:
         try:
@@ -406,7 +405,18 @@ class Work:
             return error
 
 
-def _weight(command: LookUp | Read) -> int:
+def _sort_out(commands: Sequence[Command]) -> tuple[list[_Looking], list[_Writing]]:
+    look_ups: list[_Looking] = []
+    writes: list[_Writing] = []
+    for command in commands:
+        if isinstance(command, (LookUp, Read)):
+            look_ups.append(command)
+        else:
+            writes.append(command)
+    return look_ups, writes
+
+
+def _weight(command: _Looking) -> int:
     """How many look-ups a command is worth in a batch: reading 86 KB takes as long as three."""
     return len(command.keys) if isinstance(command, LookUp) else 4
 
