@@ -180,26 +180,26 @@ class Fetcher:
         """
         engine = self._engine()
         name, _ = split(source)
-        named = read_name(name)
+        uri, location, listed = read_name(name)
         start = 0 if start is None else start
         if start < 0 or (stop is not None and stop < start):
-            raise UsageError(f"{named.uri}: bytes {start} to {stop} are no range", remedy="Use 0 <= start <= stop.")
+            raise UsageError(f"{uri}: bytes {start} to {stop} are no range", remedy="Use 0 <= start <= stop.")
         if stop == start:
             return b""
         whole = start == 0 and stop is None
         span = None if whole else ByteRange(start, stop)
-        if named.location.scheme == "file" or not cache:
-            return await read_range(engine, named.location, span, named.listed)
+        if location.scheme == "file" or not cache:
+            return await read_range(engine, location, span, listed)
         if span is not None:
-            return await read_part(engine, named.uri, named.location, named.listed, span)
-        data = await engine.flights.read_cached(named.location, named.listed)
+            return await read_part(engine, uri, location, listed, span)
+        data = await engine.flights.read_cached(location, listed)
         if data is not None:
             return data
-        landed = await land(engine, named.uri, named.location, named.listed)
+        landed = await land(engine, uri, location, listed)
         try:
-            return await read_blob(engine, named.uri, landed.path, landed.size, None)
+            return await read_blob(engine, uri, landed.path, landed.size, None)
         except FileNotFoundError:  # cleared by another process meanwhile
-            return await read_range(engine, named.location, None, named.listed)
+            return await read_range(engine, location, None, listed)
         finally:
             if landed.private:
                 engine.discard(landed)
@@ -210,8 +210,8 @@ class Fetcher:
         Offline, they are what the cache remembers.
         """
         engine = self._engine()
-        named = read_name(name)
-        return (await stat(engine, named.location))._replace(uri=named.uri)
+        uri, location, _ = read_name(name)
+        return (await stat(engine, location))._replace(uri=uri)
 
     async def digest(self, entry: Entry) -> str:
         """The digest of an entry's bytes: known for cached objects, read and hashed on a thread for local files."""
@@ -235,7 +235,7 @@ class Fetcher:
         engine = self._engine()
         if isinstance(parallel, bool) or not isinstance(parallel, int) or not 1 <= parallel <= 1_000:
             raise UsageError(f"parallel must be a whole number from 1 to 1000, not {parallel!r}")
-        location = read_name(prefix).location
+        location = read_name(prefix)[1]
         origin = engine.origin(location)
         if parallel > 1 and recursive and location.scheme == "s3":
             return Listing(Branches(engine, origin, location, parallel))

@@ -63,7 +63,7 @@ def s3(bucket: str, key: str, version: str | None = None) -> Location:
     S3 cannot have.
     """
     location = Location("s3", bucket, key, version or None)
-    _check_s3(location, str(location))
+    _check_s3(bucket, key, location.version, str(location))
     return location
 
 
@@ -222,7 +222,7 @@ def _join_location(base: Location, texts: list[str]) -> Location:
         key = text if base.scheme == "s3" and not key else _after_slash(key, text)
     joined = base._replace(key=key)
     if base.scheme == "s3":
-        _check_s3(joined, str(joined))
+        _check_s3(joined.container, joined.key, joined.version, str(joined))
     return joined
 
 
@@ -243,10 +243,12 @@ def _parse_s3(text: str) -> Location:
         bucket, key = arn[0], rest[arn.end() + 1 :]
     else:
         bucket, _, key = rest.partition("/")
-    key, version = _split_version(key) if _VERSION in key else (key, "")
-    location = Location("s3", bucket, key, version or None)
-    _check_s3(location, text)
-    return location
+    version = None
+    if _VERSION in key:
+        key, found = _split_version(key)
+        version = found or None
+    _check_s3(bucket, key, version, text)
+    return Location("s3", bucket, key, version)
 
 
 def _split_version(key: str) -> tuple[str, str]:
@@ -257,17 +259,17 @@ def _split_version(key: str) -> tuple[str, str]:
     return key, ""
 
 
-def _check_s3(location: Location, text: str) -> None:
-    if not location.container:
+def _check_s3(bucket: str, key: str, version: str | None, text: str) -> None:
+    if not bucket:
         raise InvalidURI(text, "it names no bucket", remedy="Write s3://bucket/key.")
-    if location.container.startswith("arn:"):
-        _check_arn(location.container, text)
-    elif not _BUCKET.match(location.container):
-        raise InvalidURI(ascii(text), f"{location.container!r} cannot be a bucket's name")
-    if location.version is not None and not _VERSION_ID.match(location.version):
-        raise InvalidURI(text, f"{location.version!r} cannot be a version id")
+    if bucket.startswith("arn:"):
+        _check_arn(bucket, text)
+    elif not _BUCKET.match(bucket):
+        raise InvalidURI(ascii(text), f"{bucket!r} cannot be a bucket's name")
+    if version is not None and not _VERSION_ID.match(version):
+        raise InvalidURI(text, f"{version!r} cannot be a version id")
     try:
-        encoded = location.key.encode()
+        encoded = key.encode()
     except UnicodeEncodeError:
         raise InvalidURI(ascii(text), "the key is not valid Unicode", remedy="Keys of S3 are UTF-8.") from None
     if len(encoded) > MAX_KEY_BYTES:

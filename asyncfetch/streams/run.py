@@ -53,7 +53,7 @@ class Slot(Ticket, Generic[T]):
         location: Location = _NOWHERE,
         listed: ObjectStat | None = None,
     ) -> None:
-        super().__init__(uri, location, listed, private=run.private)
+        Ticket.__init__(self, uri, location, listed, private=run.private)  # super() costs as much again
         self.run = run
         self.place, self.index, _, self.mark = placed
         self.payload = payload
@@ -125,6 +125,7 @@ class Run(ABC, Generic[T]):
         self._waiter: asyncio.Future[None] | None = None
         self.awaited: Slot[T] | None = None  # the slot that the consumer waits for, while it does
         self.held: list[Slot[T]] = []  # what was taken; private files go when the consumer comes again
+        self.consumer_seconds = 0.0  # that the consumer spent on items
         self._tally = Tally(engine)
         engine.runs.add(self)
 
@@ -141,25 +142,14 @@ class Run(ABC, Generic[T]):
             self._outstanding -= len(settled)
             self.held += settled
             self.taken(settled)
-            good: list[Slot[T]] = []
             for slot in settled:
                 if not isinstance(slot.result, Failure):
-                    good.append(slot)
+                    assert slot.landed is not None
+                    self._tally.landed.append(slot.landed)
+                elif not self._replaced(slot, slot.result):
                     continue
-                self._tally.landed(good)
-                found += good
-                good = []
-                self._tally.failure(slot.result)
-                slot.instead = True
-                slot.result = self.outcomes.failed(slot.result, self._tally.failed, self._tally.items)
-                if slot.result is None:
-                    self._progress.passed([(slot.place, slot.mark)])
-                    self.let_go([slot])
-                else:
-                    found.append(slot)
-            self._tally.landed(good)
-            found += good
-        if found:
+                found.append(slot)
+        if self._window - self._outstanding >= self._worth:
             self._read_on()
         return found
 
@@ -170,17 +160,14 @@ class Run(ABC, Generic[T]):
     def let_go(self, slots: Sequence[Slot[T]]) -> None:
         """Ends what is held in slots: private files go."""
         for slot in slots:
-            if slot.landed is not None and slot.landed.private:
-                self.engine.discard(slot.landed)
+            landed = slot.landed
+            if landed is not None and landed.private:
+                self.engine.discard(landed)
         if len(slots) == len(self.held):
             self.held.clear()
         else:
             gone = set(slots)
             self.held = [slot for slot in self.held if slot not in gone]
-
-    def consumed(self, seconds: float) -> None:
-        """Counts time the consumer spent on an item."""
-        self._tally.consumer_seconds += seconds
 
     def finish(self) -> None:
         """Raises what the sources raised, and what stands against the run as a whole."""
@@ -226,7 +213,7 @@ class Run(ABC, Generic[T]):
 
     def report(self) -> Report:
         """What has been taken so far."""
-        return self._tally.report(self.feed.seconds)
+        return self._tally.report(consumer=self.consumer_seconds, source=self.feed.seconds)
 
     # For slots and for kinds of runs
 
@@ -246,9 +233,9 @@ class Run(ABC, Generic[T]):
         """Hears of slots that have their results."""
         if not self.in_order:
             self._ready.extend(slots)
-            self._wake()
-        elif self._line[0].result is not None:
-            self._wake()
+        elif self._line[0].result is None:
+            return
+        self._wake()
 
     @abstractmethod
     def make(self, slot: Slot[T], landed: Landed) -> None:
@@ -285,17 +272,24 @@ class Run(ABC, Generic[T]):
         """Takes the next slots out, as far as they are settled."""
         found: list[Slot[T]] = []
         line = self._line
-        if self.in_order:
-            while line and line[0].result is not None and len(found) < most:
-                found.append(line.popleft())
-            return found
-        while self._ready and len(found) < most:
-            slot = self._ready.popleft()
+        queue = line if self.in_order else self._ready
+        while queue and queue[0].result is not None and len(found) < most:
+            slot = queue.popleft()
             slot.taken = True
             found.append(slot)
         while line and line[0].taken:
             line.popleft()
         return found
+
+    def _replaced(self, slot: Slot[T], failure: Failure) -> bool:
+        """Whether something takes the place of a failure; raises what that means, if it is an error."""
+        self._tally.failure(failure)
+        slot.instead = True
+        slot.result = self.outcomes.failed(failure, self._tally.failed, self._tally.items)
+        if slot.result is None:
+            self._progress.passed([(slot.place, slot.mark)])
+            self.let_go([slot])
+        return slot.result is not None
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -316,6 +310,7 @@ class Run(ABC, Generic[T]):
     def _read_on(self) -> None:
         """Reads on when there is room for a batch: look-ups in batches are what makes a warm pass cheap."""
         if not self.feed.over and self._room() >= self._worth:
+            self._tally.count()
             self.feed.more()
 
     def _admit(self, placed: Placed) -> Slot[T]:
@@ -323,14 +318,14 @@ class Run(ABC, Generic[T]):
         source, payload = placed[2], None
         try:
             name, payload = split(source)
-            named = read_name(name)
-            self.engine.origin(named.location)
+            uri, location, listed = read_name(name)
+            self.engine.origin(location)
         except AsyncfetchError as error:
             slot = self.slot(placed, payload, text_of(source), _NOWHERE, None)
             self._line.append(slot)
             slot.fail("source", error)
         else:
-            slot = self.slot(placed, payload, *named)
+            slot = self.slot(placed, payload, uri, location, listed)
             self._line.append(slot)
         return slot
 
@@ -339,14 +334,15 @@ class EntryRun(Run[Entry]):
     """A run whose items are objects on disk."""
 
     def make(self, slot: Slot[Entry], landed: Landed) -> None:
-        self.settle(slot, entry_of(slot.uri, landed, slot.index, slot.payload))
+        slot.result = entry_of(slot.uri, landed, slot.index, slot.payload)
+        self.came((slot,))
 
 
 class Tally:
     """What a run's report says."""
 
     def __init__(self, engine: Engine) -> None:
-        self.consumer_seconds = 0.0
+        self.landed: list[Landed] = []  # not counted yet: together that costs half
         self._engine = engine
         self._before = engine.snapshot()
         self._after: Snapshot | None = None  # at the end, once that is there
@@ -358,18 +354,20 @@ class Tally:
     @property
     def items(self) -> int:
         """Objects and failures."""
+        self.count()
         return self._objects + self.failed
 
-    def landed(self, slots: Iterable[Slot[Any]]) -> None:
-        """Counts the objects of slots."""
-        for slot in slots:
-            landed = slot.landed
-            assert landed is not None
-            self._objects += 1
-            self._bytes += landed.size
-            if not landed.from_cache:
-                self._downloaded += 1
-                self._downloaded_bytes += landed.size
+    def count(self) -> None:
+        """Counts what has landed."""
+        sizes = [landed.size for landed in self.landed]
+        fetched = [landed.size for landed in self.landed if not landed.from_cache]
+        objects, size, downloaded, downloaded_size = len(sizes), sum(sizes), len(fetched), sum(fetched)
+        # Without a call, so that no interrupt parts them.
+        self._objects += objects
+        self._bytes += size
+        self._downloaded += downloaded
+        self._downloaded_bytes += downloaded_size
+        self.landed = []
 
     def failure(self, failure: Failure) -> None:
         """Counts a failure."""
@@ -383,10 +381,11 @@ class Tally:
         if self._after is None:
             self._after = self._engine.snapshot()
 
-    def report(self, source_seconds: float) -> Report:
-        """Sums up."""
+    def report(self, *, consumer: float, source: float) -> Report:
+        """Sums up, with the seconds that the consumer took and the source."""
+        self.count()
         after = self._after or self._engine.snapshot()
-        verdict = judge(self._before, after, consumer=self.consumer_seconds, source=source_seconds)
+        verdict = judge(self._before, after, consumer=consumer, source=source)
         return Report(
             objects=self._objects,
             bytes=self._bytes,

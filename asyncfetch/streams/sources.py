@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from asyncfetch.errors import UsageError
 from asyncfetch.objects import Name, ObjectStat, Source
-from asyncfetch.presigned import redacting
 from asyncfetch.uris import Location, parse
 
-
-@redacting
-class Named(NamedTuple):
-    """One source, read."""
-
-    uri: str
-    location: Location
-    listed: ObjectStat | None
+# One source, read: its text, and what a listing said of it.
+Named: TypeAlias = tuple[str, Location, ObjectStat | None]
 
 
 def read_name(name: Name) -> Named:
     """Reads what names an object. Raises `InvalidURI` for a text that cannot, `UsageError` for what is no name."""
     if type(name) is str:
-        return Named(name, parse(name), None)
+        return name, parse(name), None
     if isinstance(name, ObjectStat):
-        return Named(name.uri, parse(name.uri), name)
+        return name.uri, parse(name.uri), name
     if isinstance(name, Location):
-        return Named(str(name), name, None)
+        return str(name), name, None
     if isinstance(name, str | os.PathLike):
-        return Named(os.fspath(name), parse(name), None)
+        return os.fspath(name), parse(name), None
     raise UsageError(
         f"{_brief(name)} names no object",
         remedy="Sources are URIs, paths, locations or listed objects, alone or as (name, payload).",

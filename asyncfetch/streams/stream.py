@@ -222,7 +222,7 @@ class Stream(Generic[T]):
             raise UsageError("A stream has one consumer at a time", remedy="Make a stream for each task.")
         run = self._run or self._begin()
         if self._given is not None:
-            run.consumed(perf_counter() - self._given)
+            run.consumer_seconds += perf_counter() - self._given
             self._given = None
         return run
 
@@ -271,7 +271,7 @@ class Stream(Generic[T]):
 
     def report(self) -> Report:
         """What has been taken so far: counts, bytes, failures, and which stage held it back."""
-        return Tally(self._engine).report(0.0) if self._run is None else self._run.report()
+        return Tally(self._engine).report(consumer=0.0, source=0.0) if self._run is None else self._run.report()
 
     def _then(self, step: Step) -> Stream[T]:
         self._check_not_begun()

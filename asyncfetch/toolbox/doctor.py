@@ -91,7 +91,7 @@ async def diagnose(
 
     Raises `UsageError` for what is no prefix of S3; everything else that goes wrong is a red light.
     """
-    location = read_name(prefix).location
+    location = read_name(prefix)[1]
     if location.scheme != "s3" or location.version is not None:
         raise UsageError(f"{location} is no prefix of S3", remedy="Write s3://bucket/prefix.")
     async with Control(fetcher.settings, fetcher.identities) as control:
@@ -237,7 +237,7 @@ class _Examination:
 
     @property
     def _first(self) -> Location:
-        return read_name(self._sample[0]).location
+        return read_name(self._sample[0])[1]
 
     async def _read(self) -> Light:
         data = await self._fetcher.read_bytes(self._first, 0, 1, cache=False)

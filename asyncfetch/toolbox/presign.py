@@ -61,10 +61,10 @@ async def presign(
     async with _Signers(fetcher.settings, fetcher.identities, method, expires, query, headers) as signers:
         if hasattr(sources, "__aiter__"):
             async for source in sources:
-                yield await signers.sign(read_name(split(source)[0]).location)
+                yield await signers.sign(read_name(split(source)[0])[1])
         else:
             for number, source in enumerate(sources):
-                yield await signers.sign(read_name(split(source)[0]).location)
+                yield await signers.sign(read_name(split(source)[0])[1])
                 if number % 1000 == 999:
                     await asyncio.sleep(0)  # nothing above waits, and others want the loop
 

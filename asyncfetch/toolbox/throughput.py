@@ -138,7 +138,7 @@ async def measure(
             )
         )
     requests = sum(step.requests for step in steps)
-    region = settings.access_for(read_name(sample[0]).location.container).region
+    region = settings.access_for(read_name(sample[0])[1].container).region
     dollars = prices_of(region).requests(gets=requests, lists=listed_pages)
     return Survey(tuple(steps), tuple(curve), _verdict(steps), dollars)
 

@@ -13,12 +13,12 @@ from asyncfetch.uris import Location, s3
 
 
 def test_a_uri_keeps_its_own_text() -> None:
-    assert read_name("s3://b/k%20 ?versionId=7").uri == "s3://b/k%20 ?versionId=7"
+    uri, _, _ = read_name("s3://b/k%20 ?versionId=7")
+    assert uri == "s3://b/k%20 ?versionId=7"
 
 
 def test_a_path_object_is_a_file() -> None:
-    named = read_name(Path("/data/a.jpg"))
-    assert (named.uri, named.location) == ("/data/a.jpg", Location("file", "", "/data/a.jpg"))
+    assert read_name(Path("/data/a.jpg")) == ("/data/a.jpg", Location("file", "", "/data/a.jpg"), None)
 
 
 def test_a_listed_object_brings_what_the_listing_said() -> None:
@@ -29,7 +29,7 @@ def test_a_listed_object_brings_what_the_listing_said() -> None:
 def test_a_location_is_a_name_and_not_a_pair_with_payload() -> None:
     location = s3("b", "k")
     assert split(location) == (location, None)
-    assert read_name(location).location == location
+    assert read_name(location) == (str(location), location, None)
 
 
 @pytest.mark.parametrize("payload", [None, 7, {"label": 1}, (1, 2)])
