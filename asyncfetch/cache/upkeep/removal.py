@@ -35,7 +35,9 @@ _Sized = TypeVar("_Sized", bound=BlobRow | Unfinished)
 # Blobs removed under the index's write lock, for some 10 ms: what jobs keep of the index in their memory is worth
 # nothing after each commit of another process, and they have to read it anew.
 _TOGETHER = 512
-_SHARE = 0.8  # of the time that the write lock is taken at most, or jobs that change the index would hardly come by it
+# Of the time, that the write lock is taken at most. Whoever waits for it looks now and then whether it is free, at last
+# every 0.1 s: with 0.8 a job of which half the looks were in vain besides gave up after its two seconds.
+_SHARE = 0.5
 
 _ROW = "SELECT size, used, pinned FROM blobs WHERE algorithm = ? AND digest = ?"
 _DROP_BLOB = "DELETE FROM blobs WHERE algorithm = ? AND digest = ?"
