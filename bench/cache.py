@@ -14,6 +14,7 @@ import json
 import math
 import os
 import random
+import resource
 import shutil
 import signal
 import statistics
@@ -22,7 +23,7 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
@@ -159,11 +160,11 @@ class Million:
             held -= share * SIZE
             cache = self._open(held)
             began = time.perf_counter()
-            beside = await self._rate(cache, lambda cache=cache: cache.statistics().evicted >= share)  # type: ignore[misc]
+            beside = await self._count(cache, lambda cache=cache: cache.statistics().evicted >= share)  # type: ignore[misc]
             seconds += time.perf_counter() - began
             held -= (cache.statistics().evicted - share) * SIZE
             await cache.aclose()
-            slower.append(1 - beside / alone)
+            slower.append(1 - beside.rate / alone)
         return {"evict_seconds": seconds, "hits_slower_by": statistics.median(slower)}
 
     async def prune(self) -> dict[str, float]:
@@ -176,31 +177,59 @@ class Million:
         alone, beside, seconds = [], [], 0.0
         while child.returncode is None:
             began = time.perf_counter()
-            beside.append(await self._rate(cache, lambda: child.returncode is not None, TURN_SECONDS))
+            beside.append(await self._count(cache, lambda: child.returncode is not None, TURN_SECONDS))
             seconds += time.perf_counter() - began
             if child.returncode is None:
                 child.send_signal(signal.SIGSTOP)
-                alone.append(await self._rate(cache, lambda: False, TURN_SECONDS))
+                alone.append(await self._count(cache, lambda: False, TURN_SECONDS))
                 child.send_signal(signal.SIGCONT)
         assert child.returncode == 0
         assert cache._index.totals().blobs == self._entries - self._victims
         await cache.aclose()
-        slower = 1 - statistics.mean(beside[: len(alone)]) / statistics.mean(alone)
-        return {"prune_seconds": seconds, "hits_slower_by": slower}
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        before, amid = _sum(alone), _sum(beside)
+        return {
+            "prune_seconds": seconds,
+            "prune_cpu_seconds": used.ru_utime + used.ru_stime,
+            "hits_slower_by": 1 - amid.rate / before.rate,
+            "hits_cost_more_by": amid.cost / before.cost - 1,
+        }
 
     async def _rate_alone(self) -> float:
         cache = self._open()
-        rate = await self._rate(cache, lambda: False, ALONE_SECONDS)
+        counted = await self._count(cache, lambda: False, ALONE_SECONDS)
         await cache.aclose()
-        return rate
+        return counted.rate
 
-    async def _rate(self, cache: Cache, is_over: Callable[[], bool], seconds: float = math.inf) -> float:
-        """Objects looked up in a second, one batch after another, for so long or until it is over."""
-        began, count = time.perf_counter(), 0
+    async def _count(self, cache: Cache, is_over: Callable[[], bool], seconds: float = math.inf) -> Counted:
+        """Looks objects up, one batch after another, for so long or until it is over."""
+        began, used, count = time.perf_counter(), time.process_time(), 0
         while time.perf_counter() - began < seconds and not is_over():
             await look_up(cache, self._young[-BATCH:])
             count += BATCH
-        return count / (time.perf_counter() - began)
+        return Counted(count, time.perf_counter() - began, time.process_time() - used)
+
+
+class Counted(NamedTuple):
+    """Look-ups of a while."""
+
+    objects: int
+    seconds: float
+    cpu_seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Objects in a second."""
+        return self.objects / self.seconds
+
+    @property
+    def cost(self) -> float:
+        """CPU-seconds for each object."""
+        return self.cpu_seconds / self.objects
+
+
+def _sum(parts: list[Counted]) -> Counted:
+    return Counted(*map(sum, zip(*parts, strict=True)))
 
 
 async def look_up(cache: Cache, numbers: range) -> float:
