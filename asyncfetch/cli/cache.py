@@ -6,7 +6,9 @@ import typer
 
 from asyncfetch.cli import cache_archive, cache_look, cache_pins, cache_quarantine, cache_remove, cache_verify
 
-app = typer.Typer(help="Look at the cache, and look after it. Safe while jobs run.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at the cache, and look after it. Safe while jobs run.", no_args_is_help=True, add_completion=False
+)
 
 app.command("stats")(cache_look.stats)
 app.command("ls")(cache_look.ls)

@@ -12,7 +12,7 @@ from asyncfetch.cli.stored import Extra, Place, Prefix, opened, read_json, run, 
 if TYPE_CHECKING:
     from asyncfetch.datastore import ModelVersion
 
-app = typer.Typer(name="models", help="The models of a store.", no_args_is_help=True)
+app = typer.Typer(name="models", help="The models of a store.", no_args_is_help=True, add_completion=False)
 
 Name = Annotated[str, typer.Argument(help="The model's name.", metavar="NAME")]
 StageOption = Annotated[str, typer.Option("--stage", help="registry or development.")]

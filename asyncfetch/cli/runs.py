@@ -12,7 +12,7 @@ from asyncfetch.cli.stored import Place, Prefix, line, opened, read_since, run, 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-app = typer.Typer(name="runs", help="The runs of a store.", no_args_is_help=True)
+app = typer.Typer(name="runs", help="The runs of a store.", no_args_is_help=True, add_completion=False)
 
 
 @command

@@ -21,7 +21,12 @@ from asyncfetch.settings import parse_duration
 if TYPE_CHECKING:
     from asyncfetch.datastore import DataReference, StoredData
 
-app = typer.Typer(name="store", help="Data in a content-addressed store, and the care for it.", no_args_is_help=True)
+app = typer.Typer(
+    name="store",
+    help="Data in a content-addressed store, and the care for it.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 SHOWN = 100  # findings of `verify` for people; programs get all
 
