@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -17,13 +16,13 @@ from rich.table import Table
 
 from asyncfetch import AsyncfetchError
 from bench import machine, measure, report, servers, targets
+from bench.ending import heed
 from bench.results import Results, from_json, state, to_json
 from bench.rows import ROWS
 from bench.workloads import QUICK, QUICK_ROWS, WORKLOADS, scenarios
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import FrameType
 
 FAILED, USAGE = 1, 2
 # Bytes that the caches need at most: the large objects twice over, once more while memory is warmed.
@@ -198,12 +197,8 @@ def _refuse(text: str, code: int = USAGE) -> NoReturn:
     raise typer.Exit(code)
 
 
-def _terminated(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)  # through the contexts that end servers and rows
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminated)
+    heed()
     application = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     application.command()(bench)
     application()

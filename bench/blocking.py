@@ -17,6 +17,7 @@ import boto3
 
 from asyncfetch import Fetcher, blocking
 from asyncfetch.testing import EmbeddedS3, photographs
+from bench.ending import heed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,4 +89,5 @@ def _say(name: str, objects: int, wall: float, cpu: float) -> None:
 
 
 if __name__ == "__main__":
+    heed()
     main()

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 from asyncfetch.testing import Faults, FaultServer
+from bench.ending import heed
 from bench.names import ACCESS_KEY, SECRET_KEY
 from bench.servers import ServerFailedError, certificate, serve_listed
 
@@ -184,4 +185,5 @@ def _time(title: str, command: list[str], environment: dict[str, str], objects: 
 
 
 if __name__ == "__main__":
+    heed()
     main()

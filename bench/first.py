@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import data, machine, servers
+from bench.ending import heed
 from bench.names import BUCKET
 from bench.rows.training import BATCH, SIZE
 
@@ -114,4 +115,5 @@ def _first(program: str, arguments: list[str]) -> float:
 
 
 if __name__ == "__main__":
+    heed()
     sys.exit(main())

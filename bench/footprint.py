@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import tree
+from bench.ending import heed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,4 +106,5 @@ async def _decode(folder: str, thumbnails: list[str], scans: list[str], budget: 
 
 
 if __name__ == "__main__":
+    heed()
     sys.exit(main())

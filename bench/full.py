@@ -9,6 +9,7 @@ Every object must be served, and be what the server gave.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import json
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 from asyncfetch import Access, CachePolicy, Fetcher
 from asyncfetch.cache import seal
 from asyncfetch.testing import RawRequest, ScriptedServer, answer
+from bench.ending import heed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,9 +141,11 @@ async def fill(directory: Path) -> dict[str, float]:
 
 def main() -> None:
     """Runs the bench, and prints what was served."""
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     with small_disk() as directory:
         print(json.dumps(asyncio.run(fill(directory)), indent=1))
 
 
 if __name__ == "__main__":
+    heed()
     main()

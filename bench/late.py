@@ -5,6 +5,7 @@ It has photographs of 320 x 240 pixels under `photos/`, takes every PUT, and giv
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import sys
 from typing import TYPE_CHECKING, cast
@@ -83,4 +84,8 @@ async def _serve(count: int, late: float) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve(int(sys.argv[1]), float(sys.argv[2])))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("images", type=int)
+    parser.add_argument("seconds", type=float)
+    given = parser.parse_args()
+    uvloop.run(_serve(given.images, given.seconds))

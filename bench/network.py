@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bench.ending import heed
 from bench.names import ACCESS_KEY, REGION, SECRET_KEY
 
 if TYPE_CHECKING:
@@ -283,4 +284,5 @@ def serve(plan: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    heed()
     main()

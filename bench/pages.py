@@ -7,6 +7,7 @@ serves until its standard input ends. It checks no signature, and knows the para
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import sys
 from datetime import UTC, datetime
@@ -120,4 +121,6 @@ async def _serve(what: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("what", metavar="COUNT|DIRECTORY")
+    uvloop.run(_serve(parser.parse_args().what))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import statistics
@@ -11,6 +12,7 @@ import boto3
 
 from asyncfetch import Fetcher
 from asyncfetch.toolbox import presign
+from bench.ending import heed
 
 ROUNDS, OURS, THEIRS = 5, 40_000, 1_000
 TARGET = 20_000  # URLs/s
@@ -53,4 +55,6 @@ async def main() -> int:
 
 
 if __name__ == "__main__":
+    heed()
+    argparse.ArgumentParser(description=__doc__).parse_args()
     raise SystemExit(asyncio.run(main()))

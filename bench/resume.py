@@ -6,11 +6,11 @@ what it has sent, so that what was on its way at the kill, and the answer that s
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import random
 import re
-import shutil
 import signal
 import statistics
 import sys
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from asyncfetch.settings import MIB
 from asyncfetch.testing import Pause, RawRequest, ScriptedServer
+from bench.ending import heed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +36,7 @@ BODY = random.Random(1).randbytes(MIB) * (SIZE // MIB)
 CHILD = """
 import asyncio, sys
 from asyncfetch import Access, Fetcher
+
 
 async def main():
     access = Access(endpoint_url=sys.argv[1], anonymous=True, region="us-east-1")
@@ -86,16 +88,17 @@ async def one(directory: Path) -> dict[str, float]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("directory", nargs="?", help="where the cache is made; else where temporary files are")
+    where = parser.parse_args().directory
     rounds = []
     for _ in range(ROUNDS):
-        directory = Path(tempfile.mkdtemp(dir=sys.argv[1] if len(sys.argv) > 1 else None))
-        try:
-            rounds.append(asyncio.run(one(directory)))
-        finally:
-            shutil.rmtree(directory)
+        with tempfile.TemporaryDirectory(dir=where) as directory:
+            rounds.append(asyncio.run(one(Path(directory))))
     medians = {name: round(statistics.median(one[name] for one in rounds), 4) for name in rounds[0]}
     print(json.dumps(medians | {"object_mb": SIZE / 1e6}, indent=1))
 
 
 if __name__ == "__main__":
+    heed()
     main()

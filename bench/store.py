@@ -24,6 +24,7 @@ import numpy.typing as npt
 from asyncfetch import Fetcher
 from asyncfetch.datastore import DataStore
 from asyncfetch.testing import EmbeddedS3
+from bench.ending import heed
 
 SIZE = 256  # MiB of the array; the target is of 1 GB
 ROUNDS = 3
@@ -34,6 +35,7 @@ CHILD = f"""
 import asyncio, sys
 import numpy as np
 from asyncfetch.datastore import DataStore
+
 
 async def main():
     async with DataStore("bucket", prefix="together/data") as store:
@@ -122,4 +124,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    heed()
     raise SystemExit(main())

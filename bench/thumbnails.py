@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.ending import heed
 from bench.names import ACCESS_KEY, BUCKET, REGION, SECRET_KEY
 from bench.servers import late
 
@@ -95,4 +96,5 @@ def _rate(command: list[str], environment: dict[str, str], images: int) -> tuple
 
 
 if __name__ == "__main__":
+    heed()
     raise SystemExit(main())

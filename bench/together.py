@@ -6,10 +6,10 @@ and others that read it warm after it. CPU is counted from before the gate opens
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
+
+from bench.ending import heed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -160,7 +162,6 @@ def one_round(root: Path) -> dict[str, float]:
         cold = together(endpoint, str(root / "apart"), 1)
         warm = together(endpoint, str(root / "apart"), PROCESSES - 1)
         end()
-    shutil.rmtree(root)
     return {
         "objects": len(asked),
         "downloads": asked.total(),
@@ -172,14 +173,18 @@ def one_round(root: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    where = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.gettempdir())
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("directory", nargs="?", help="where the cache is made; else where temporary files are")
+    where = parser.parse_args().directory
     rounds = []
     for number in range(ROUNDS):
-        rounds.append(one_round(Path(tempfile.mkdtemp(dir=where))))
+        with tempfile.TemporaryDirectory(dir=where) as root:
+            rounds.append(one_round(Path(root)))
         print(json.dumps({"round": number, **{name: round(value, 4) for name, value in rounds[-1].items()}}))
     ratio, surplus = (statistics.median(one[name] for one in rounds) for name in ("ratio", "surplus"))
     print(f"{PROCESSES} processes, {OBJECTS:,} objects: {surplus:.2%} downloaded twice, CPU {ratio:.2f} times")
 
 
 if __name__ == "__main__":
+    heed()
     main()

@@ -22,6 +22,7 @@ from asyncfetch.cache import Ref, RefKey
 from asyncfetch.cache.changes import remember, stored
 from asyncfetch.cache.upkeep import upkeep
 from asyncfetch.settings import CachePolicy
+from bench.ending import heed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,4 +101,5 @@ def _time(*arguments: str, at: Path, size: int = 0) -> None:
 
 
 if __name__ == "__main__":
+    heed()
     main()
