@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     Stretch = tuple[int, int]  # the first byte, and the one behind the last
 
 _RECORD = re.compile(rb"([0-9a-f]{16}) ([0-9a-f]{16})\n")
-WIDTH = 34  # of a record
 
 
 class Begun(NamedTuple):

@@ -7,7 +7,7 @@ import contextlib
 import shlex
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from asyncfetch.cli.common import Options
 
 STOPPED = 3  # the exit code of a job that ended before its end, in good order
+
+JOB = "The job"  # the panel of its options
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="End with the first failure.", rich_help_panel=JOB)]
+MaxFailures = Annotated[
+    str | None,
+    typer.Option("--max-failures", help="More end it: such as 10 or 2%.", metavar="N|P%", rich_help_panel=JOB),
+]
 
 
 def asked(options: Options, otherwise: str) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from asyncfetch.cli.bulk import STOPPED, Interrupts, asked, limit, typed
+from asyncfetch.cli.bulk import JOB, STOPPED, FailFast, Interrupts, MaxFailures, asked, limit, typed
 from asyncfetch.cli.common import FAILED, Options, command, counted, human, on_loop
 from asyncfetch.cli.common import told as as_told
 from asyncfetch.cli.planned import show
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 _NAME = 30  # characters of the current file's name that are shown
 _PANEL = "Where to"
-_JOB = "The job"
 
 
 @command
@@ -94,29 +93,22 @@ def download(
             rich_help_panel=_PANEL,
         ),
     ] = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Do not ask before it begins.", rich_help_panel=_JOB)
-    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before it begins.", rich_help_panel=JOB)] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and leave.", rich_help_panel=_JOB)
+        bool, typer.Option("--dry-run", help="Say what would be done, and leave.", rich_help_panel=JOB)
     ] = False,
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="Read all files of earlier runs again, and mend them.", rich_help_panel=_JOB),
+        typer.Option("--verify", help="Read all files of earlier runs again, and mend them.", rich_help_panel=JOB),
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try again what failed in earlier runs.", rich_help_panel=_JOB)
+        bool, typer.Option("--retry-failed", help="Try again what failed in earlier runs.", rich_help_panel=JOB)
     ] = False,
-    fail_fast: Annotated[
-        bool, typer.Option("--fail-fast", help="End with the first failure.", rich_help_panel=_JOB)
-    ] = False,
-    max_failures: Annotated[
-        str | None,
-        typer.Option("--max-failures", help="More end it: such as 10 or 2%.", metavar="N|P%", rich_help_panel=_JOB),
-    ] = None,
+    fail_fast: FailFast = False,
+    max_failures: MaxFailures = None,
     delete: Annotated[
         bool,
-        typer.Option("--delete", help="Remove files whose objects are gone from the prefix.", rich_help_panel=_JOB),
+        typer.Option("--delete", help="Remove files whose objects are gone from the prefix.", rich_help_panel=JOB),
     ] = False,
 ) -> int:
     """Fetch a prefix, or the objects that a file names, into a directory.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asyncfetch.cli.bulk import STOPPED, Interrupts, limit, typed
+from asyncfetch.cli.bulk import JOB, STOPPED, FailFast, Interrupts, MaxFailures, limit, typed
 from asyncfetch.cli.common import FAILED, Options, command, counted, describe, human, on_loop
 from asyncfetch.cli.planned import show
 from asyncfetch.cli.progress import Progress
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from asyncfetch.objects import Entry, ObjectStat, Report
 
 KEPT = 1000  # failures that are told one by one
-_JOB = "The job"
 
 
 @command
@@ -34,16 +33,9 @@ _JOB = "The job"
 def prefetch(
     options: Options,
     request: Request,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be fetched.", rich_help_panel=_JOB)
-    ] = False,
-    fail_fast: Annotated[
-        bool, typer.Option("--fail-fast", help="End with the first failure.", rich_help_panel=_JOB)
-    ] = False,
-    max_failures: Annotated[
-        str | None,
-        typer.Option("--max-failures", help="More end it: such as 10 or 2%.", metavar="N|P%", rich_help_panel=_JOB),
-    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched.", rich_help_panel=JOB)] = False,
+    fail_fast: FailFast = False,
+    max_failures: MaxFailures = None,
 ) -> int:
     """Fill the cache with a prefix, or with the objects that a file names, as it is read.
 

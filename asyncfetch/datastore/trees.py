@@ -21,8 +21,6 @@ from asyncfetch.datastore.references import DataReference
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-EXTENSION = "tree"
-
 _DEPTH = 100  # directories in directories
 _LINKS = 40  # behind one another: as many as Linux follows (path_resolution(7))
 
