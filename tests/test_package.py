@@ -7,13 +7,16 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from typer.main import get_command
 
 import asyncfetch
 from asyncfetch.cli.app import app
 from tests.cli.terminal import environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,6 +56,23 @@ def test_help_says_of_each_command_what_that_says_of_itself() -> None:
     group: Any = get_command(app)
     told = {name: place.brief for name, place in group.places.items()}
     assert told == {name: group.get_command(None, name).get_short_help_str(200) for name in told}
+
+
+def test_help_has_a_word_for_what_each_option_takes() -> None:
+    def commands(one: Any) -> Iterator[Any]:
+        names = one.list_commands(None) if hasattr(one, "list_commands") else []
+        for name in names:
+            yield from commands(one.get_command(None, name))
+        if not names:
+            yield one
+
+    nameless = [
+        f"{command.name} {parameter.name}"
+        for command in commands(get_command(app))
+        for parameter in command.params
+        if parameter.name != "help" and parameter.metavar is None
+    ]
+    assert nameless == []
 
 
 def test_what_is_loaded_late_is_there_when_it_is_named() -> None:

@@ -216,7 +216,7 @@ def command(function: Callable[..., int | None]) -> Callable[..., None]:
     """Gives a command the shared options, as its first argument `options`, and makes its result the exit code."""
     own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
     for parameter in own:
-        _plain(parameter.annotation)
+        _name_value(parameter)
     shared = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         for name, (annotation, default) in _SHARED.items()
@@ -243,11 +243,16 @@ def command(function: Callable[..., int | None]) -> Callable[..., None]:
     return run
 
 
-def _plain(annotation: Any) -> None:
-    """Takes the word for its type away from an option that takes no value: help would show `<bool>`."""
-    kind, *details = get_args(annotation)
+def _name_value(parameter: inspect.Parameter) -> None:
+    """Says in a word what an argument or an option takes, where it does not: help would show `<str>`, or `<bool>`."""
+    kind, details = get_args(parameter.annotation)
     if kind in (bool, bool | None):
-        details[0].metavar = ""
+        details.metavar = ""
+    elif details.metavar is None:
+        if isinstance(details, typer.models.OptionInfo):
+            details.metavar = "N" if kind in (int, int | None) else "TEXT"
+        else:
+            details.metavar = parameter.name.upper() + ("…" if kind == list[str] | None else "")
 
 
 def on_loop(main: Callable[[], Awaitable[T]]) -> T:
