@@ -120,9 +120,14 @@ class BucketPlace:
 
 
 class DirectoryPlace:
-    """A directory. What is written is on the disk before it has its name, and appears by it whole."""
+    """A directory. What is written is on the disk before it has its name, and appears by it whole.
+
+    Raises `NotADirectoryError` where a file has its name: that would look like a store with nothing in it.
+    """
 
     def __init__(self, root: Path) -> None:
+        if root.exists() and not root.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(root))
         self._root = root
 
     def at(self, key: str) -> Location:

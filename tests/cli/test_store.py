@@ -59,6 +59,14 @@ def test_what_is_not_there_or_means_nothing_has_its_exit_code(tmp_path: Path) ->
     assert asyncfetch("store", "put", tmp_path / "s", tmp_path / "no", "--metadata", "{").code == 2
 
 
+@pytest.mark.parametrize("command", [["store", "ls"], ["runs", "ls"], ["models", "ls"]])
+def test_a_file_is_no_empty_store(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "file").touch()
+    done = asyncfetch(*command, tmp_path / "file")
+    assert (done.code, done.out) == (1, b"")
+    assert done.err.startswith(f"asyncfetch: {tmp_path / 'file'}: a file lies where a directory has to be.")
+
+
 def test_a_store_is_checked_cleaned_and_moved(empty_bucket: Bucket, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"x" * 10)
     store, there = tmp_path / "store", empty_bucket.uri("team")
