@@ -192,7 +192,7 @@ class Fetcher:
             return await read_range(engine, location, span, listed)
         if span is not None:
             return await read_part(engine, uri, location, listed, span)
-        data = await engine.flights.read_cached(location, listed)
+        data = await engine.flights.looks.read_cached(location, listed)
         if data is not None:
             return data
         landed = await land(engine, uri, location, listed)

@@ -252,7 +252,7 @@ async def test_a_blob_cleared_behind_the_index_is_fetched_once_more(
 
         monkeypatch.setattr(engine.flights, "land", cleared)
         if how == "bytes":
-            monkeypatch.setattr(engine.flights, "read_cached", _nothing)
+            monkeypatch.setattr(engine.flights.looks, "read_cached", _nothing)
             assert await fetcher.read_bytes(uri) == data
         elif how == "image":
             np.testing.assert_array_equal((await fetcher.image(uri)).pixels, expected(data))

@@ -7,7 +7,7 @@ from asyncfetch.cache.digests import digest_file
 from asyncfetch.cache.partmap import Begun, missing
 from asyncfetch.cache.parts import PartedBody, PartsLost
 from asyncfetch.cache.partsink import PART_MEMORY, Arrivals, PartSink
-from asyncfetch.cache.policy import Freshness, decide
+from asyncfetch.cache.policy import Freshness, checked_since, decide
 from asyncfetch.cache.records import CacheStatistics, CacheStats, Elsewhere, Found, Published, Ref, RefKey
 from asyncfetch.cache.sinks import BODY_MEMORY, SMALL, Body, BodySink, MemorySink
 from asyncfetch.cache.store import Cache
@@ -39,6 +39,7 @@ __all__ = [
     "RefKey",
     "Strikes",
     "Turns",
+    "checked_since",
     "decide",
     "digest_file",
     "missing",

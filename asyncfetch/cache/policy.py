@@ -60,6 +60,14 @@ def decide(
     return Freshness.STALE
 
 
+def checked_since(revalidate: Revalidate, now: float, job_started: float) -> float:
+    """What was checked at this moment or later, until now, and of which no listing says more, is fresh.
+
+    For the many that need not be asked `decide` about.
+    """
+    return -math.inf if revalidate == "never" else _since(revalidate, now, job_started)
+
+
 def _since(revalidate: Revalidate, now: float, job_started: float) -> float:
     """The earliest moment of a check that still counts."""
     if revalidate == "once":

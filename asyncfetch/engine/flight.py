@@ -42,15 +42,18 @@ class Flight(Errand):
         "whole",
     )
 
-    def __init__(self, table: Flights, ticket: Ticket, *, whole: bool = False) -> None:
-        """`whole` ones do not go on in parts, however large the object is."""
-        super().__init__(ticket.location, urgent=ticket.urgent)
+    def __init__(self, table: Flights, tickets: list[Ticket], *, whole: bool = False) -> None:
+        """Takes over a list of tickets. `whole` ones do not go on in parts, however large the object is."""
+        ticket = tickets[0]
+        super().__init__(ticket.location, urgent=any(each.urgent for each in tickets))
         self.table = table
         self.uri = ticket.uri
-        self.key = table.key_of(ticket.location)
+        self.key = table.looks.key_of(ticket.location)
         self.listed = ticket.listed
         self.private = ticket.private
-        self.tickets = [ticket]
+        self.tickets = tickets
+        for each in tickets:
+            each.flight = self
         self.found: Found | None = None
         self.whole = whole
         self.parts: Parts | None = None

@@ -1,52 +1,39 @@
 """Single flight: one way to the disk for each object, however many wait for it.
 
-A ticket asks for an object on local disk. Its flight looks the object up in the cache, asks the origin when the cache
-cannot answer alone, publishes what came, and then settles every ticket on board. The first ticket's leaving hurts no
-other; when the last has left, the flight ends where it is.
+A ticket asks for an object on local disk. It waits, with others for the same object, until that was looked up in the
+cache, which settles most: a pass over a warm cache makes no flights. Where the cache cannot answer alone, a flight asks
+the origin, publishes what came, and then settles every ticket on board. The first ticket's leaving hurts no other; when
+the last has left, the flight ends where it is.
 """
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import logging
 import math
-import time
-from contextlib import suppress
-from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from asyncfetch.cache import BODY_MEMORY, Begun, Elsewhere, Found, Freshness, RefKey, decide, resolve
-from asyncfetch.engine.errand import Progress
+from asyncfetch.cache import Begun
 from asyncfetch.engine.flight import Flight
+from asyncfetch.engine.looks import Looks, from_cache
 from asyncfetch.engine.parts import STALE, Parts, Unranged, in_parts
 from asyncfetch.engine.slack import Slack
 from asyncfetch.engine.tickets import Crash, Landed
 from asyncfetch.errors import FetcherClosed, OriginError
-from asyncfetch.presigned import redacted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from asyncfetch.cache import Cache, Published, Ref
+    from asyncfetch.cache import Cache, Found, Published
     from asyncfetch.engine.lanes import Lanes
     from asyncfetch.engine.meter import Meter
     from asyncfetch.engine.tickets import Ticket
     from asyncfetch.objects import ObjectStat
     from asyncfetch.origins import Origin
-    from asyncfetch.settings import Revalidate, Settings
+    from asyncfetch.settings import Settings
     from asyncfetch.uris import Location
 
-    _LookedUp = Callable[[Sequence["Flight"], Sequence[Found | Elsewhere | None] | Exception], None]
-
 _log = logging.getLogger(__name__)
-
-
-class Peeked(NamedTuple):
-    """What the cache has of an object, if it is of any use. `fresh`: it may be served without asking the origin."""
-
-    found: Found | None
-    fresh: bool
 
 
 class Flights:
@@ -68,75 +55,38 @@ class Flights:
         self._settings = settings
         self._lanes = lanes
         self._slack = Slack(cache.arrivals)
-        self._job_started = settings.current_job.started
-        self._revalidate: Revalidate = "never" if settings.cache.offline else settings.cache.revalidate
+        self.looks = Looks(settings, cache, meter, land=self._land, fly=self._fly, told=lanes.pump)
         self._stood_in: set[str] = set()  # containers whose origin's failure was told in the log
         self._flights: dict[Location, Flight] = {}
-        self._endpoints: dict[str, str] = {}
         self._holders: dict[str, int] = {}  # of private files that several tickets have: how many
         self._unranged: set[str] = set()  # containers whose origin has answered a range with the whole object
 
     @property
     def under_way(self) -> int:
-        """Flights that may be joined now."""
-        return len(self._flights)
+        """Objects that are being looked up or fetched, and may be waited for together."""
+        return self.looks.under_way + len(self._flights)
 
     def request(self, tickets: Sequence[Ticket]) -> None:
         """Has every ticket settled in its time; objects that the cache must look up are looked up together."""
-        boarding: list[Flight] = []
+        flights, unknown = self._flights, []
         for ticket in tickets:
-            flight = None if ticket.private else self._flights.get(ticket.location)
-            if flight is not None:
+            if ticket.private:
+                self._lanes.add(Flight(self, [ticket]))
+            elif (flight := flights.get(ticket.location)) is not None:
+                ticket.flight = flight
                 flight.tickets.append(ticket)
                 self.meter.shared += 1
+                if ticket.urgent:
+                    self.urge(ticket)
             else:
-                flight = Flight(self, ticket)
-                if ticket.private:
-                    self._lanes.add(flight)
-                else:
-                    self._flights[ticket.location] = flight
-                    boarding.append(flight)
-            ticket.flight = flight
-            if ticket.urgent:
-                self.urge(ticket)
-        if boarding:
-            self._look_up(boarding, self._looked_up)
+                unknown.append(ticket)
+        if unknown:
+            self.looks.look_up(unknown)
         self._lanes.pump()
-
-    async def peek(self, location: Location, listed: ObjectStat | None) -> Peeked:
-        """What the cache has of an object, and whether that may be served without asking the origin."""
-        answer: asyncio.Future[list[Found | Elsewhere | None] | Exception]
-        answer = asyncio.get_running_loop().create_future()
-        self.cache.look_up([self.key_of(location)], partial(resolve, answer))
-        looked_up = await answer
-        found = looked_up[0] if isinstance(looked_up, list) and isinstance(looked_up[0], Found) else None
-        if found is not None and found.doubt:
-            good: asyncio.Future[bool | Exception] = asyncio.get_running_loop().create_future()
-            self.cache.check(self.key_of(location), found, partial(resolve, good))
-            if await good is not True:
-                return Peeked(None, fresh=False)
-        freshness = self._decide(found and found.ref, location, listed, time.time())
-        if freshness is Freshness.MISS:
-            return Peeked(None, fresh=False)
-        return Peeked(found, fresh=freshness is not Freshness.STALE)
-
-    async def read_cached(self, location: Location, listed: ObjectStat | None) -> bytes | None:
-        """The bytes of an object that the cache may serve without asking the origin, and that is small; else None."""
-        now = time.time()
-
-        def may(ref: Ref) -> bool:
-            return ref.size <= BODY_MEMORY and self._decide(ref, location, listed, now) is Freshness.FRESH
-
-        data = await self.cache.read(self.key_of(location), may)
-        if not isinstance(data, bytes):
-            return None  # whatever went wrong, the ordinary way will tell
-        self.meter.objects += 1
-        self.meter.hits += 1
-        self.meter.bytes += len(data)
-        return data
 
     def urge(self, ticket: Ticket) -> None:
         """Says that a consumer waits for just this ticket."""
+        ticket.urgent = True
         if ticket.flight is not None:
             self._lanes.urge(ticket.flight)
             if ticket.flight.parts is not None:
@@ -146,6 +96,7 @@ class Flights:
         """Lets a ticket go, settled or not; it hears nothing afterwards."""
         flight, ticket.flight = ticket.flight, None
         if flight is None:
+            self.looks.leave(ticket)
             return
         flight.tickets.remove(ticket)
         if not flight.tickets:
@@ -162,8 +113,11 @@ class Flights:
 
     def close(self) -> None:
         """Crashes every ticket that is still out."""
+        closed = FetcherClosed("The fetcher was closed before the object was there")
+        for waiting in self.looks.close():
+            self._crash(waiting, "fetch", closed)
         for flight in list(self._flights.values()):
-            self.crash(flight, "fetch", FetcherClosed("The fetcher was closed before the object was there"))
+            self.crash(flight, "fetch", closed)
             self._give_up(flight)
 
     def begin_parts(self, flight: Flight, stat: ObjectStat) -> Parts | None:
@@ -196,143 +150,38 @@ class Flights:
         if not flight.tickets:
             return
         # The other takes the object whole, so it is the last: one answer cannot be of two objects.
-        other = Flight(self, flight.tickets[0], whole=True)
+        tickets, flight.tickets = flight.tickets, []
+        other = Flight(self, tickets, whole=True)
         other.urgent, other.found, other.due = flight.urgent, flight.found, flight.due
-        other.tickets, flight.tickets = flight.tickets, []
-        for ticket in other.tickets:
-            ticket.flight = other
         if self._flights.get(flight.location) is flight:
             self._flights[flight.location] = other
         self.meter.retries += 1
         self._lanes.add(other)
         self._lanes.pump()
 
-    def key_of(self, location: Location) -> RefKey:
-        """The name of a location's ref in the cache."""
-        if location.scheme in ("https", "http"):  # a host can have the name of a bucket
-            return RefKey(f"{location.scheme}://", location.container, redacted(location.key))
-        bucket = location.container
-        endpoint = self._endpoints.get(bucket)
-        if endpoint is None:
-            endpoint = self._endpoints[bucket] = (self._settings.access_for(bucket).endpoint or "").rstrip("/")
-        return RefKey(endpoint, bucket, location.key, location.version or "")
-
-    def _look_up(self, boarding: Sequence[Flight], done: _LookedUp) -> None:
-        keys = [flight.key for flight in boarding]
-
-        def later(key: RefKey, found: Found | None) -> None:
-            self._looked_up([boarding[keys.index(key)]], [found])
-
-        now = time.time()
-
-        def stale(place: int, ref: Ref) -> bool:
-            flight = boarding[place]
-            return self._decide(ref, flight.location, flight.listed, now) in (Freshness.STALE, Freshness.MISS)
-
-        # Offline nothing will be fetched, and nobody is to wait for that. Where each is to ask for itself, nobody need
-        # wait for another's asking.
-        offline, always = self._settings.cache.offline, self._revalidate == "always"
-        self.cache.look_up(
-            keys, partial(done, boarding), later=None if offline else later, stale=None if always else stale
-        )
-
-    def _looked_up(self, flights: Sequence[Flight], answer: Sequence[Found | Elsewhere | None] | Exception) -> None:
-        now = time.time()
-        for flight, found in zip(
-            flights, [None] * len(flights) if isinstance(answer, Exception) else answer, strict=True
-        ):
-            if isinstance(found, Elsewhere):
-                continue
-            if found is not None and found.doubt and flight.progress is not Progress.OVER:
-                self.cache.check(flight.key, found, partial(self._checked, flight, found))
-            else:
-                self._begin(flight, found, now)
-        self._lanes.pump()
-
-    def _checked(self, flight: Flight, found: Found, good: bool | Exception) -> None:
-        """Takes what became of a blob that was doubted; a damaged one was set aside, and is missed like any other."""
-        if good is False and flight.progress is not Progress.OVER:
-            with suppress(FetcherClosed):
-                self._look_up([flight], self._looked_up_again)
-                return
-        self._begin(flight, found if good is True else None, time.time())
-        self._lanes.pump()
-
-    def _looked_up_again(
-        self, flights: Sequence[Flight], answer: Sequence[Found | Elsewhere | None] | Exception
-    ) -> None:
-        """As `_looked_up`, and what is doubted once more, because it could not be set aside, is fetched."""
-        if not isinstance(answer, Exception):
-            answer = [None if isinstance(one, Found) and one.doubt else one for one in answer]
-        self._looked_up(flights, answer)
-
-    def _begin(self, flight: Flight, found: Found | None, now: float) -> None:
-        """Lets a flight land with what the cache has, or puts it in line for its origin."""
-        if flight.progress is Progress.OVER:
-            self.cache.release(flight.key)
-            return
-        if found is None:
-            self._lanes.add(flight)
-            return
-        freshness = self._decide(found.ref, flight.location, flight.listed, now)
-        if freshness is Freshness.MISS:
-            self._lanes.add(flight)
-        elif freshness is Freshness.STALE:
-            flight.found = found
-            self._lanes.add(flight)
-        else:
-            if freshness is Freshness.VALIDATED:
-                assert flight.listed is not None
-                assert flight.listed.as_of is not None
-                self.cache.validate(flight.key, found.ref, flight.listed.as_of)
-                self.meter.revalidated += 1
-            else:
-                self.meter.hits += 1
-            flight.progress = Progress.OVER
-            self.land(flight, _from_cache(found))
-
-    def _decide(self, ref: Ref | None, location: Location, listed: ObjectStat | None, now: float) -> Freshness:
-        return decide(
-            ref,
-            revalidate=self._revalidate,
-            now=now,
-            job_started=self._job_started,
-            listed=listed,
-            listed_at=-math.inf if listed is None or listed.as_of is None else listed.as_of,
-            versioned=location.version is not None,
-        )
-
     def land(self, flight: Flight, landed: Landed) -> None:
-        """Settles all tickets of a flight. The first has paid for a transfer; the others share it."""
+        """Settles all tickets of a flight."""
         self._forget(flight)
         tickets, flight.tickets = flight.tickets, []
-        self.meter.objects += len(tickets)
-        self.meter.bytes += landed.size * len(tickets)
         if landed.private and not tickets:
             self.discard(landed)
         elif landed.private and len(tickets) > 1:  # the cache was full: a flight for a private file has one
             self._holders[landed.path] = len(tickets)
-        for number, ticket in enumerate(tickets):
-            ticket.flight = None
-            ticket.land(landed if number == 0 or landed.from_cache else landed._replace(from_cache=True))
+        self._land(tickets, landed)
 
     def crash(self, flight: Flight, stage: str, error: Exception) -> None:
-        """Settles all tickets of a flight with an error; each gets an exception of its own, to raise in its place."""
+        """Settles all tickets of a flight with an error."""
         self._forget(flight)
         if not flight.private:
             self.cache.release(flight.key)
         tickets, flight.tickets = flight.tickets, []
-        for ticket in tickets:
-            ticket.flight = None
-            self.meter.failures[type(error).__name__] += 1
-            ticket.crash(Crash(stage, error))
-            error = _another(error)
+        self._crash(tickets, stage, error)
 
     def failed(self, flight: Flight, error: Exception) -> None:
         """Ends a flight whose origin failed: with what the cache has, where the policy wants that, or in a crash."""
         if flight.found is not None and self.stands_in(flight.location, error):
             self.cache.release(flight.key)
-            self.land(flight, _from_cache(flight.found))
+            self.land(flight, from_cache(flight.found))
         else:
             self.crash(flight, "fetch", error)
 
@@ -354,7 +203,7 @@ class Flights:
         self.cache.validate(flight.key, found.ref, flight.asked)
         self.cache.release(flight.key)
         self.meter.revalidated += 1
-        self.land(flight, _from_cache(found))
+        self.land(flight, from_cache(found))
 
     def published(self, flight: Flight, outcome: Published | Exception) -> None:
         """Takes what became of a body at the cache."""
@@ -366,6 +215,28 @@ class Flights:
         etag = None if flight.stat is None else flight.stat.etag
         landed = Landed(outcome.path, outcome.size, outcome.digest, etag, from_cache=False, private=outcome.private)
         self.land(flight, landed)
+
+    def _fly(self, tickets: list[Ticket], found: Found | None) -> None:
+        """Puts tickets in line for their origin, which is asked whether what was `found` is stale."""
+        flight = self._flights[tickets[0].location] = Flight(self, tickets)
+        flight.found = found
+        self._lanes.add(flight)
+
+    def _land(self, tickets: Sequence[Ticket], landed: Landed) -> None:
+        """Settles tickets. The first has paid for a transfer; the others share it."""
+        self.meter.objects += len(tickets)
+        self.meter.bytes += landed.size * len(tickets)
+        for number, ticket in enumerate(tickets):
+            ticket.flight = None
+            ticket.land(landed if number == 0 or landed.from_cache else landed._replace(from_cache=True))
+
+    def _crash(self, tickets: Sequence[Ticket], stage: str, error: Exception) -> None:
+        """Settles tickets with an error; each gets an exception of its own, to raise in its place."""
+        for ticket in tickets:
+            ticket.flight = None
+            self.meter.failures[type(error).__name__] += 1
+            ticket.crash(Crash(stage, error))
+            error = _another(error)
 
     def _give_up(self, flight: Flight) -> None:
         self._lanes.give_up(flight)
@@ -387,7 +258,3 @@ def _another(error: Exception) -> Exception:
         return error
     copied.__cause__ = error.__cause__
     return copied
-
-
-def _from_cache(found: Found) -> Landed:
-    return Landed(found.path, found.ref.size, found.ref.digest, found.ref.etag, from_cache=True)

@@ -102,7 +102,7 @@ async def read_range(engine: Engine, location: Location, span: ByteRange | None,
 
 async def read_part(engine: Engine, uri: str, location: Location, listed: ObjectStat | None, span: ByteRange) -> bytes:
     """Reads a range from the cache where the object is there and fresh, else from its origin."""
-    found, fresh = await engine.flights.peek(location, listed)
+    found, fresh = await engine.flights.looks.peek(location, listed)
     if found is not None and fresh:
         with contextlib.suppress(FileNotFoundError):  # cleared by another process meanwhile
             return await read_blob(engine, uri, found.path, found.ref.size, span)
@@ -118,7 +118,7 @@ async def read_part(engine: Engine, uri: str, location: Location, listed: Object
 async def stat(engine: Engine, location: Location) -> ObjectStat:
     """Asks an origin for an object's facts; offline they are what the cache remembers."""
     if engine.settings.cache.offline and location.scheme != "file":
-        found, _ = await engine.flights.peek(location, None)
+        found, _ = await engine.flights.looks.peek(location, None)
         if found is not None:
             ref = found.ref
             modified = None if ref.last_modified is None else datetime.fromtimestamp(ref.last_modified, UTC)
