@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from asyncfetch.errors import UsageError
@@ -98,7 +99,7 @@ class Batches(Generic[T]):
             ripe = self._ripe()
             while ripe is None:
                 room = max(1, self._size - sum(map(len, self._gathered.values())))
-                slots = run.take(room) or await stream._draw(run, room)
+                slots = run.take(room) or await stream._draw(run, partial(run.take, room))
                 ripe = self._gather(slots, run) if slots else self._pick()
             if not ripe or (self._drop_last and len(ripe) < self._size):
                 raise StopAsyncIteration

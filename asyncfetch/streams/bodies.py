@@ -31,14 +31,13 @@ class BodyRun(WorkRun[Body]):
     def __init__(self, engine: Engine, reading: Reading, progress: Progress, **rest: Any) -> None:
         super().__init__(engine, reading, progress, workshop=engine.bodies, most_ahead=AHEAD, stage="cache", **rest)
 
-    def take(self, most: int = 1) -> list[Slot[Body]]:
+    def _take(self, most: int) -> list[Slot[Body]]:
         """Reads each body before it is taken, where it is in memory.
 
         Nothing is gained by reading it sooner, and much lost: a body that waits keeps its memory from the next one.
         """
-        found: list[Slot[Body]] = []
         reads = True
-        while len(found) < most:
+        while True:
             if (slot := self._next_to_read()) is not None:
                 heapq.heappop(self._pending)
                 [job] = self._jobs_of([slot])
@@ -47,11 +46,10 @@ class BodyRun(WorkRun[Body]):
                     job.urgent = True
                     self.engine.bodies.submit(job)
                     self.send_on()
-            if taken := super().take():
-                found += taken
-            elif not reads or self._next_to_read() is None:
-                break  # else what was settled was left out, or went meanwhile, and there is another
-        return found
+            if taken := super()._take(1):
+                return taken
+            if not reads or self._next_to_read() is None:
+                return []  # else what was settled was left out, or went meanwhile, and there is another
 
     def send_on(self) -> None:
         if not (self._pending and self._at_hand(self._pending[0][1])):

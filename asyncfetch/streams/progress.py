@@ -52,6 +52,12 @@ class Progress:
         self.passed(self._latest)
         self._latest = places
 
+    def step_over(self, places: list[tuple[int, bytes | None]]) -> None:
+        """Counts places as handed out one by one: the last was the latest step. Interrupted, it may be called again."""
+        self.passed(self._latest)
+        self.passed(places[:-1])
+        self._latest = places[-1:]
+
     def take_back(self) -> None:
         """Forgets the latest step, whose items never reached their consumer. Nothing may have asked since then."""
         self._latest = []
@@ -60,7 +66,8 @@ class Progress:
         """Counts places as handed out, each with the digest of the sources read until then, if there is one."""
         for place, mark in places:
             if place != self.low:
-                self._above[place] = mark
+                if place > self.low:  # else an interrupt has it counted once more
+                    self._above[place] = mark
                 continue
             self.low = place + 1
             self._prefix = mark

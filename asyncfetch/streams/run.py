@@ -16,7 +16,7 @@ from asyncfetch.errors import AsyncfetchError, FetcherClosed, ObjectError
 from asyncfetch.objects import Entry, Failure, Report
 from asyncfetch.streams.feed import BATCH, Feed
 from asyncfetch.streams.sources import read_name, split, text_of
-from asyncfetch.uris import Location
+from asyncfetch.uris import Location, parse
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_GROUP = 32  # items that are taken at a time for one who steps from item to item
 KEPT_FAILURES = 1000  # failures that a report holds whole; the others are counted
 # Places between the first item that is not there and the last that was read, where the order is that of completion: one
 # that takes its minutes must not let the memory of those that overtook it grow without end.
@@ -95,7 +96,12 @@ class Joined(NamedTuple, Generic[T]):
 
 
 class Run(ABC, Generic[T]):
-    """One pass over a plan. `progress` hears of the places that were handed out."""
+    """One pass over a plan. `progress` hears of the places that were handed out.
+
+    A consumer takes all that is there of a batch, or steps from item to item. Then several are taken at a time all the
+    same, and what was handed out of them is counted with the last, or when somebody asks: a third of what a step costs
+    is the same for all.
+    """
 
     def __init__(
         self,
@@ -119,39 +125,60 @@ class Run(ABC, Generic[T]):
         self.outcomes = open_outcomes()
         self._window = window
         self._worth = min(BATCH, window // 2 or 1)  # places for which it is worth reading on
+        self._group = max(1, min(_GROUP, window // 8))  # items taken at a time; the others keep the way to them busy
         self._line: deque[Slot[T]] = deque()  # slots in the order of the plan, until they are taken
         self._ready: deque[Slot[T]] = deque()  # settled slots in the order of completion, where that is asked for
         self._outstanding = 0
         self._waiter: asyncio.Future[None] | None = None
         self.awaited: Slot[T] | None = None  # the slot that the consumer waits for, while it does
-        self.held: list[Slot[T]] = []  # what was taken; private files go when the consumer comes again
+        self.held: list[Slot[T]] = []  # what was taken and has a file of its own, which goes with the next step
+        self._coming: deque[Slot[T]] = deque()  # what was taken for one who steps from item to item
+        self._stepped: list[Slot[T]] = []  # what of it was handed out, and is not counted
         self.consumer_seconds = 0.0  # that the consumer spent on items
+        self._served: set[str] = set()  # schemes that have an origin
         self._tally = Tally(engine)
         engine.runs.add(self)
 
     # For the stream
 
-    def take(self, most: int = 1) -> list[Slot[T]]:
+    def take(self, most: int) -> list[Slot[T]]:
         """The slots of the next items, `most` of them; none while the next is not there.
 
-        Raises what a failure means, if that is an error. They are the last of `held`, and do not count as handed out
-        before `hand_over`.
+        Raises what a failure means, if that is an error. They do not count as handed out before `hand_over`.
         """
         found: list[Slot[T]] = []
-        while len(found) < most and (settled := self._settled(most - len(found))):
-            self._outstanding -= len(settled)
-            self.held += settled
-            self.taken(settled)
-            for slot in settled:
-                if not isinstance(slot.result, Failure):
-                    assert slot.landed is not None
-                    self._tally.landed.append(slot.landed)
-                elif not self._replaced(slot, slot.result):
-                    continue
-                found.append(slot)
-        if self._window - self._outstanding >= self._worth:
+        while len(found) < most and (some := self._take(most - len(found))):
+            self._outstanding -= len(some)
+            self._count(some)
+            found += some
+        if found:
             self._read_on()
         return found
+
+    def step(self) -> Slot[T] | None:
+        """The slot of the next item, which is handed out; None while it is not there. Raises as `take` does."""
+        coming = self._coming
+        if self.held:
+            self.let_go([slot for slot in self.held if slot not in coming])
+        if not coming:
+            coming.extend(self._take(self._group))
+            if not coming:
+                return None
+        slot = coming.popleft()
+        self._stepped.append(slot)
+        if not coming:
+            self.count_steps()
+        return slot
+
+    def count_steps(self) -> None:
+        """Counts what was handed out step by step; the last may be taken back."""
+        if self._stepped:
+            self._progress.step_over(list(map(_place_and_mark, self._stepped)))
+            # A signal may come as a function begins: from here on they are counted, and never twice.
+            stepped, self._stepped = self._stepped, []
+            self._outstanding -= len(stepped)
+            self._count(stepped)
+            self._read_on()
 
     def hand_over(self, slots: Iterable[Slot[T]]) -> None:
         """Counts slots that were taken as handed out."""
@@ -159,14 +186,11 @@ class Run(ABC, Generic[T]):
 
     def let_go(self, slots: Sequence[Slot[T]]) -> None:
         """Ends what is held in slots: private files go."""
-        for slot in slots:
-            landed = slot.landed
-            if landed is not None and landed.private:
-                self.engine.discard(landed)
-        if len(slots) == len(self.held):
-            self.held.clear()
-        else:
+        if self.held:
             gone = set(slots)
+            for slot in self.held:
+                if slot in gone:
+                    self._discard(slot)
             self.held = [slot for slot in self.held if slot not in gone]
 
     def finish(self) -> None:
@@ -196,6 +220,7 @@ class Run(ABC, Generic[T]):
             return
         self.closed = True
         self.feed.close()
+        self.count_steps()
         self.outcomes.close()
         self._tally.finish()
         self.let_go(self.held)
@@ -204,8 +229,9 @@ class Run(ABC, Generic[T]):
             self.engine.flights.abandon(slot)
             self.dropped(slot)
             slot.result = None
-        self.let_go(left)
+            self._discard(slot)
         self._line.clear()
+        self._coming.clear()
         self._ready.clear()
         self._outstanding = 0
         if self._waiter is not None and not self._waiter.done():
@@ -213,14 +239,15 @@ class Run(ABC, Generic[T]):
 
     def report(self) -> Report:
         """What has been taken so far."""
+        self.count_steps()
         return self._tally.report(consumer=self.consumer_seconds, source=self.feed.seconds)
 
     # For slots and for kinds of runs
 
     def deliver(self, batch: list[Placed]) -> None:
         """Takes sources that were read."""
-        slots = [self._admit(placed) for placed in batch]
-        self.engine.request([slot for slot in slots if slot.result is None])
+        slots = [slot for placed in batch if (slot := self._admit(placed)).result is None]
+        self.engine.request(slots)
         if self._waiter is not None and self.awaited is None:
             self._urge()
 
@@ -268,28 +295,48 @@ class Run(ABC, Generic[T]):
     def urged(self, slot: Slot[T]) -> None:
         """Hears of the slot that the consumer waits for."""
 
+    def _take(self, most: int) -> list[Slot[T]]:
+        """Takes the next slots out, as far as they are settled and none is a failure; or what is left of a failure."""
+        while settled := self._settled(most):
+            self.held += [slot for slot in settled if slot.landed is not None and slot.landed.private]
+            self.taken(settled)
+            first = settled[0]
+            if not isinstance(first.result, Failure):
+                return settled
+            self._tally.failure(first.result)
+            first.instead = True
+            first.result = self.outcomes.failed(first.result, self._tally.failed, self._tally.items)
+            if first.result is not None:
+                return settled
+            self._outstanding -= 1
+            self._progress.passed([(first.place, first.mark)])
+            self.let_go(settled)
+        return []
+
     def _settled(self, most: int) -> list[Slot[T]]:
-        """Takes the next slots out, as far as they are settled."""
+        """Takes the next slots out of their line, as far as they are settled; a failure comes alone."""
         found: list[Slot[T]] = []
-        line = self._line
-        queue = line if self.in_order else self._ready
-        while queue and queue[0].result is not None and len(found) < most:
-            slot = queue.popleft()
-            slot.taken = True
-            found.append(slot)
-        while line and line[0].taken:
-            line.popleft()
+        line = self._line if self.in_order else self._ready
+        while line and (result := line[0].result) is not None and len(found) < most:
+            if isinstance(result, Failure):
+                if not found:
+                    found.append(line.popleft())
+                break
+            found.append(line.popleft())
+        if not self.in_order:
+            for slot in found:
+                slot.taken = True
+            while self._line and self._line[0].taken:
+                self._line.popleft()
         return found
 
-    def _replaced(self, slot: Slot[T], failure: Failure) -> bool:
-        """Whether something takes the place of a failure; raises what that means, if it is an error."""
-        self._tally.failure(failure)
-        slot.instead = True
-        slot.result = self.outcomes.failed(failure, self._tally.failed, self._tally.items)
-        if slot.result is None:
-            self._progress.passed([(slot.place, slot.mark)])
-            self.let_go([slot])
-        return slot.result is not None
+    def _count(self, slots: Sequence[Slot[T]]) -> None:
+        """Has the report count the objects of slots, but not what takes the place of a failure."""
+        self._tally.landed += [slot.landed for slot in slots if slot.landed is not None and not slot.instead]
+
+    def _discard(self, slot: Slot[T]) -> None:
+        if slot.landed is not None and slot.landed.private:
+            self.engine.discard(slot.landed)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -309,17 +356,21 @@ class Run(ABC, Generic[T]):
 
     def _read_on(self) -> None:
         """Reads on when there is room for a batch: look-ups in batches are what makes a warm pass cheap."""
-        if not self.feed.over and self._room() >= self._worth:
+        if self._window - self._outstanding >= self._worth and not self.feed.over and self._room() >= self._worth:
             self._tally.count()
             self.feed.more()
 
     def _admit(self, placed: Placed) -> Slot[T]:
         self._outstanding += 1
-        source, payload = placed[2], None
+        name = source = placed[2]
+        payload = None
         try:
-            name, payload = split(source)
-            uri, location, listed = read_name(name)
-            self.engine.origin(location)
+            if type(source) is not str:
+                name, payload = split(source)
+            uri, location, listed = (name, parse(name), None) if type(name) is str else read_name(name)
+            if location.scheme not in self._served:
+                self.engine.origin(location)
+                self._served.add(location.scheme)
         except AsyncfetchError as error:
             slot = self.slot(placed, payload, text_of(source), _NOWHERE, None)
             self._line.append(slot)

@@ -161,6 +161,8 @@ class Stream(Generic[T]):
         `order="completion"` there are some). The first call reads all names of sources with an index, some 0.2 s for
         a million; of other sources the digest is that of what was read, and they are read again up to there.
         """
+        if self._run is not None:
+            self._run.count_steps()
         point = self._progress.checkpoint(
             self._digest, self._plan.shard, () if self._point is None else self._point.left_by
         )
@@ -194,16 +196,15 @@ class Stream(Generic[T]):
     async def __anext__(self) -> T:
         """The next item. Raises what the sources or, as `on_error` says, the item raised, and `FetcherClosed`."""
         run = self._enter()
-        run.let_go(run.held)
         try:
-            slots = run.take() or await self._draw(run, 1)
-            if not slots:
+            slot = run.step() or await self._draw(run, run.step)
+            if slot is None:
                 raise StopAsyncIteration
         except Exception:
             await self.aclose()
             raise
-        self._leave(run, run.held)
-        return run.item(slots[0])
+        self._given = perf_counter()
+        return run.item(slot)
 
     def batch(self, n: int, *, drop_last: bool = False) -> Batches[T]:
         """Gives items `n` at a time; see `Batch`. The last may have fewer, or is left out.
@@ -226,25 +227,25 @@ class Stream(Generic[T]):
             self._given = None
         return run
 
-    async def _draw(self, run: Run[T], most: int) -> list[Slot[T]]:
-        """Takes items, `most` at the most, without handing them over; none when there are no more.
+    async def _draw(self, run: Run[T], take: Callable[[], Q]) -> Q | None:
+        """What `take` gives once that is something; None when there are no more items.
 
         Cancelled, nothing has changed.
         """
-        while not (slots := run.take(most)):
+        while not (taken := take()):
             if run.closed:
                 if not self._ended:
                     raise FetcherClosed("The fetcher of this stream is closed")
-                return []
+                return None
             if run.exhausted:
                 run.finish()
-                return []
+                return None
             self._waiting = True
             try:
                 await run.wait()
             finally:
                 self._waiting = False
-        return slots
+        return taken
 
     def _leave(self, run: Run[T], slots: Sequence[Slot[T]]) -> None:
         """Ends a step that hands slots over."""
