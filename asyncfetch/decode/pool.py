@@ -335,14 +335,14 @@ class DecodePool:
     ) -> None:
         most, arrays = int(scratch), self._seating.lend(jobs, places, shape, dtype)
         manner.learn(arrays[0].nbytes, most, count=len(jobs))
-        for job, pixels in zip(jobs, arrays, strict=True):
-            if job.state != "sent":  # cancelled meanwhile: its memory comes back when the array is gone
-                continue
-            if pixels.flags.aligned:
-                self._ends.settle(job, pixels)
-            else:  # it came with another dtype than the row was made for
+        # Of those that were cancelled meanwhile the memory comes back when the arrays are gone.
+        made = [(job, pixels) for job, pixels in zip(jobs, arrays, strict=True) if job.state == "sent"]
+        if arrays[0].itemsize > 1 and (astray := [job for job, pixels in made if not pixels.flags.aligned]):
+            for job in astray:  # they came with another dtype than their rows were made for
                 job.row = None
-                self._waiting.add(job)
+            made = [(job, pixels) for job, pixels in made if pixels.flags.aligned]
+            self._waiting.add(*astray)
+        self._ends.settle_made(made)
 
     def _take(self, job: DecodeJob, place: Slot | Slab, manner: Manner, word: str, detail: Any) -> None:
         if job.state != "sent":  # cancelled meanwhile

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections import deque
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +65,8 @@ class Sent:
     __slots__ = ("jobs", "places", "scratch", "size")
 
     def __init__(self, jobs: list[DecodeJob], places: Sequence[Slot | Slab], scratch: int) -> None:
-        self.jobs = deque(jobs)  # that are not answered
-        self.places = deque(places)  # of these
+        self.jobs = jobs  # that are not answered
+        self.places = list(places)  # of these
         self.size = places[0].capacity if isinstance(places[0], Slot) else places[0].size  # bytes for each
         self.scratch = scratch  # bytes that each may take beside
 
@@ -175,14 +174,14 @@ class WorkerProcess:
         self.sent.append(sent)
         self.load += len(jobs)
         self.sent_bytes += len(jobs) * sent.size
-        group: list[Any] = [0, 0, scratch, manner.number, images := []]
-        for job, place in zip(jobs, places, strict=True):
-            if isinstance(place, Slot):
-                at = place.number
-            else:
-                assert job.row is not None
-                at, group[:2] = job.row.index, (place.slot.number, place.size)
-            images.append([job.number, job.path, job.epoch, job.index, at])
+        group: list[Any] = [0, 0, scratch, manner.number]
+        if isinstance(sent.places[0], Slot):
+            ats = [place.number for place in sent.places if isinstance(place, Slot)]
+        else:
+            slab = sent.places[0]
+            group[:2] = slab.slot.number, slab.size
+            ats = [job.row.index for job in jobs if job.row is not None]
+        group.append([[job.number, job.path, job.epoch, job.index, at] for job, at in zip(jobs, ats, strict=True)])
         if manner.number not in self._forms:
             if len(self._forms) == MOST_FORMS:
                 self._forms.clear()
@@ -203,17 +202,16 @@ class WorkerProcess:
         sent = self.sent[0] if self.sent else None
         if sent is None or sent.jobs[0].number != number or not 1 <= count <= len(sent.jobs):
             raise ValueError("a worker has answered what it was not asked")
-        return list(islice(sent.jobs, count)), list(islice(sent.places, count))
+        return sent.jobs[:count], sent.places[:count]
 
     def release(self, count: int) -> None:
         """Takes out so many jobs, the next to be answered."""
         sent = self.sent[0]
-        for _ in range(count):
-            sent.jobs.popleft()
-            place = sent.places.popleft()
+        for place in sent.places[:count]:
             if isinstance(place, Slot) and place.descriptor is not None:
                 place.close_descriptor()
                 self._unseen -= 1
+        del sent.jobs[:count], sent.places[:count]
         self.load -= count
         self.sent_bytes -= count * sent.size
         if not sent.jobs:

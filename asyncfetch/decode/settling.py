@@ -28,17 +28,25 @@ class Settling:
         job.state = "sent"
         self._settled.append((job, outcome))
 
+    def settle_made(self, made: list[tuple[DecodeJob, Pixels]]) -> None:
+        """The same of jobs that are `"sent"` still, with their pixels."""
+        self.decoded += len(made)
+        self._settled += made
+
     def tell(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """Has callers hear of what was settled. To be called before anything else may happen to the jobs."""
         settled, self._settled = self._settled, []
         heard: list[Settled] = []
-        for job, outcome in settled:
-            if heard and job.done != heard[0][0].done:
-                _call(heard, loop)
+        done = None
+        for told in settled:
+            job = told[0]
+            if heard and job.done is not done and job.done != done:
+                _call(heard, loop)  # which may cancel others
                 heard = []
             if job.state == "sent":  # else it was cancelled
                 job.state = "over"
-                heard.append((job, outcome))
+                done = job.done
+                heard.append(told)
         if heard:
             _call(heard, loop)
 

@@ -98,20 +98,20 @@ class WaitingGroups(WaitingJobs["DecodeJob"]):
         places, manner = self._places, first.manner
         slab = None if first.row is None else first.row.slab
         while places and len(group) < most:
-            place = places[0]
-            job = place[3]
-            if job.state == "waiting" and place[0] != job.urgent:
-                alike = job.manner is manner and (
-                    job.row is None and job.need == first.need
-                    if slab is None
-                    else job.row is not None and job.row.slab is slab
-                )
-                if not alike or job.scratch > scratch or not (may_go is None or may_go(job)):
+            calm, _, _, job = places[0]
+            if job.state == "waiting" and calm != job.urgent:  # else its place does not count
+                if slab is None:
+                    alike = job.row is None and job.need == first.need
+                else:
+                    alike = job.row is not None and job.row.slab is slab
+                if not alike or job.manner is not manner or job.scratch > scratch:
+                    break
+                if may_go is not None and not may_go(job):
                     break
                 group.append(job)
                 job.state = "over"
-                self._count -= 1
             heapq.heappop(places)
+        self._count -= len(group) - 1
         return group
 
 
