@@ -25,6 +25,9 @@ _ARN = re.compile(
     r"|s3-outposts:[a-z0-9-]+:[0-9]{12}:outpost[/:][A-Za-z0-9-]{1,63}[/:]accesspoint[/:][A-Za-z0-9-]{1,63}"
     r")(?=/|\Z)"
 )
+# What most are, and all that is to be said of them; others are read more closely. With a colon a bucket may be an ARN,
+# and with a question mark a key may end with a version.
+_USUAL = re.compile(rf"s3://([A-Za-z0-9._-]+)/([ ->@-~]{{1,{MAX_KEY_BYTES}}})\Z")
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")  # a drive and a root, or a share
 _UNSENDABLE = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]")  # what would break a request line, or cannot be sent at all
 
@@ -80,6 +83,8 @@ def parse(uri: str | os.PathLike[str]) -> Location:
     Raises `InvalidURI` for another scheme, a missing bucket, a key of more than 1,024 bytes of UTF-8, a web URL with
     spaces or control characters, and for what is neither text nor a path.
     """
+    if type(uri) is str and (usual := _USUAL.match(uri)) is not None:
+        return Location("s3", usual[1], usual[2])
     try:
         text = os.fspath(uri)
     except TypeError:
