@@ -89,6 +89,7 @@ class WorkRun(Run[T]):
             if slot.job is not None:
                 slot.job = None
                 self._ahead -= 1
+        self._sending = False  # an interrupt may have taken that turn of the loop: what lands next asks for another
         if self._most_ahead - self._ahead >= _WORTH:
             self.send_on()
 
