@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import random
 import sys
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from asyncfetch.decode.forms import Pixels
+    from asyncfetch.decode.forms import ImageFile, Pixels
 
 
 class TransformError(Exception):
@@ -58,6 +59,8 @@ class Transform(Function):
 
     def __init__(self, code: str) -> None:
         super().__init__(code, "the transform")
+        if hasattr(self._function, "set_random_seed"):
+            self._function = partial(_augment, self._function)
 
     def __call__(self, given: tuple[Any, ...], seed: int, epoch: int, index: int) -> Pixels:
         """Applies it to one item's pixels, and its `ImageFile` where that is given as well."""
@@ -69,6 +72,15 @@ class Transform(Function):
         if result.dtype.kind not in "?biufc":
             raise TransformError(f"the transform gave an array of {result.dtype}, not of numbers")
         return result
+
+
+def _augment(transform: Any, pixels: Pixels, *_: ImageFile) -> Any:
+    """Applies a transform as Albumentations makes them: it has generators of its own, and takes and gives names.
+
+    https://albumentations.ai/docs/api-reference/core/composition
+    """
+    transform.set_random_seed(random.getrandbits(32))
+    return transform(image=pixels)["image"]
 
 
 def describe(error: BaseException) -> str:

@@ -45,6 +45,36 @@ class Scale:
         return pixels * np.float32(self.by)
 
 
+class Augmentation:
+    """What all transforms of Albumentations have in common: names in and out, and a generator of their own.
+
+    The library is no part of the tests: with PyTorch beside it each process that imports it takes 5 s of CPU.
+    """
+
+    def __init__(self) -> None:
+        self.set_random_seed(None)
+
+    def set_random_seed(self, seed: int | None) -> None:
+        self.random = np.random.default_rng(seed)
+
+    def __call__(self, *args: Any, force_apply: bool = False, **data: Any) -> dict[str, Any]:
+        if args:
+            raise KeyError("You have to pass data to augmentations as named arguments, for example: aug(image=image)")
+        return {"image": np.roll(data["image"], int(self.random.integers(320)), axis=1)}
+
+
+@pytest.mark.parametrize("with_file", [False, True])
+async def test_what_augments_as_albumentations_does_is_seeded_for_each_item(
+    pool: DecodePool, tmp_path: Path, with_file: bool
+) -> None:
+    paths = photographs(tmp_path, 4)
+    options = {"transform": Augmentation(), "seed": 7, "with_file": with_file}
+    first = {path: (await decode(pool, path, **options)).tobytes() for path in paths}
+    again = {path: (await decode(pool, path, **options)).tobytes() for path in reversed(paths)}
+    assert again == first
+    assert all(made != expected(path).tobytes() for path, made in first.items())
+
+
 async def test_a_closure_gets_an_array_of_its_own_and_its_result_comes_out(pool: DecodePool, tmp_path: Path) -> None:
     [path] = photographs(tmp_path, 1)
     factor = 3
