@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from asyncfetch.decode.allowance import Allowance
 from asyncfetch.decode.counts import DecodeStatistics
+from asyncfetch.decode.crew import Crew
 from asyncfetch.decode.failures import death, failure
 from asyncfetch.decode.manners import Manners
 from asyncfetch.decode.packing import Packed
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from asyncfetch.settings import DecodePolicy
 
 _LOOK_SECONDS = 0.5  # between looks at what takes too long, which cost some microseconds
-_MOST_BARREN = 3  # workers in a row that died without having begun an image
-_RETRY_SECONDS = 5.0  # until another is tried after that: what kept them from starting may be over
 
 
 class DecodePool:
@@ -51,26 +50,21 @@ class DecodePool:
 
     def __init__(self, policy: DecodePolicy, budget: Budget, quarantine: Quarantine | None = None) -> None:
         self._policy = policy
-        self._most_workers = policy.worker_count
         self._budget = budget
         self._quarantine = Quarantine() if quarantine is None else quarantine
         self._watching: asyncio.TimerHandle | None = None
         self._seating = Seating(budget, self._slots_came_back)
         self._waiting = WaitingGroups()
         self._ends = Settling()
-        self._workers: list[WorkerProcess] = []
+        self._crew = Crew(policy.worker_count, self._start)
+        self._workers = self._crew.workers
         self._manners = Manners()
         self._numbers = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scheduled = False
         self._woken = False
         self._hungry = False  # there is use for a slot that comes back: a job waits for it, or the budget does
-        self._expected = 0  # jobs that will come, until there are workers for them
-        self._barren = 0
-        self._gave_up_at = 0.0
-        self._last_fate = ""
         self._closed = False
-        self._died = 0
         self._busy_seconds = 0.0
 
     def submit(self, *jobs: DecodeJob) -> None:
@@ -93,7 +87,7 @@ class DecodePool:
         """Hears that so many jobs will come: the workers for them start while what they need is fetched."""
         if not self._closed:
             self._begin()
-            self._expected = count
+            self._crew.expected = count
             self._schedule()
 
     def cancel(self, job: DecodeJob) -> None:
@@ -137,7 +131,7 @@ class DecodePool:
         memory = self._seating.statistics()
         busy = sum(1 for worker in self._workers if worker.sent)
         ends = self._ends
-        counts = (len(self._workers), busy, len(self._waiting), ends.decoded, ends.failed, self._died)
+        counts = (len(self._workers), busy, len(self._waiting), ends.decoded, ends.failed, self._crew.died)
         scratch = sum(worker.allowance.amount for worker in self._workers)
         return DecodeStatistics(*counts, self._busy_seconds, *memory, scratch)
 
@@ -194,11 +188,11 @@ class DecodePool:
         self._seating.collect()
         if self._closed:
             return
-        self._hire()
-        if self._barren >= _MOST_BARREN and not self._workers:
-            assert self._loop is not None
-            self._gave_up_at = self._gave_up_at or self._loop.time()
-            message = f"Decode workers do not start; the last one {self._last_fate}"
+        assert self._loop is not None
+        if self._crew.hire(len(self._waiting), self._loop.time()):
+            self._schedule()
+        if (fate := self._crew.gave_up(self._loop.time())) is not None:
+            message = f"Decode workers do not start; the last one {fate}"
             for given_up in self._waiting.clear():
                 self._ends.settle(
                     given_up, DecoderUnavailable(message, remedy=f"Try: {sys.executable} -c 'import cv2'")
@@ -218,8 +212,7 @@ class DecodePool:
         self._hungry = self._budget.excess > 0 or bool(open_to_more and self._waiting)
         if self._hungry and self._seating.has_returned:
             self._schedule()  # it came back while nobody was known to wait for it
-        if self._watching is None and any(worker.sent for worker in self._workers):
-            assert self._loop is not None
+        if self._watching is None and not self._crew.idle:
             self._watching = self._loop.call_later(min(_LOOK_SECONDS, self._policy.timeout / 2), self._watch)
 
     def _watch(self) -> None:
@@ -239,9 +232,9 @@ class DecodePool:
             self._ends.settle(job, Quarantined(job.uri, message, remedy=remedy))
             return open_to_more[0]
         try:
-            seat = self._seating.seat(job, open_to_more, idle=job.urgent and self._is_idle())
+            seat = self._seating.seat(job, open_to_more, idle=job.urgent and self._crew.idle)
         except OSError as error:  # no memory for the mapping, or too many open files
-            if not self._is_idle():
+            if not self._crew.idle:
                 return None  # an answer will have this tried again
             self._waiting.remove(job)
             self._ends.settle(job, DecodeError(job.uri, f"there is no shared memory for its pixels: {error.strerror}"))
@@ -261,36 +254,16 @@ class DecodePool:
         seat.worker.assign(group, places[: len(group)], seat.scratch)
         return seat.worker
 
-    def _is_idle(self) -> bool:
-        return not any(worker.sent for worker in self._workers)
-
     def _may_go(self, job: DecodeJob) -> bool:
         return self._quarantine.why(job.digest) is None
 
     # Workers: their beginning, their answers, their end.
 
-    def _hire(self) -> None:
-        """Starts a worker if there is work for one more. One a round: starting takes the loop a few milliseconds."""
+    def _start(self) -> WorkerProcess:
         assert self._loop is not None
-        if len(self._workers) >= self._most_workers:
-            self._expected = 0
-            return
-        jobs = max(len(self._waiting) + sum(worker.load for worker in self._workers), self._expected)
-        if self._gave_up_at and self._loop.time() - self._gave_up_at > _RETRY_SECONDS:
-            self._gave_up_at, self._barren = 0.0, _MOST_BARREN - 1
-        if len(self._workers) >= jobs or self._barren >= _MOST_BARREN:
-            self._expected = 0
-            return
-        try:
-            allowance = Allowance(self._budget)
-            worker = WorkerProcess(self._loop, self._policy, allowance, self._answered, self._exited)
-        except OSError as error:
-            self._barren += 1
-            self._last_fate = f"could not be started: {error}"
-        else:
-            self._workers.append(worker)
-            self._seating.admit(worker)
-        self._schedule()
+        worker = WorkerProcess(self._loop, self._policy, Allowance(self._budget), self._answered, self._exited)
+        self._seating.admit(worker)
+        return worker
 
     def _answered(self, worker: WorkerProcess, answers: list[Any]) -> None:
         self._schedule()
@@ -306,9 +279,8 @@ class DecodePool:
         """Takes answers. Raises errors for what makes no sense, and has then taken what comes before it."""
         if not answers:
             worker.ready = True
-        elif not worker.answered:
-            worker.answered = True
-            self._barren = 0
+        else:
+            self._crew.heard(worker)
         for number, count, seconds, word, detail in answers:
             self._busy_seconds += seconds
             jobs, places = worker.answered_by(number, count)
@@ -366,8 +338,6 @@ class DecodePool:
 
     def _exited(self, worker: WorkerProcess) -> None:
         """A worker ended unasked: the image it was at fails, its other jobs go back to their places."""
-        self._died += 1
-        self._workers.remove(worker)
         culprit, fate = worker.current(), worker.fate()
         if worker.mad:
             culprit, fate = worker.sent[0].jobs[0].number if worker.sent else 0, "gave an answer that makes no sense"
@@ -387,9 +357,7 @@ class DecodePool:
             else:  # also one that was begun in the instant between a look at the clock and the end
                 self._waiting.add(job)
         self._seating.lose(worker)
-        if not culprit and not worker.answered:
-            self._barren += 1
-            self._last_fate = fate
+        self._crew.lose(worker, fate, at_an_image=culprit != 0)
         self._schedule()
         self._ends.tell(self._loop)
 

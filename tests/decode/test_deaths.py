@@ -213,7 +213,7 @@ async def test_what_kept_workers_from_starting_may_be_over(
     assert isinstance(await Outcome(pool, path).error(), DecoderUnavailable)
     assert isinstance(await Outcome(pool, path).error(), DecoderUnavailable)
     assert starts.read_text() == "xxx", "not tried again at once"
-    monkeypatch.setattr("asyncfetch.decode.pool._RETRY_SECONDS", -1.0)
+    monkeypatch.setattr("asyncfetch.decode.crew._RETRY_SECONDS", -1.0)
     assert (await decode(pool, path)).shape == (240, 320, 3)
     assert starts.read_text() == "xxxx"
 
