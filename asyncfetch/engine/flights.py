@@ -226,9 +226,11 @@ class Flights:
         """Settles tickets. The first has paid for a transfer; the others share it."""
         self.meter.objects += len(tickets)
         self.meter.bytes += landed.size * len(tickets)
-        for number, ticket in enumerate(tickets):
+        for ticket in tickets:
             ticket.flight = None
-            ticket.land(landed if number == 0 or landed.from_cache else landed._replace(from_cache=True))
+            ticket.land(landed)
+            if not landed.from_cache and len(tickets) > 1:
+                landed = landed._replace(from_cache=True)
 
     def _crash(self, tickets: Sequence[Ticket], stage: str, error: Exception) -> None:
         """Settles tickets with an error; each gets an exception of its own, to raise in its place."""
