@@ -4,6 +4,7 @@ from asyncfetch.cache.answers import resolve
 from asyncfetch.cache.below import seal
 from asyncfetch.cache.buffers import BufferPool, BufferStatistics
 from asyncfetch.cache.digests import digest_file
+from asyncfetch.cache.intake import Intake
 from asyncfetch.cache.partmap import Begun, missing
 from asyncfetch.cache.parts import PartedBody, PartsLost
 from asyncfetch.cache.partsink import PART_MEMORY, Arrivals, PartSink
@@ -30,6 +31,7 @@ __all__ = [
     "Elsewhere",
     "Found",
     "Freshness",
+    "Intake",
     "MemorySink",
     "PartSink",
     "PartedBody",

@@ -40,12 +40,14 @@ class PartedBody:
     It may begin with what an earlier attempt has left: `opening` says when that is known, and then `present` what it
     is. Its digest is of what is read back of it now, as of all that comes early.
 
-    Any of the cache's writer threads writes any piece. One of them at a time hashes: a piece that comes in order while
+    Any of the cache's writer threads writes any piece, and who receives a part that is lent writes what comes. One of
+    them at a time hashes: a piece that comes in order while
     it is in memory, and what came early by reading it back, out of the page cache, once the digest gets there.
 
     Shared under the lock: how far the digest is (`_hashed`), the stretches written behind that (`_early`, by their
-    beginning), whether a thread `_hashing` is at it, and the `_jobs` still to run. The digest in the making belongs to
-    that thread; `_done` goes from threads to the loop, which has all else.
+    beginning), whether a thread `_hashing` is at it, the `_jobs` still to run, and how many parts are `_lent` to
+    threads that receive. The digest in the making belongs to the thread that hashes; `_done` goes from threads to the
+    loop, which has all else.
     """
 
     def __init__(
@@ -82,13 +84,13 @@ class PartedBody:
         self._hashing = self._aborted = False
         self._over = self._of_use = False
         self._early: dict[int, int] = {}
-        self._jobs = 0
+        self._jobs = self._lent = 0
         self._present: Sequence[Stretch] | None = None
         self._path = ""  # of the whole body
         self._digest: str | None = None
         self._mismatch: IntegrityError | None = None  # told at the end: no part can help it
         self._failure: Exception | None = None
-        self._done: deque[tuple[PartSink, memoryview]] = deque()
+        self._done: deque[tuple[PartSink, memoryview, int]] = deque()  # with the bytes not yet counted in `_taken`
         self._told = False  # the loop has been called, and has not looked yet
         self._taken = 0  # bytes handed in
         self._waiter: asyncio.Future[None] | None = None
@@ -154,7 +156,7 @@ class PartedBody:
         self._file.give_up()
         with self._lock:
             self._aborted = True
-            idle = self._jobs == 0
+            idle = self._jobs == self._lent == 0
         if idle:
             self._writers.submit(self._end)
         self._wake()
@@ -176,6 +178,11 @@ class PartedBody:
         with self._lock:
             self._jobs += 1
         self._writers.submit(functools.partial(self._work, sink, piece, count, offset))
+
+    def lend(self) -> None:
+        """Has this last until the thread that receives a part gives it back."""
+        with self._lock:
+            self._lent += 1
 
     def new_future(self) -> asyncio.Future[None]:
         """A future of its loop."""
@@ -199,10 +206,33 @@ class PartedBody:
         """On the loop, after a thread has got on."""
         self._told = False
         while self._done:
-            sink, piece = self._done.popleft()
+            sink, piece, count = self._done.popleft()
+            self._taken += count
             self._pool.give(piece)
             sink.written()
         self._wake()
+
+    # What a part that is lent calls, on the thread that receives.
+
+    def write(self, data: memoryview, offset: int) -> None:
+        """Writes and hashes bytes of a part. Raises what writing failed with, of this part or another."""
+        with self._lock:
+            self._jobs += 1
+        self._keep(data, offset)
+        self._catch_up()
+        with self._lock:
+            self._jobs -= 1
+        self.check()
+
+    def give_back(self, sink: PartSink, piece: memoryview, count: int) -> None:
+        """Takes back the piece of a part that is lent no longer, and of which so many bytes came."""
+        self._done.append((sink, piece, count))
+        with self._lock:
+            self._lent -= 1
+            last = self._aborted and self._jobs == self._lent == 0
+        if last:
+            self._end()
+        self._tell()
 
     # What threads do.
 
@@ -219,28 +249,34 @@ class PartedBody:
         self._get_on()
 
     def _work(self, sink: PartSink, piece: memoryview, count: int, offset: int) -> None:
-        try:
-            if self._failure is None:
-                self._write(piece[:count], offset)
-        except (OSError, PartsLost) as error:
-            self._fail(error)
-        self._done.append((sink, piece))
+        self._keep(piece[:count], offset)
+        self._done.append((sink, piece, 0))
         self._tell()
         self._get_on()
 
     def _get_on(self) -> None:
         """Ends a job: hashes what there is for it, and ends the body if that was waited for."""
+        self._catch_up()
+        with self._lock:
+            self._jobs -= 1
+            last = self._aborted and self._jobs == self._lent == 0
+        if last:
+            self._end()
+        self._tell()
+
+    def _keep(self, data: memoryview, offset: int) -> None:
+        try:
+            if self._failure is None:
+                self._write(data, offset)
+        except (OSError, PartsLost) as error:
+            self._fail(error)
+
+    def _catch_up(self) -> None:
         try:
             while self._failure is None and (stretch := self._next_early()) is not None:
                 self._read_back(*stretch)
         except (OSError, PartsLost) as error:
             self._fail(error)
-        with self._lock:
-            self._jobs -= 1
-            last = self._aborted and self._jobs == 0
-        if last:
-            self._end()
-        self._tell()
 
     def _fail(self, error: OSError | PartsLost) -> None:
         self._failure = explain(error, self._file.path) if isinstance(error, OSError) else error

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from typing import TYPE_CHECKING
 
+from asyncfetch.cache.intake import STEP, Intake
 from asyncfetch.cache.sinks import PIECE
 
 if TYPE_CHECKING:
@@ -17,12 +20,21 @@ PART_MEMORY = (_AHEAD + 1) * PIECE  # what one part may hold of memory
 
 
 class Arrivals:
-    """What came of large bodies since a cache was opened: how many bytes, in how many reads."""
+    """What came of objects in parts since a cache was opened: how many bytes, and in how many reads that took all there
+    was. For any thread.
+    """
 
-    __slots__ = ("bytes", "reads")
+    __slots__ = ("_lock", "bytes", "reads")
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self.bytes = self.reads = 0
+
+    def add(self, count: int, room: int) -> None:
+        """Counts a read of so many bytes into so much room."""
+        with self._lock:
+            self.bytes += count
+            self.reads += count < room
 
 
 class PartSink:
@@ -61,10 +73,9 @@ class PartSink:
         buffer = self._buffer
         if buffer is None or not 0 <= count <= min(len(buffer) - self._filled, self.stop - self.at):
             raise ValueError(f"{count} bytes were not written into this part")
+        self._arrivals.add(count, min(len(buffer) - self._filled, self.stop - self.at))
         self._filled += count
         self.at += count
-        self._arrivals.bytes += count
-        self._arrivals.reads += 1
         if self._filled == len(buffer):
             self._hand_on()
 
@@ -72,6 +83,24 @@ class PartSink:
         """None when there is room, else a future to await first. Raises `StorageFull` or `CacheUnusable`."""
         self._body.check()
         return None if self._buffer is not None or self._on_way < _AHEAD else self._wait()
+
+    def intake(self, left: int) -> Intake:
+        """Where a thread puts the next bytes, `left` of them, as far as the part goes; see `http.Intake`."""
+        if self._filled >= STEP:
+            self._hand_on()
+        buffer, self._buffer = self._buffer or self._body.take(), None
+        filled, self._filled = self._filled, 0
+        self._on_way += 1
+        self._body.lend()
+        return Intake(
+            buffer,
+            filled,
+            min(left, self.stop - self.at),
+            self.at - filled,
+            write=self._body.write,
+            over=functools.partial(self._returned, self.at - filled),
+            arrivals=self._arrivals,
+        )
 
     async def flush(self) -> None:
         """Hands on what there is and waits until it is written, so that the part holds no memory.
@@ -99,6 +128,11 @@ class PartSink:
         self._on_way -= 1
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _returned(self, began: int, intake: Intake, buffer: memoryview) -> None:
+        """On the thread that has received."""
+        self.at = intake.at
+        self._body.give_back(self, buffer, intake.at - began)
 
     def _wait(self) -> asyncio.Future[None]:
         if self._waiter is None or self._waiter.done():

@@ -7,6 +7,7 @@ import io
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncfetch.cache.digests import digest_of
+from asyncfetch.cache.intake import STEP, Intake
 from asyncfetch.cache.spill import PIECES
 from asyncfetch.origins import check_of
 from asyncfetch.settings import KIB, MIB
@@ -99,7 +100,7 @@ class BodySink:
         self._on_head = on_head
         self._buffer: memoryview | None = None
         self._filled = 0  # bytes of the buffer
-        self._size = 0  # bytes handed on before it
+        self._size = 0  # bytes handed on before it, or put into what a thread had
         self._spill: Spill | None = None
         self._check: Check | None = None
         self._ended = False
@@ -134,6 +135,28 @@ class BodySink:
         if self._spill is None or self._buffer is None or self._filled < len(self._buffer):
             return None
         return self._spill.room()
+
+    def intake(self, left: int) -> Intake | None:
+        """Where a thread puts the next `left` bytes; see `http.Intake`.
+
+        None for a body that stays in memory, and while pieces of it that came otherwise are on their way to the disk.
+        """
+        if self._ended or (self._spill is None and self._filled + left <= SMALL):
+            return None
+        if self._on_length is not None:
+            told, self._on_length = self._on_length, None
+            told(self._filled + left)
+        spill = self._spill = self._spill or self._parts.begin_spill(self._check)
+        if self._filled >= STEP or not spill.lend():
+            return None
+        buffer, self._buffer = self._buffer or self._parts.pool.take(PIECE), None
+        filled, self._filled = self._filled, 0
+
+        def over(intake: Intake, buffer: memoryview) -> None:
+            self._size = intake.at
+            spill.give_back(buffer)
+
+        return Intake(buffer, filled, left, self._size, write=lambda data, at: spill.write(data), over=over)
 
     async def finish(self) -> Body:
         """Ends the body and names it. One that stayed in memory is hashed here and now, without waiting.

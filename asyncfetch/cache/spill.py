@@ -27,9 +27,9 @@ PIECES = 4  # of a body in memory at once: one being filled, the others on their
 class Spill:
     """One large body. Its pieces are handled in order, as the digest needs it, by one thread at a time.
 
-    Shared under the lock: `_waiting` pieces, the `_failure` that ends them, whether a thread is `_running`, and whether
-    the body is to be `_sealed` or `_aborted`. The file and the digest in the making belong to that thread, all else to
-    the loop; `_done` goes from one to the other.
+    Shared under the lock: `_waiting` pieces, the `_failure` that ends them, whether a thread is `_running`, which may
+    be one that it is lent to, and whether the body is to be `_sealed` or `_aborted`. The file and the digest in the
+    making belong to that thread, all else to the loop; `_done` goes from one to the other.
     """
 
     def __init__(
@@ -75,6 +75,14 @@ class Spill:
             else:  # which is told next, and then it comes back
                 self._done.append(piece)
         self._start()
+
+    def lend(self) -> bool:
+        """Whether a thread that receives may `write` what comes next, until it says `give_back`: if none is at work."""
+        with self._lock:
+            lent = not self._running and self._failure is None
+            self._running |= lent
+        self._outstanding += lent
+        return lent
 
     def room(self) -> asyncio.Future[None] | None:
         """None when another piece may be filled, else a future to await first. Raises what writing failed with."""
@@ -135,19 +143,42 @@ class Spill:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def _tell(self) -> None:
+        if not self._told:
+            self._told = True
+            with contextlib.suppress(RuntimeError):  # the loop was closed over it: nobody is left to be told
+                self._loop.call_soon_threadsafe(self._landed)
+
+    # On the thread that it is lent to.
+
+    def write(self, data: memoryview) -> None:
+        """Hashes and writes what comes next. Raises what ends the body."""
+        if self._failure is None:
+            self._try(functools.partial(self._keep, data))
+        if self._failure is not None:
+            raise self._failure
+
+    def give_back(self, piece: memoryview) -> None:
+        """Returns the buffer, and does what has come to be done meanwhile."""
+        self._done.append(piece)
+        self._tell()
+        self._work()
+
+    # On that thread, or another.
+
     def _work(self) -> None:
-        """On a thread: all that there is to do now."""
+        """All that there is to do now."""
         while (step := self._next()) is not None:
-            try:
-                step()
-            except (OSError, IntegrityError) as error:
-                why = explain(error, self._path) if isinstance(error, OSError) else error
-                self._drop()  # before anybody is told, so that nothing is left then
-                self._give_up(why)
-            if not self._told:
-                self._told = True
-                with contextlib.suppress(RuntimeError):  # the loop was closed over it: nobody is left to be told
-                    self._loop.call_soon_threadsafe(self._landed)
+            self._try(step)
+            self._tell()
+
+    def _try(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except (OSError, IntegrityError) as error:
+            why = explain(error, self._path) if isinstance(error, OSError) else error
+            self._drop()  # before anybody is told, so that nothing is left then
+            self._give_up(why)
 
     def _next(self) -> Callable[[], None] | None:
         with self._lock:
@@ -165,18 +196,21 @@ class Spill:
     def _write(self, piece: memoryview, count: int) -> None:
         try:
             if self._failure is None:
-                data = piece[:count]
-                self._hasher.update(data)
-                if self._check is not None:
-                    self._check.update(data)
-                try:
-                    self._store(data)
-                except OSError as error:
-                    again = functools.partial(self._store, data)
-                    retry_on_full_disk(again, error, functools.partial(self._make_room, count))
-                self._offset += count
+                self._keep(piece[:count])
         finally:
             self._done.append(piece)
+
+    def _keep(self, data: memoryview) -> None:
+        self._hasher.update(data)
+        if self._check is not None:
+            self._check.update(data)
+        try:
+            self._store(data)
+        except OSError as error:
+            retry_on_full_disk(
+                functools.partial(self._store, data), error, functools.partial(self._make_room, len(data))
+            )
+        self._offset += len(data)
 
     def _store(self, data: memoryview) -> None:
         if self._descriptor < 0:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 EACH = 2  # a socket, and a file where a body goes to the disk as it comes
-OTHERS = 64  # cache, index, workers, name look-ups; and what the rest of the program opens later
+# Cache, index, workers, name look-ups; 32 sockets that threads receive from, which have a second one then; and what the
+# rest of the program opens later.
+OTHERS = 96
 
 
 def free_descriptors() -> int:

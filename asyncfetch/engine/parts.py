@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable
 
-    from asyncfetch.cache import Begun, Body, Cache, PartedBody, PartSink
+    from asyncfetch.cache import Begun, Body, Cache, Intake, PartedBody, PartSink
     from asyncfetch.engine.lanes import Lanes
     from asyncfetch.engine.slack import Slack
     from asyncfetch.origins import Origin, Sink
@@ -361,6 +361,10 @@ class _Sequel:
     def advance(self, count: int) -> None:
         assert self._sink is not None
         self._sink.advance(count)
+
+    def intake(self, left: int) -> Intake:
+        assert self._sink is not None
+        return self._sink.intake(left)
 
     def drain(self) -> asyncio.Future[None] | None:
         sink = self._sink

@@ -68,7 +68,7 @@ class Slack:
 
     def _look(self) -> None:
         came, reads = self._arrivals.bytes - self._bytes, self._arrivals.reads - self._reads
-        waiting = came < reads * HEAP if reads else not any(watcher.writing for watcher in self._watchers)
+        waiting = came < reads * HEAP if came else not any(watcher.writing for watcher in self._watchers)
         self._timer = None
         for watcher in list(self._watchers):
             if watcher in self._watchers and not watcher.look(waiting):

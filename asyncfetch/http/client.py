@@ -9,6 +9,7 @@ from asyncfetch.http.connection import Waits
 from asyncfetch.http.dial import Shared
 from asyncfetch.http.errors import ClientClosed
 from asyncfetch.http.host import Counters, Host, Limits
+from asyncfetch.http.receivers import Receivers
 from asyncfetch.http.tls import client_context
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Client:
         self._context = Shared(lambda: asyncio.to_thread(tls), lifetime=FOREVER)
         self._hosts: dict[Endpoint, Host] = {}
         self._counters = Counters()
+        self._receivers = Receivers()
         self._tick = min(1.0, *(wait / 8 for wait in (read_timeout, first_byte, stall_window, idle_timeout, lifetime)))
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -151,9 +153,10 @@ class Client:
         self._context.close()
         for host in self._hosts.values():
             await host.wait_closed()
+        self._receivers.close()
 
     def _meet(self, endpoint: Endpoint) -> Host:
-        host = self._hosts[endpoint] = Host(endpoint, self._limits, self._context, self._counters)
+        host = self._hosts[endpoint] = Host(endpoint, self._limits, self._context, self._counters, self._receivers)
         if self._timer is None:
             self._timer = self._loop.call_later(self._tick, self._check)
         return host

@@ -15,9 +15,11 @@ from asyncfetch.http.tls import ResumingContext
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from asyncfetch.http.head import ResponseHead
     from asyncfetch.http.parser import Response, Sink
+    from asyncfetch.http.receivers import Intake, Loan, Receivers
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +94,7 @@ class Keeper(Protocol):
         """The connection takes no more requests; `repeat` was on it, and may be sent again. Said once."""
 
     def closed(self, connection: Connection) -> None:
-        """The transport has let go of its socket. Said once, if it was ever connected."""
+        """Transport and thread have let go of its socket. Said once, if it was ever connected."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -100,19 +102,25 @@ class Connection(asyncio.BufferedProtocol):
 
     The view that receives a body ends at the body's last byte, so whatever comes behind it is seen for what it is, a
     violation of the protocol, and the connection is closed.
+
+    While a large body comes over plain TCP its socket is lent to a thread, which receives what the sink takes there and
+    not a byte more; the loop reads no more until it has it back. Over TLS, whose state is the loop's, it is not lent.
     """
 
-    def __init__(self, keeper: Keeper, *, max_head: int, max_headers: int) -> None:
+    def __init__(self, keeper: Keeper, receivers: Receivers, *, max_head: int, max_headers: int) -> None:
         self.exchange: Exchange | None = None
         self.fresh = True  # no request was served on it, and it was never idle
         self.retiring = False  # to be closed after the request on it
         self.usable = True
         self._keeper = keeper
+        self._receivers = receivers
         self._parser = ResponseParser(max_head=max_head, max_headers=max_headers)
         self._transport: asyncio.Transport | None = None
         self._tls: ssl.SSLObject | None = None
         self._poll = select.poll()
+        self._socket: socket.socket | None = None
         self._blocked: asyncio.Future[None] | None = None  # reading is paused until it is done
+        self._loan: Loan | None = None  # under way; it may outlive the request, and the transport
         self._loop = asyncio.get_running_loop()
         self._done_at = -1.0  # the loop's time when the last response was whole
         self._hidden = False  # reading was paused, and a TLS layer may have forgotten what ended meanwhile
@@ -123,10 +131,15 @@ class Connection(asyncio.BufferedProtocol):
         self._slow_since = -1.0
         self._slow_from = 0
         self._ended = self._lost = False  # by the server in good order; otherwise
+        self._closed = False  # the transport has let go of its socket
+        self._cut_off = False  # a thread has met the end, and the loop will
 
     def watch(self, sock: socket.socket) -> None:
-        """Names the socket under the transport, to look at it, and no more, before each request."""
+        """Names the socket under the transport, to look at it before each request, and to lend it."""
         self._poll.register(sock, select.POLLIN)
+        self._socket = sock
+        if self._tls is None:
+            self._parser.lender = self._lend
 
     def start(self, exchange: Exchange) -> bool:
         """Sends a request. False when it could not be built: its future knows, and nothing was sent."""
@@ -167,7 +180,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def check(self, now: float, waits: Waits) -> None:
         """Fails the request on it if the server was silent for too long, or too slow, as far as checks can tell."""
-        idle = self.exchange is None or self._blocked is not None
+        loan = self._loan
+        if loan is not None:
+            self._count(loan)
+        idle = self.exchange is None or (self._blocked is not None if loan is None else loan.busy)
         if self._heard or idle:
             self._heard = False
             self._quiet_since = now
@@ -239,7 +255,9 @@ class Connection(asyncio.BufferedProtocol):
             self._leave(None)
         elif self._blocked is None:
             self._end(exc)
-        self._keeper.closed(self)
+        self._closed = True
+        if self._loan is None:  # else its thread has the socket yet
+            self._keeper.closed(self)
 
     # How a response goes on and ends.
 
@@ -297,6 +315,42 @@ class Connection(asyncio.BufferedProtocol):
             self._blocked, self._hidden = blocked, True
             blocked.add_done_callback(self._resume)
 
+    def _lend(self, intake: Callable[[int], Intake | None], left: int) -> asyncio.Future[None] | None:
+        """Has a thread receive, if one is free. The parser asks, and the loop reads no more once it has the answer."""
+        if self._cut_off or self._socket is None or not self._receivers.ready():
+            return None
+        try:
+            borrowed = self._socket.dup()
+        except OSError:  # there is no descriptor for it
+            return None
+        try:
+            into = intake(left)
+        except BaseException:
+            borrowed.close()
+            raise
+        if into is None:
+            borrowed.close()
+            return None
+        self._loan = loan = self._receivers.lend(borrowed, into)
+        loan.over.add_done_callback(self._returned)
+        return loan.over
+
+    def _returned(self, over: asyncio.Future[None]) -> None:
+        loan, self._loan = self._loan, None
+        assert loan is not None
+        self._count(loan)
+        if self._closed:
+            self._keeper.closed(self)
+        self._cut_off = loan.cut_off
+
+    def _count(self, loan: Loan) -> None:
+        """Takes note of what a thread has received."""
+        came = loan.news()
+        if came and self.exchange is not None:
+            self._heard = True
+            self._received += came
+            self._parser.brought(came)
+
     def _resume(self, blocked: asyncio.Future[None]) -> None:
         if blocked is not self._blocked:
             return  # the request has ended meanwhile
@@ -331,6 +385,8 @@ class Connection(asyncio.BufferedProtocol):
         if exchange is not None:
             exchange.connection = None
         self._blocked = None
+        if self._loan is not None:
+            self._loan.recall()
         self._parser.abandon()
         return exchange
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from asyncfetch.http.connection import Waits
     from asyncfetch.http.dial import Endpoint, Shared
+    from asyncfetch.http.receivers import Receivers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +46,21 @@ class Counters:
 class Host:
     """The connections to one endpoint and the requests for it."""
 
-    def __init__(self, endpoint: Endpoint, limits: Limits, context: Shared[ssl.SSLContext], counters: Counters) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        limits: Limits,
+        context: Shared[ssl.SSLContext],
+        counters: Counters,
+        receivers: Receivers,
+    ) -> None:
         self.pool: Pool[Connection, Exchange] = Pool(
             limit=limits.max_connections, idle_timeout=limits.idle_timeout, lifetime=limits.lifetime
         )
         self._dialer = Dialer(endpoint, timeout=limits.connect_timeout, context=context)
         self._limits = limits
         self._counters = counters
+        self._receivers = receivers
         self._tasks: set[asyncio.Task[None]] = set()  # each makes one connection
         self._alive: set[Connection] = set()  # those whose transport still has its socket
         self._drained: asyncio.Future[None] | None = None
@@ -154,7 +163,7 @@ class Host:
 
     async def _open(self) -> None:
         limits = self._limits
-        connection = Connection(self, max_head=limits.max_head, max_headers=limits.max_headers)
+        connection = Connection(self, self._receivers, max_head=limits.max_head, max_headers=limits.max_headers)
         try:
             connection.watch(await self._dialer.dial(connection))
             if not connection.usable:

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from asyncfetch.http.collected import Collected
 from asyncfetch.http.errors import ConnectionLost, ProtocolError
 from asyncfetch.http.head import CHUNKED, MAX_LENGTH, UNTIL_CLOSE, ResponseHead, is_field
+from asyncfetch.http.receivers import LEAST
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+
+    from asyncfetch.http.receivers import Intake
+
+    # Has a thread receive up to so many bytes, into what the sink gives for it: a future to await, None for no.
+    Lender = Callable[[Callable[[int], Intake | None], int], asyncio.Future[None] | None]
 
 # First room for a head; what of the body comes with it is copied once. More room means fewer calls but more copying:
 # from 8 KiB to 256 KiB a GET of 86 KB cost the same, so the least memory wins.
@@ -35,6 +41,9 @@ class Sink(Protocol):
 
     A sink that can fall behind also has `drain()`. It is asked before room is: None when the sink can take more at
     once, else a future, until which nothing is read from the connection.
+
+    Such a sink may also have `intake(left)`: where the next bytes go, up to `left` of them, while a thread receives
+    them (`asyncfetch.http.receivers`), or None. Until that is over the sink is asked nothing else.
     """
 
     def get_buffer(self, hint: int) -> memoryview: ...
@@ -65,9 +74,9 @@ class ResponseParser:
     `received` gives the whole response. Body bytes are received straight into the sink, in a view that ends at the
     body's last byte; those that came with the head, or with a chunk's size, are copied once.
 
-    `blocked` is the future that the sink wants awaited, else None. Bytes that come while it is set, as a TLS layer may
-    still bring some, are kept; `unblock` goes on. `surplus` says that more bytes came than the last response has: it is
-    whole, but the connection is in doubt.
+    `lender`, if set, is offered what is large. `blocked` is the future that it, or the sink, wants awaited, else None.
+    Bytes that come while that is set, as a TLS layer may still bring some, are kept; `unblock` goes on. `surplus` says
+    that more bytes came than the last response has: it is whole, but the connection is in doubt.
 
     What `received`, `get_buffer` and `unblock` raise ends the connection: `ProtocolError`, `ResponseTooLarge`, or what
     the sink or `on_head` raised.
@@ -81,6 +90,7 @@ class ResponseParser:
         "_drain",
         "_filled",
         "_head",
+        "_intake",
         "_interim",
         "_left",
         "_max_body",
@@ -95,6 +105,7 @@ class ResponseParser:
         "_start",
         "_taker",
         "blocked",
+        "lender",
         "surplus",
     )
 
@@ -113,11 +124,13 @@ class ResponseParser:
         self._head: ResponseHead | None = None
         self._sink: Sink = _NOWHERE
         self._drain: Callable[[], asyncio.Future[None] | None] | None = None
+        self._intake: Callable[[int], Intake | None] | None = None  # of a sink that a lender may fill
         self._direct = False  # the next bytes go straight into the sink
         self._chunked = False
         self._received = 0  # the body's length as far as it is known: announced, or the sum of the chunks begun
         self._left = 0  # of the body, or of a chunk; MAX_LENGTH less what came, where only the end will tell
         self._slack = 0  # what a chunked body's framing may still cost
+        self.lender: Lender | None = None
         self.blocked: asyncio.Future[None] | None = None
         self.surplus = False
 
@@ -176,6 +189,10 @@ class ResponseParser:
         self.surplus = left < 0
         return self._consume() if self._chunked else self._complete()
 
+    def brought(self, count: int) -> None:
+        """Takes note that a thread has put the next `count` bytes of the body where the sink wanted them."""
+        self._left -= count
+
     def unblock(self) -> Response | None:
         """Goes on after `blocked` was awaited. Gives the response if it is whole."""
         self.blocked = None
@@ -196,6 +213,7 @@ class ResponseParser:
         """Lets go of the response under way, and of the caller's objects: the sink is not touched again."""
         self._phase, self._direct = IDLE, False
         self._sink, self._taker, self._drain, self._head, self.blocked = _NOWHERE, None, None, None, None
+        self._intake = None
 
     def _consume(self) -> Response | None:
         while True:
@@ -274,6 +292,8 @@ class ResponseParser:
             self._phase, self._slack = CHUNK_SIZE, self._max_head
         else:
             self._phase, self._left = BODY, MAX_LENGTH if length == UNTIL_CLOSE else length
+            if length >= LEAST and self.lender is not None:
+                self._intake = getattr(sink, "intake", None)
         return True
 
     def _pour(self) -> bool:
@@ -293,10 +313,18 @@ class ResponseParser:
         return True
 
     def _ready(self) -> bool:
-        """Whether the sink can take more at once; if not, `blocked` is set."""
+        """Whether the sink can take more at once, from here; if not, `blocked` is set."""
         if self._drain is not None:
             self.blocked = self._drain()
+        if self._intake is not None and self.blocked is None:
+            self._offer()
         return self.blocked is None
+
+    def _offer(self) -> None:
+        """Has a thread receive what is to come, if it is much and nothing of it is here."""
+        assert self._intake is not None
+        if self.lender is not None and self._left >= LEAST and self._start == self._filled:
+            self.blocked = self.lender(self._intake, self._left)
 
     def _sink_room(self) -> memoryview:
         left = self._left
