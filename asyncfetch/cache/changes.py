@@ -29,6 +29,7 @@ class Insert(NamedTuple):
 
 Statement: TypeAlias = str | Insert
 Row: TypeAlias = tuple[str | bytes | int | float | None, ...]
+BlobName: TypeAlias = tuple[str, bytes]  # a digest as the index keeps it: the algorithm, and its bytes
 
 # One change to the index. Made by the functions below; plain, as there are two for each object.
 Change: TypeAlias = tuple[Statement, Row]
@@ -46,9 +47,10 @@ _CONFIRM = f"UPDATE refs SET validated = ? WHERE {_ONE} AND algorithm = ? AND di
 _FORGET = f"DELETE FROM refs WHERE {_ONE}"  # noqa: S608
 _DISOWN = f"{_FORGET} AND algorithm = ? AND digest = ?"
 _STORED = Insert(
-    "INSERT INTO blobs VALUES",
-    "(?, ?, ?, ?, (SELECT max(epoch) FROM epochs), 0)",
-    "ON CONFLICT DO UPDATE SET size = excluded.size, used = max(used, excluded.used), epoch = excluded.epoch",
+    "INSERT INTO blobs SELECT *, (SELECT max(epoch) FROM epochs), 0 FROM (VALUES",
+    "(?, ?, ?, ?)",
+    ") WHERE true ON CONFLICT DO UPDATE SET"
+    " size = excluded.size, used = max(used, excluded.used), epoch = excluded.epoch",
 )
 _MET = Insert(
     "INSERT INTO blobs VALUES",
@@ -85,14 +87,14 @@ def _together(insert: Insert, count: int) -> str:
 
 def remember(key: RefKey, ref: Ref) -> Change:
     """The object is this blob."""
-    return learn(key, ref.digest, ref.size, ref.etag, ref.last_modified, ref.validated)
+    return learn(key, split(ref.digest), ref.size, ref.etag, ref.last_modified, ref.validated)
 
 
 def learn(
-    key: RefKey, digest: str, size: int, etag: str | None, last_modified: float | None, validated: float
+    key: RefKey, name: BlobName, size: int, etag: str | None, last_modified: float | None, validated: float
 ) -> Change:
-    """What a ref of the object to this blob would remember."""
-    return REMEMBER, (*key, *split(digest), size, etag, last_modified, validated)
+    """The object is this blob, as a ref that says so would remember it."""
+    return REMEMBER, (*key, *name, size, etag, last_modified, validated)
 
 
 def confirm(key: RefKey, ref: Ref, at: float) -> Change:
@@ -127,9 +129,9 @@ def met(digest: str, size: int, at: float) -> Change:
     return _MET, (*split(digest), size, at)
 
 
-def placed(published: Published, at: float) -> Change:
-    """The blob is in its place by now."""
-    return (stored if published.stored else met)(published.digest, published.size, at)
+def placed(name: BlobName, published: Published, at: float) -> Change:
+    """The blob is in its place by now: `stored`, or `met` there."""
+    return _STORED if published.stored else _MET, (*name, published.size, at)
 
 
 def touch(digest: str, at: float) -> Change:
@@ -167,7 +169,7 @@ def blob_of(change: Change) -> str:
     return f"{algorithm}:{name.hex()}"
 
 
-def split(digest: str) -> tuple[str, bytes]:
+def split(digest: str) -> BlobName:
     """A digest as the index keeps it."""
     algorithm, _, name = digest.partition(":")
     return algorithm, bytes.fromhex(name)

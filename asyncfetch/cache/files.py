@@ -55,8 +55,8 @@ def open_to_update(path: str) -> int:
 
 def write(descriptor: int, data: memoryview) -> None:
     """Appends all of `data`. The system may take less at a time: 2 GiB, or what a signal or a full disk left."""
-    while len(data):
-        data = data[os.write(descriptor, data) :]
+    while (count := os.write(descriptor, data)) < len(data):
+        data = data[count:]
 
 
 def write_at(descriptor: int, data: memoryview, offset: int) -> None:

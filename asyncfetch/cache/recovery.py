@@ -50,7 +50,7 @@ class Intents:
 
     def declare(self, digests: Iterable[str]) -> None:
         """Names the blobs that a batch places, in the place of those named before."""
-        self._batch = "".join(f"{digest}\n" for digest in digests)
+        self._batch = _lines(digests)
         self._write(self._batch)
 
     def declare_clear(self) -> None:
@@ -64,7 +64,7 @@ class Intents:
 
     def declare_victims(self, digests: Iterable[str]) -> None:
         """Names blobs that are evicted, beside those that a batch is placing at the time."""
-        self._write(self._batch + "".join(f"{digest}\n" for digest in digests))
+        self._write(self._batch + _lines(digests))
 
     def fulfil_victims(self) -> None:
         """Says that the index knows that they are gone."""
@@ -92,6 +92,10 @@ class Intents:
             self._empty = True
             with contextlib.suppress(OSError):
                 files.truncate(self._descriptor)
+
+
+def _lines(digests: Iterable[str]) -> str:
+    return "\n".join([*digests, ""])
 
 
 class Lost(NamedTuple):

@@ -6,6 +6,7 @@ import functools
 import io
 from typing import TYPE_CHECKING, NamedTuple
 
+from asyncfetch.cache.changes import split
 from asyncfetch.cache.digests import digest_of
 from asyncfetch.cache.intake import STEP, Intake
 from asyncfetch.cache.spill import PIECES
@@ -34,18 +35,22 @@ PIECE = 512 * KIB  # of 256 KiB, hand-overs between threads took a tenth more CP
 BODY_MEMORY = max(SMALL, PIECES * PIECE)
 
 
+_ENDED = "this sink has ended; a body of another attempt takes another sink"
+
+
 class Body:
     """A whole body: bytes in memory (`view`) or a temporary file (`path`), and their digest, `"blake3:<hex>"`.
 
     Whoever has it either hands it to the cache, which takes it over, or releases it.
     """
 
-    __slots__ = ("_release", "digest", "held", "path", "size", "view")
+    __slots__ = ("_release", "digest", "held", "name", "path", "size", "view")
 
     def __init__(
         self, digest: str, size: int, release: Callable[[], None], view: memoryview | None = None, path: str = ""
     ) -> None:
         self.digest = digest
+        self.name = split(digest)  # the same for the index
         self.size = size
         self.view = view
         self.path = path
@@ -164,7 +169,8 @@ class BodySink:
         Raises `StorageFull` or `CacheUnusable`, and `IntegrityError` where the origin's checksum is of other bytes.
         After that, or cancelled, the sink is still to be aborted.
         """
-        self._refuse_ended()
+        if self._ended:
+            raise ValueError(_ENDED)
         parts, buffer, spill, filled = self._parts, self._buffer, self._spill, self._filled
         if self._on_length is not None:
             told, self._on_length = self._on_length, None
@@ -196,7 +202,8 @@ class BodySink:
             spill.abort()
 
     def _first(self, hint: int) -> memoryview:
-        self._refuse_ended()
+        if self._ended:
+            raise ValueError(_ENDED)
         if hint >= 0 and self._on_length is not None:
             told, self._on_length = self._on_length, None
             told(hint)
@@ -210,10 +217,6 @@ class BodySink:
         self._spill.put(buffer, self._filled)
         self._size += self._filled
         self._filled = 0
-
-    def _refuse_ended(self) -> None:
-        if self._ended:
-            raise ValueError("this sink has ended; a body of another attempt takes another sink")
 
 
 # Bytes that are taken for a body because its length is announced; more is taken as it comes, for a server may lie.

@@ -87,7 +87,7 @@ class Cache:
         self._parts = SinkParts(self._pool, policy.digest, self._begin_spill, self.discard)
         self._gathered: list[Command] = []
         self._gathered_bytes = 0
-        self._last_gathered = 0.0
+        self._handed_in = 0.0  # when what was gathered last was
         self._timer: asyncio.Handle | None = None
         self._ended: asyncio.Future[None] | None = None
         self._intents = Intents(self._owner)
@@ -209,7 +209,7 @@ class Cache:
         release = self._take_over(body)
         if self._syncer is not None:
             self._syncer.wanted()
-        change = None if key is None else learn(key, body.digest, body.size, etag, last_modified, validated)
+        change = None if key is None else learn(key, body.name, body.size, etag, last_modified, validated)
         self._gather(Write(body, release, done, key, change), body.size)
 
     def keep_private(self, body: Body, done: Callable[[Published | Exception], None]) -> None:
@@ -318,15 +318,13 @@ class Cache:
         """Hands a command in with those around it: at the end of this turn of the loop, or a little later."""
         self._gathered.append(command)
         self._gathered_bytes += size
-        now = time.monotonic()
         if len(self._gathered) >= BATCH_BODIES or self._gathered_bytes >= BATCH_BYTES:
             self._hand_in()
         elif self._timer is None:
-            if now - self._last_gathered < _CLOSE_UPON:
+            if time.monotonic() - self._handed_in < _CLOSE_UPON:
                 self._timer = self._loop.call_later(LINGER_SECONDS, self._hand_in)
             else:
                 self._timer = self._loop.call_soon(self._hand_in)
-        self._last_gathered = now
 
     def _gather_read(self, command: Read) -> None:
         """Hands a read in at the end of this turn of the loop, with all that was gathered before."""
@@ -339,6 +337,7 @@ class Cache:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self._handed_in = time.monotonic()
         if self._gathered:
             self._gathered_bytes = 0
             self._thread.put(self._gathered)  # in whose hands they are only once they are not in ours

@@ -329,7 +329,7 @@ class Work:
             result = self._not_placed(body, error)
         else:
             if not result.private:
-                batch.blobs.append(placed(result, self._owner.now()))
+                batch.blobs.append(placed(body.name, result, self._owner.now()))
                 if command.change is not None:
                     batch.changes.append(command.change)
                 if not result.stored:

@@ -262,7 +262,8 @@ class Run(ABC, Generic[T]):
             self._ready.extend(slots)
         elif self._line[0].result is None:
             return
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     @abstractmethod
     def make(self, slot: Slot[T], landed: Landed) -> None:
