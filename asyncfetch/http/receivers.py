@@ -1,7 +1,9 @@
 """Threads that receive large bodies: each piece is dealt with where it came, while it lies in that core's cache.
 
-A loop that receives for all is one core's work, and what it hands to threads has left its cache by then: four bodies of
-64 MiB, hashed and written, came at 940 MB/s for 1.66 CPU-s/GB by the loop, and at 1,450 for 1.20 by threads.
+A loop that receives for all is one core's work, and what it hands to threads has left its cache by then. Four bodies of
+64 MiB, hashed and written: in a sketch, threads brought 1,450 MB/s for 1.20 CPU-s/GB, where the loop brought
+940 for 1.66; in the package, on a busy machine, they are 1.24 times as fast for 0.87 of the CPU, and 0.02 s of that is
+the loop's, not 0.25.
 """
 
 from __future__ import annotations
