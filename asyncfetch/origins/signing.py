@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 from asyncfetch.errors import UsageError
 
 if TYPE_CHECKING:
+    import hashlib
     from collections.abc import Iterable
 
     from asyncfetch.origins.credentials import Credentials
@@ -64,6 +65,7 @@ _PREFIX = re.compile(r"/(?:[A-Za-z0-9/_.~%-]*/)?")
 _WORD = re.compile(r"[A-Za-z0-9-]{1,64}")
 _LABELS = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+_INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
 _is_plain = re.compile(r"[A-Za-z0-9/_.~-]*").fullmatch
 
 
@@ -172,7 +174,7 @@ class Signer:
         self._second = -1
         self._key = b""
         self._scope = ""
-        self._mac = hmac.new(b"", digestmod="sha256")
+        self._inner, self._outer = _mac_states(b"")
         self._dated: list[tuple[str, str]] = []
         self._plain = "", ""
 
@@ -212,9 +214,10 @@ class Signer:
         payload_hash = self._payload_hash if payload is None else payload.digest
         canonical, sent = self._around(extra, payload_hash) if extra else self._plain
         digest = sha256(f"{method}\n{path}\n{arguments}\n{canonical}".encode("ascii")).hexdigest()
-        mac = self._mac.copy()
-        mac.update(digest.encode("ascii"))
-        return f"{method} {target} HTTP/1.1\r\n{sent}{mac.hexdigest()}\r\n\r\n".encode("ascii")
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(digest.encode("ascii"))
+        outer.update(inner.digest())
+        return f"{method} {target} HTTP/1.1\r\n{sent}{outer.hexdigest()}\r\n\r\n".encode("ascii")
 
     def _renew(self, credentials: Credentials, second: int) -> None:
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
@@ -224,7 +227,8 @@ class Signer:
             self._key, self._day = signing_key(credentials, scope), day
         self._credentials, self._second, self._scope = credentials, second, scope
         # The string to sign but for its last line, which is the digest of the request.
-        self._mac = hmac.new(self._key, f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n".encode("ascii"), "sha256")
+        self._inner, self._outer = _mac_states(self._key)
+        self._inner.update(f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n".encode("ascii"))
         self._dated = [("x-amz-date", stamp)]
         if credentials.token:
             self._dated.append(("x-amz-security-token", credentials.token))
@@ -243,6 +247,15 @@ class Signer:
             f"{canonical}\n{names}\n{payload_hash}",
             f"{sent}authorization: AWS4-HMAC-SHA256 Credential={identity}, SignedHeaders={names}, Signature=",
         )
+
+
+def _mac_states(key: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:
+    """The inner and the outer digest of HMAC-SHA256 (RFC 2104, section 2) once each has taken the key.
+
+    The standard library's `hmac` has the same in three functions of Python around each copy; a request has one.
+    """
+    block = key.ljust(64, b"\0")
+    return sha256(block.translate(_INNER)), sha256(block.translate(_OUTER))
 
 
 def signing_key(credentials: Credentials, scope: str) -> bytes:
