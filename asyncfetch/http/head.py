@@ -45,16 +45,15 @@ class ResponseHead:
         self._text = text
         self._lower = text.lower()  # of ISO-8859-1, so positions stay
         self.status = int(text[9:12])
-        framing: dict[str, str] = {}
-        for name, value in _FRAMING.findall(self._lower):  # several are the one list they mean: RFC 9110, section 5.3
-            framing[name] = f"{framing[name]},{value}" if name in framing else value
+        found = _FRAMING.findall(self._lower)
+        framing: dict[str, str] = dict(found)
+        if len(framing) < len(found):  # several are the one list they mean: RFC 9110, section 5.3
+            framing = {name: ",".join([value for other, value in found if other == name]) for name in framing}
         length = framing.get("content-length")
         self.content_length = None if length is None else _length(length)
         self._coding = framing.get("transfer-encoding")
-        self.persistent = text[7] == "1"
-        if "connection" in framing:
-            options = [option.strip(" \t") for option in framing["connection"].split(",")]
-            self.persistent = "close" not in options and (self.persistent or "keep-alive" in options)
+        connection = framing.get("connection")
+        self.persistent = text[7] == "1" if connection is None else _stays(connection, text[7])
 
     @property
     def reason(self) -> str:
@@ -116,6 +115,14 @@ def _length(value: str) -> int:
     if len({int(one) for one in values}) > 1:
         raise ProtocolError(f"several values of Content-Length: {_short(value)}")
     return int(values[0])
+
+
+def _stays(connection: str, minor: str) -> bool:
+    """Whether a connection is kept, by its Connection fields and the minor version (RFC 9112, section 9.3)."""
+    if connection == "keep-alive":
+        return True
+    options = [option.strip(" \t") for option in connection.split(",")]
+    return "close" not in options and (minor == "1" or "keep-alive" in options)
 
 
 def _fault(text: str) -> str:
