@@ -20,18 +20,19 @@ class Grant:
 
     def correct(self, amount: int) -> None:
         """Gives back what turned out not to be needed; a larger amount changes nothing. On the loop's thread."""
-        if amount < self.amount:
-            surplus, self.amount = self.amount - amount, amount
-            self._credits._give_back(surplus, self, done=False)
+        surplus = self.amount - amount
+        if surplus > 0:
+            self.amount = amount
+            self._credits._lower(surplus)
 
     def delivered(self) -> None:
         """Says that the work this was granted for is done: if it was overdrawn, somebody else may overdraw now."""
-        self._credits._give_back(0, self, done=True)
+        self._credits._take_back(0, self)
 
     def release(self) -> None:
         """Gives all of it back."""
         amount, self.amount = self.amount, 0
-        self._credits._give_back(amount, self, done=True)
+        self._credits._take_back(amount, self)
 
 
 class Credits:
@@ -53,7 +54,7 @@ class Credits:
         self._wakes: list[Callable[[], None]] = []
         self._reclaimers: list[Callable[[int], int]] = []
         # Grants come back in finalizers, which may interrupt this class on its own thread: appending needs no lock.
-        self._returned: deque[tuple[int, Grant, bool]] = deque()
+        self._returned: deque[tuple[int, Grant]] = deque()
 
     @property
     def held(self) -> int:
@@ -76,21 +77,28 @@ class Credits:
 
     def take(self, amount: int, *, alone: bool = False) -> Grant | None:
         """Lends `amount` bytes, or None when they are not there now. `alone` may overdraw while nobody else does."""
-        self._collect()
-        if self._held + amount > self.total:
-            self._reclaim(self._held + amount - self.total)
+        if self._returned:
+            self._collect()
+        if self._held + amount > self.total and not self._make_room(amount, alone=alone):
+            return None
+        grant = Grant(self, amount)
+        self._held += amount
+        if self._held > self.total:
+            self._lone = grant
+        if self._held > self.peak:
+            self.peak = self._held
+        return grant
+
+    def _make_room(self, amount: int, *, alone: bool) -> bool:
+        """Has what is idle given back. False where that is not enough, and who asks may not overdraw either."""
+        self._reclaim(self._held + amount - self.total)
         if self._held + amount > self.total and not (alone and self._lone is None):
             # Said before the last look: what another thread gives back after that look wakes.
             self._refused = True
             self._collect()
-            if self._held + amount > self.total and not (alone and self._lone is None):
-                return None
-        grant = Grant(self, amount)
-        if self._held + amount > self.total:
-            self._lone = grant
-        self._held += amount
-        self.peak = max(self.peak, self._held)
-        return grant
+            if self._held + amount > self.total:
+                return alone and self._lone is None
+        return True
 
     def _reclaim(self, missing: int) -> None:
         for reclaim in self._reclaimers:
@@ -99,19 +107,28 @@ class Credits:
                 break
         self._collect()
 
-    def _give_back(self, amount: int, grant: Grant, *, done: bool) -> None:
-        self._returned.append((amount, grant, done))
+    def _lower(self, surplus: int) -> None:
+        """On the loop's thread, where nobody else changes `_held`: those who interrupt it only append."""
+        self._held -= surplus
         if self._refused:
-            try:
-                self._call_soon_threadsafe(self._wake)
-            except RuntimeError:  # the loop is closed, and nobody waits any more
-                self._refused = False
+            self._wake_soon()
+
+    def _take_back(self, amount: int, grant: Grant) -> None:
+        self._returned.append((amount, grant))
+        if self._refused:
+            self._wake_soon()
+
+    def _wake_soon(self) -> None:
+        try:
+            self._call_soon_threadsafe(self._wake)
+        except RuntimeError:  # the loop is closed, and nobody waits any more
+            self._refused = False
 
     def _collect(self) -> None:
         while self._returned:
-            amount, grant, done = self._returned.popleft()
+            amount, grant = self._returned.popleft()
             self._held -= amount
-            if done and grant is self._lone:
+            if grant is self._lone:
                 self._lone = None
 
     def _wake(self) -> None:
