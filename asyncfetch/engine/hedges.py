@@ -15,9 +15,12 @@ MOVED = 2.0  # times what it has been: the median has moved, and a second reques
 CROWD = 4  # one of so many may be late; where more are, it is not they who are slow
 
 
-def size_class(size: int | None) -> int:
-    """Of objects that can be expected to take equally long until their first byte: by powers of 16, 0 if unknown."""
-    return 0 if size is None else 1 + size.bit_length() // 4
+UNKNOWN = 0  # the class of those whose size is not known
+
+
+def size_class(size: int) -> int:
+    """Of objects that can be expected to take equally long until their first byte: by powers of 16."""
+    return 1 + size.bit_length() // 4
 
 
 class Hedges:
@@ -36,7 +39,11 @@ class Hedges:
         tail = self._tails.get(kind)
         if tail is None:
             tail = self._tails[kind] = _Tail()
-        tail.add(waited)
+        count = tail.count
+        tail.waits[count % RECENT] = waited
+        tail.count = count = count + 1
+        if count % REFRESH == 0 and count >= RECENT:
+            tail.refresh()
 
     def late_after(self, kind: int) -> float:
         """The wait from which an answer of a size class is late; infinite while that cannot be told."""
@@ -55,22 +62,17 @@ class Hedges:
 class _Tail:
     """The recent waits of one size class."""
 
-    __slots__ = ("_count", "_usual", "_waits", "late_after")
+    __slots__ = ("_usual", "count", "late_after", "waits")
 
     def __init__(self) -> None:
-        self._waits = [0.0] * RECENT
-        self._count = 0
+        self.waits = [0.0] * RECENT  # the one of number `count` in the place of that which is `RECENT` older
+        self.count = 0
         self._usual = 0.0  # the median of some time
         self.late_after = float("inf")
 
-    def add(self, waited: float) -> None:
-        self._waits[self._count % RECENT] = waited
-        self._count += 1
-        if self._count % REFRESH == 0 and self._count >= RECENT:
-            self._refresh()
-
-    def _refresh(self) -> None:
-        ordered = sorted(self._waits)
+    def refresh(self) -> None:
+        """Tells anew what is late."""
+        ordered = sorted(self.waits)
         median, p95 = ordered[RECENT // 2], ordered[RECENT * 95 // 100]
         usual = self._usual or median
         self.late_after = max(p95, LEAST) if median <= max(usual * MOVED, LEAST) else float("inf")

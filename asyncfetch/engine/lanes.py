@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from asyncfetch.attempts import Move, Outlook, Past, decide
-from asyncfetch.engine.errand import Progress, Tries
+from asyncfetch.engine.errand import FLYING, OVER, PAUSING, QUEUED, Tries
 from asyncfetch.engine.places import Places
 from asyncfetch.engine.standing import NO_RETRY
 from asyncfetch.errors import FetcherClosed, ObjectError, OriginTimeout, Throttled
@@ -97,7 +97,7 @@ class Lanes:
         if self._closed:
             raise FetcherClosed("The fetcher was closed before this was done")
         place = errand.place = self.places.at(errand.location)
-        errand.progress = Progress.QUEUED
+        errand.progress = QUEUED
         self._live.add(errand)
         (place.urgent if errand.urgent else place.queue).append(errand)
         self._queued[place] = None
@@ -106,7 +106,7 @@ class Lanes:
         """Moves an errand to the front: somebody waits for just this one."""
         if not errand.urgent:
             errand.urgent = True
-            if errand.progress is Progress.QUEUED and errand.place is not None:
+            if errand.progress is QUEUED and errand.place is not None:
                 errand.place.urgent.append(errand)  # its place in the other line is skipped when it comes up
                 self._queued[errand.place] = None
                 self.pump()
@@ -115,11 +115,11 @@ class Lanes:
         """Ends an errand that nobody waits for: its place in line, its pause or its try."""
         before = errand.progress
         self._end(errand)
-        if before is Progress.QUEUED and not self._tidying:
+        if before is QUEUED and not self._tidying:
             # It may be the one that the others wait behind; but they may be about to be given up as well.
             self._tidying = True
             self._loop.call_soon(self._tidy)
-        elif before is Progress.FLYING and errand.lane not in (None, asyncio.current_task()):
+        elif before is FLYING and errand.lane not in (None, asyncio.current_task()):
             errand.lane.cancel()  # from within its own try it is about to return, and its lane has others to fly
 
     def close(self) -> None:
@@ -156,21 +156,24 @@ class Lanes:
 
     def _next(self) -> Errand | None:
         """The next errand with its credits, or None while there is none that may go. Places take turns."""
+        budget = self._meter.budget
         for urgent in (True, False):
             for place in self._queued:
                 line = place.urgent if urgent else place.queue
-                while line and line[0].progress is not Progress.QUEUED:
+                while line and line[0].progress is not QUEUED:
                     line.popleft()
                 if not line or not self._open(place):
                     continue
                 errand = line[0]
                 grant = self._credits.take(errand.need, alone=errand.urgent)
-                self._meter.budget.set(grant is None)
                 if grant is None:
                     # Nobody overtakes: else one large object could wait for ever behind small ones.
+                    budget.set(True)
                     return None
+                if budget.level:
+                    budget.set(False)
                 line.popleft()
-                errand.grant, errand.progress = grant, Progress.FLYING
+                errand.grant, errand.progress = grant, FLYING
                 place.flying += 1
                 if place.pace.rate < math.inf:
                     place.pace.sent(perf_counter())
@@ -178,7 +181,7 @@ class Lanes:
                     del self._queued[place]
                     self._queued[place] = None
                 return errand
-        self._meter.budget.set(False)
+        budget.set(False)
         if self._queued:
             self._queued = {place: None for place in self._queued if place.urgent or place.queue}
         return None
@@ -207,45 +210,53 @@ class Lanes:
     async def _lane(self, errand: Errand | None) -> None:
         task = asyncio.current_task()
         assert task is not None
-        while True:
-            if errand is None:
-                idle: asyncio.Future[Errand] = self._loop.create_future()
-                self._idle.append(idle)
-                errand = await idle
-            place = errand.place
-            assert place is not None
-            if errand.progress is not Progress.FLYING:  # given up on the way here
-                errand.release()
-                place.flying -= 1
+        at_work, flying, policy = self._meter.lanes, self._flying, self._policy
+        at_work.add(1)
+        try:
+            while True:
+                if errand is None:
+                    idle: asyncio.Future[Errand] = self._loop.create_future()
+                    self._idle.append(idle)
+                    at_work.add(-1)
+                    try:
+                        errand = await idle
+                    finally:
+                        at_work.add(1)
+                place = errand.place
+                assert place is not None
+                if errand.progress is not FLYING:  # given up on the way here
+                    errand.release()
+                    place.flying -= 1
+                    errand = self._next()
+                    continue
+                errand.lane = task
+                errand.attempts += 1
+                errand.began = perf_counter()
+                if policy.deadline is not None and errand.alarm is None:
+                    self._set_alarm(errand, policy.deadline)
+                flying.add(errand)
+                if self._look is None and policy.hedge:
+                    self._look = self._loop.call_later(LOOK, self._look_for_late)
+                try:
+                    await errand.fly()
+                    place.flying -= 1
+                    self._landed(errand, place)
+                except asyncio.CancelledError:
+                    place.flying -= 1
+                    errand.release()
+                    if not errand.over:
+                        raise  # the fetcher is closing; `close` tells the waiters
+                    task.uncancel()
+                except Exception as error:  # whatever went wrong is this errand's outcome, not the lane's
+                    place.flying -= 1
+                    errand.release()
+                    self._failed(errand, place, error)
+                finally:
+                    errand.lane = None
+                    flying.discard(errand)
                 errand = self._next()
-                continue
-            errand.lane = task
-            errand.attempts += 1
-            errand.began = self._meter.lanes.add(1)
-            if self._policy.deadline is not None and errand.alarm is None:
-                self._set_alarm(errand, self._policy.deadline)
-            self._flying.add(errand)
-            if self._look is None and self._policy.hedge:
-                self._look = self._loop.call_later(LOOK, self._look_for_late)
-            try:
-                await errand.fly()
-                place.flying -= 1
-                self._landed(errand, place)
-            except asyncio.CancelledError:
-                place.flying -= 1
-                errand.release()
-                if not errand.over:
-                    raise  # the fetcher is closing; `close` tells the waiters
-                task.uncancel()
-            except Exception as error:  # whatever went wrong is this errand's outcome, not the lane's
-                place.flying -= 1
-                errand.release()
-                self._failed(errand, place, error)
-            finally:
-                errand.lane = None
-                self._flying.discard(errand)
-                self._meter.lanes.add(-1)
-            errand = self._next()
+        finally:
+            at_work.add(-1)
 
     def _look_for_late(self) -> None:
         """Gives twins to those whose answers are late, as far as their places' budgets go; the latest first."""
@@ -299,7 +310,7 @@ class Lanes:
             waiting = list(line)
             line.clear()
             for errand in waiting:
-                if errand.progress is not Progress.QUEUED:  # it has gone from the other line
+                if errand.progress is not QUEUED:  # it has gone from the other line
                     continue
                 errand.place = place.root.under(errand.location.key)
                 (own if errand.place is branch else line).append(errand)
@@ -335,7 +346,7 @@ class Lanes:
             self._meter.retries += 1
             self.add(errand)
             return
-        errand.progress = Progress.PAUSING
+        errand.progress = PAUSING
         if move is Move.SAVE:
             errand.timer = self._loop.call_later(pause, self._reconsider, errand, place, error)
             return
@@ -375,7 +386,7 @@ class Lanes:
 
     def _end(self, errand: Errand) -> None:
         """Takes an errand off the books."""
-        errand.progress = Progress.OVER
+        errand.progress = OVER
         self._live.discard(errand)
         if errand.timer is not None:
             errand.timer.cancel()

@@ -240,4 +240,5 @@ class Looks:
 
 def from_cache(found: Found) -> Landed:
     """What the cache has, as tickets are told of it."""
-    return Landed(found.path, found.ref.size, found.ref.digest, found.ref.etag, from_cache=True)
+    ref = found.ref
+    return Landed(found.path, ref.size, ref.digest, ref.etag, True)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from asyncfetch.engine.hedges import CROWD, LEAST, MOVED, RECENT, SAVED, SHARE, Hedges, size_class
+from asyncfetch.engine.hedges import CROWD, LEAST, MOVED, RECENT, SAVED, SHARE, UNKNOWN, Hedges, size_class
 
 
 def heard(waits: list[float], kind: int = 5) -> Hedges:
@@ -67,6 +67,6 @@ def test_where_a_crowd_is_late_it_is_the_place_that_is_slow() -> None:
 
 
 def test_sizes_are_told_apart_by_powers_of_sixteen() -> None:
-    classes = [size_class(size) for size in (None, 0, 1 << 10, 86_000, 1 << 20, 1 << 26)]
+    classes = [UNKNOWN, *(size_class(size) for size in (0, 1 << 10, 86_000, 1 << 20, 1 << 26))]
     assert classes == sorted(set(classes))
     assert size_class(70_000) == size_class(500_000)
