@@ -151,9 +151,9 @@ class Client:
         for host in self._hosts.values():
             host.close()
         self._context.close()
+        self._receivers.close()
         for host in self._hosts.values():
             await host.wait_closed()
-        self._receivers.close()
 
     def _meet(self, endpoint: Endpoint) -> Host:
         host = self._hosts[endpoint] = Host(endpoint, self._limits, self._context, self._counters, self._receivers)

@@ -152,7 +152,7 @@ class Receivers:
         return loan
 
     def close(self) -> None:
-        """Lets the threads end, when no socket is lent any more."""
+        """Lets each thread end once it has given back what it was lent. To be called when nothing is lent any more."""
         for _ in range(self._threads):
             self._queue.put(None)
         self._threads = 0

@@ -245,9 +245,14 @@ async def test_ended_while_the_intake_has_the_word_it_waits_for_that(plain: Chan
         await server.until(lambda: server.open == 0)
         assert not closing.done(), "the thread has the socket yet"
         assert sink.lent > sink.closed
+        closing.cancel()
+        await asyncio.wait([closing])
         gate.set()
-        await closing
+        await client.aclose()
         assert sink.lent == sink.closed
+        await once(
+            lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("asyncfetch-receive")]
+        )
         assert bytes(sink.data) == BODY[: len(sink.data)]
 
 
