@@ -231,15 +231,14 @@ def _etag(head: ResponseHead) -> str | None:
 def _stat(uri: str, head: ResponseHead, size: int | None, *, checksums: bool = False, md5: bool = False) -> ObjectStat:
     if size is None:
         raise TransferInterrupted(uri, "the origin did not say how large the object is")
-    version, etag = head.get("x-amz-version-id"), _etag(head)
-    return ObjectStat(
-        uri,
-        size,
-        etag=etag,
-        version=None if version == "null" else version,
-        last_modified=read_date(head.get("last-modified")),
-        checksum=told_checksum(head.get, etag, checksums=checksums, md5=md5) if checksums or md5 else None,
-    )
+    version, etag = head.get("x-amz-version-id"), read_etag(head.get("etag"))
+    if version == "null":
+        version = None
+    # By position: a keyword more than doubles what it takes to make a tuple, and each object has one.
+    stat = ObjectStat(uri, size, etag, version, read_date(head.get("last-modified")))
+    if checksums or md5:
+        stat = stat._replace(checksum=told_checksum(head.get, etag, checksums=checksums, md5=md5))
+    return stat
 
 
 def _stat_composed(composite: Composite, laid_out: str, uri: str, head: ResponseHead, size: int) -> ObjectStat:
