@@ -13,8 +13,8 @@ from asyncfetch.streams.batch import Batches
 from asyncfetch.streams.order import check_sources, check_step, describe, digest_of, has_index, read
 from asyncfetch.streams.plan import Deal, Epochs, Plan, Shard, Shuffle, Take
 from asyncfetch.streams.progress import Checkpoint, Progress
-from asyncfetch.streams.run import Tally
 from asyncfetch.streams.state import point_of, to_state
+from asyncfetch.streams.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
