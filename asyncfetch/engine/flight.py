@@ -16,7 +16,7 @@ from asyncfetch.objects import NotModified, ObjectStat
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from asyncfetch.cache import Body, Found, Published
+    from asyncfetch.cache import Body, Found, Published, RefKey
     from asyncfetch.engine.flights import Flights
     from asyncfetch.engine.parts import Outcome, Parts
     from asyncfetch.engine.tickets import Ticket
@@ -42,18 +42,22 @@ class Flight(Errand):
         "whole",
     )
 
-    def __init__(self, table: Flights, tickets: list[Ticket], *, whole: bool = False) -> None:
-        """Takes over a list of tickets. `whole` ones do not go on in parts, however large the object is."""
+    def __init__(self, table: Flights, tickets: list[Ticket], key: RefKey, *, whole: bool = False) -> None:
+        """Takes over a list of tickets for one object, the cache's `key`.
+
+        `whole` ones do not go on in parts, however large the object is.
+        """
         ticket = tickets[0]
-        super().__init__(ticket.location, urgent=any(each.urgent for each in tickets))
+        super().__init__(ticket.location)
         self.table = table
         self.uri = ticket.uri
-        self.key = table.looks.key_of(ticket.location)
+        self.key = key
         self.listed = ticket.listed
         self.private = ticket.private
         self.tickets = tickets
         for each in tickets:
             each.flight = self
+            self.urgent = self.urgent or each.urgent
         self.found: Found | None = None
         self.whole = whole
         self.parts: Parts | None = None

@@ -24,7 +24,7 @@ from asyncfetch.errors import FetcherClosed, OriginError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from asyncfetch.cache import Cache, Found, Published
+    from asyncfetch.cache import Cache, Found, Published, RefKey
     from asyncfetch.engine.lanes import Lanes
     from asyncfetch.engine.meter import Meter
     from asyncfetch.engine.tickets import Ticket
@@ -71,7 +71,7 @@ class Flights:
         flights, unknown = self._flights, []
         for ticket in tickets:
             if ticket.private:
-                self._lanes.add(Flight(self, [ticket]))
+                self._lanes.add(Flight(self, [ticket], self.looks.key_of(ticket.location)))
             elif (flight := flights.get(ticket.location)) is not None:
                 ticket.flight = flight
                 flight.tickets.append(ticket)
@@ -151,7 +151,7 @@ class Flights:
             return
         # The other takes the object whole, so it is the last: one answer cannot be of two objects.
         tickets, flight.tickets = flight.tickets, []
-        other = Flight(self, tickets, whole=True)
+        other = Flight(self, tickets, flight.key, whole=True)
         other.urgent, other.found, other.due = flight.urgent, flight.found, flight.due
         if self._flights.get(flight.location) is flight:
             self._flights[flight.location] = other
@@ -216,9 +216,9 @@ class Flights:
         landed = Landed(outcome.path, outcome.size, outcome.digest, etag, False, outcome.private)
         self.land(flight, landed)
 
-    def _fly(self, tickets: list[Ticket], found: Found | None) -> None:
+    def _fly(self, tickets: list[Ticket], key: RefKey, found: Found | None) -> None:
         """Puts tickets in line for their origin, which is asked whether what was `found` is stale."""
-        flight = self._flights[tickets[0].location] = Flight(self, tickets)
+        flight = self._flights[tickets[0].location] = Flight(self, tickets, key)
         flight.found = found
         self._lanes.add(flight)
 

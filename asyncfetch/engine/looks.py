@@ -55,7 +55,7 @@ class Looks:
         meter: Meter,
         *,
         land: Callable[[Sequence[Ticket], Landed], None],
-        fly: Callable[[list[Ticket], Found | None], None],
+        fly: Callable[[list[Ticket], RefKey, Found | None], None],
         told: Callable[[], None],
     ) -> None:
         self._settings, self._cache, self._meter = settings, cache, meter
@@ -213,9 +213,12 @@ class Looks:
             self._cache.release(key)
             return
         del self._waiting[location]
-        freshness = self._decide(found and found.ref, location, listed, now)
-        if found is None or freshness in (Freshness.MISS, Freshness.STALE):
-            self._fly(waiting, found if freshness is Freshness.STALE else None)
+        if found is None:
+            self._fly(waiting, key, None)
+            return
+        freshness = self._decide(found.ref, location, listed, now)
+        if freshness in (Freshness.MISS, Freshness.STALE):
+            self._fly(waiting, key, found if freshness is Freshness.STALE else None)
             return
         if freshness is Freshness.VALIDATED:
             assert listed is not None
