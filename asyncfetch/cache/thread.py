@@ -233,6 +233,8 @@ class CacheThread:
         """Takes what is in the mailbox, waiting when there is nothing else to do. False at the end of all work."""
         while True:
             idle = not self._work.waits
+            # Said before the look: what the loop finds due behind it wakes this thread.
+            self._watching = False
             pause = self._work.pause()
             self._watching = pause is not None
             try:
