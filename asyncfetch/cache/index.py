@@ -39,7 +39,7 @@ RETRY_SECONDS = 5.0  # between attempts to begin an index where there can be non
 _FIND = """
 WITH wanted (place, name) AS (VALUES {})
 SELECT place, refs.size, etag, refs.digest, validated, last_modified, used, epoch, pinned
-FROM wanted CROSS JOIN refs ON endpoint = ?1 AND container = ?2 AND version = ?3 AND refs.algorithm = ?4 AND key = name
+FROM wanted CROSS JOIN refs ON endpoint = ? AND container = ? AND version = ? AND refs.algorithm = ? AND key = name
 LEFT JOIN blobs ON blobs.algorithm = refs.algorithm AND blobs.digest = refs.digest
 """
 _MOST_TOGETHER = 64
@@ -406,7 +406,7 @@ def rows(connection: sqlite3.Connection, keys: Sequence[RefKey], algorithm: Dige
         while start < end:
             some, names = names[:_MOST_TOGETHER], names[_MOST_TOGETHER:]
             width = 1 << (len(some) - 1).bit_length()
-            values = (*where, algorithm, *some, *[None] * (width - len(some)))
+            values = (*some, *[None] * (width - len(some)), *where, algorithm)
             for place, size, etag, name, validated, modified, *blob in connection.execute(_find(width), values):
                 found[start + place] = Known(Ref(size, etag, prefix + name.hex(), validated, modified), *blob)
             start += len(some)
@@ -420,4 +420,4 @@ _name = attrgetter("key")
 @functools.cache
 def _find(width: int) -> str:
     """The statement that finds so many keys."""
-    return _FIND.format(", ".join(f"({place}, ?{place + 5})" for place in range(width)))
+    return _FIND.format(", ".join(f"({place}, ?)" for place in range(width)))

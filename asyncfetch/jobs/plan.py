@@ -141,9 +141,9 @@ class Plan:
         """
         return self._database.execute(
             "SELECT uri, path, size, digest, stamp FROM past WHERE path IS NOT NULL"
-            " AND substr(uri, 1, length(?1)) = ?1"
+            " AND substr(uri, 1, length(:prefix)) = :prefix"
             " AND NOT EXISTS (SELECT 1 FROM things WHERE things.uri = past.uri)",
-            (self._mirrored,),
+            {"prefix": self._mirrored},
         )
 
     def close(self) -> None:
