@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
+from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -316,19 +317,20 @@ class Run(ABC, Generic[T]):
 
     def _settled(self, most: int) -> list[Slot[T]]:
         """Takes the next slots out of their line, as far as they are settled; a failure comes alone."""
-        found: list[Slot[T]] = []
         line = self._line if self.in_order else self._ready
-        while line and (result := line[0].result) is not None and len(found) < most:
-            if isinstance(result, Failure):
-                if not found:
-                    found.append(line.popleft())
+        found: list[Slot[T]] = []
+        for slot in islice(line, most):
+            if slot.result is None or (found and isinstance(slot.result, Failure)):
                 break
-            found.append(line.popleft())
-        if not self.in_order:
-            for slot in found:
-                slot.taken = True
-            while self._line and self._line[0].taken:
-                self._line.popleft()
+            found.append(slot)
+            if isinstance(slot.result, Failure):
+                break
+        # Looked at first and taken out last, for a signal may come at each call: what it interrupts is in line still.
+        for slot in found:
+            slot.taken = not self.in_order
+            line.popleft()
+        while self._line and self._line[0].taken:
+            self._line.popleft()
         return found
 
     def _count(self, slots: Sequence[Slot[T]]) -> None:
