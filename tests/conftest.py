@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 
     from tests.servers import Certificate, RunningServer, Server
 
-# A job of a shell's background ignores Ctrl-C, and so would every program that tests start and interrupt.
+# A job of a shell's background ignores Ctrl-C, and one of `nohup` the end of its terminal; and so would every program
+# that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # On a busy machine an example may take its time. What must not take long has a test of its own.
 hypothesis.settings.register_profile("patient", deadline=None)
