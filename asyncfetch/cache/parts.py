@@ -45,9 +45,9 @@ class PartedBody:
     it is in memory, and what came early by reading it back, out of the page cache, once the digest gets there.
 
     Shared under the lock: how far the digest is (`_hashed`), the stretches written behind that (`_early`, by their
-    beginning), whether a thread `_hashing` is at it, the `_jobs` still to run, and how many parts are `_lent` to
-    threads that receive. The digest in the making belongs to the thread that hashes; `_done` goes from threads to the
-    loop, which has all else.
+    beginning), whether a thread `_hashing` is at it, the `_jobs` still to run, and how many parts threads that receive
+    have given `_back`. The digest in the making belongs to the thread that hashes; `_done` goes from threads to the
+    loop, which has all else, and counts how many it has `_lent`.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class PartedBody:
         self._hashing = self._aborted = False
         self._over = self._of_use = False
         self._early: dict[int, int] = {}
-        self._jobs = self._lent = 0
+        self._jobs = self._lent = self._back = 0
         self._present: Sequence[Stretch] | None = None
         self._path = ""  # of the whole body
         self._digest: str | None = None
@@ -156,7 +156,7 @@ class PartedBody:
         self._file.give_up()
         with self._lock:
             self._aborted = True
-            idle = self._jobs == self._lent == 0
+            idle = self._idle
         if idle:
             self._writers.submit(self._end)
         self._wake()
@@ -181,8 +181,7 @@ class PartedBody:
 
     def lend(self) -> None:
         """Has this last until the thread that receives a part gives it back."""
-        with self._lock:
-            self._lent += 1
+        self._lent += 1  # a count of its own, without the lock, whose release is a moment for a signal
 
     def new_future(self) -> asyncio.Future[None]:
         """A future of its loop."""
@@ -228,8 +227,8 @@ class PartedBody:
         """Takes back the piece of a part that is lent no longer, and of which so many bytes came."""
         self._done.append((sink, piece, count))
         with self._lock:
-            self._lent -= 1
-            last = self._aborted and self._jobs == self._lent == 0
+            self._back += 1
+            last = self._aborted and self._idle
         if last:
             self._end()
         self._tell()
@@ -259,10 +258,15 @@ class PartedBody:
         self._catch_up()
         with self._lock:
             self._jobs -= 1
-            last = self._aborted and self._jobs == self._lent == 0
+            last = self._aborted and self._idle
         if last:
             self._end()
         self._tell()
+
+    @property
+    def _idle(self) -> bool:
+        """Under the lock: whether nobody writes, or will, but who begins now."""
+        return not self._jobs and self._lent == self._back
 
     def _keep(self, data: memoryview, offset: int) -> None:
         try:

@@ -85,22 +85,30 @@ class PartSink:
         return None if self._buffer is not None or self._on_way < _AHEAD else self._wait()
 
     def intake(self, left: int) -> Intake:
-        """Where a thread puts the next bytes, `left` of them, as far as the part goes; see `http.Intake`."""
+        """Where a thread puts the next bytes, `left` of them, as far as the part goes; see `http.Intake`.
+
+        Raises `ValueError` when the part is whole.
+        """
+        left = min(left, self.stop - self.at)
+        if left <= 0:
+            raise ValueError("this part is whole")
         if self._filled >= STEP:
             self._hand_on()
-        buffer, self._buffer = self._buffer or self._body.take(), None
-        filled, self._filled = self._filled, 0
-        self._on_way += 1
-        self._body.lend()
-        return Intake(
+        buffer = self._buffer = self._buffer or self._body.take()
+        began = self.at - self._filled
+        intake = Intake(
             buffer,
-            filled,
-            min(left, self.stop - self.at),
-            self.at - filled,
+            self._filled,
+            left,
+            began,
             write=self._body.write,
-            over=functools.partial(self._returned, self.at - filled),
+            over=functools.partial(self._returned, began),
             arrivals=self._arrivals,
         )
+        self._body.lend()
+        self._buffer, self._filled = None, 0  # no signal comes between this and that: the memory has one owner
+        self._on_way += 1
+        return intake
 
     async def flush(self) -> None:
         """Hands on what there is and waits until it is written, so that the part holds no memory.

@@ -152,16 +152,19 @@ class BodySink:
             told, self._on_length = self._on_length, None
             told(self._filled + left)
         spill = self._spill = self._spill or self._parts.begin_spill(self._check)
-        if self._filled >= STEP or not spill.lend():
+        if self._filled >= STEP:
             return None
-        buffer, self._buffer = self._buffer or self._parts.pool.take(PIECE), None
-        filled, self._filled = self._filled, 0
+        buffer = self._buffer = self._buffer or self._parts.pool.take(PIECE)
 
         def over(intake: Intake, buffer: memoryview) -> None:
             self._size = intake.at
             spill.give_back(buffer)
 
-        return Intake(buffer, filled, left, self._size, write=lambda data, at: spill.write(data), over=over)
+        intake = Intake(buffer, self._filled, left, self._size, write=lambda data, at: spill.write(data), over=over)
+        if not spill.lend():
+            return None
+        self._buffer, self._filled = None, 0  # no signal comes between this and that: the memory has one owner
+        return intake
 
     async def finish(self) -> Body:
         """Ends the body and names it. One that stayed in memory is hashed here and now, without waiting.

@@ -28,8 +28,9 @@ class Spill:
     """One large body. Its pieces are handled in order, as the digest needs it, by one thread at a time.
 
     Shared under the lock: `_waiting` pieces, the `_failure` that ends them, whether a thread is `_running`, which may
-    be one that it is lent to, and whether the body is to be `_sealed` or `_aborted`. The file and the digest in the
-    making belong to that thread, all else to the loop; `_done` goes from one to the other.
+    be one that it is lent to, and whether the body is to be `_sealed` or `_aborted`. Only the loop has one begin to
+    run. The file and the digest in the making belong to that thread, all else to the loop; `_done` goes from one to the
+    other.
     """
 
     def __init__(
@@ -78,11 +79,12 @@ class Spill:
 
     def lend(self) -> bool:
         """Whether a thread that receives may `write` what comes next, until it says `give_back`: if none is at work."""
-        with self._lock:
-            lent = not self._running and self._failure is None
-            self._running |= lent
-        self._outstanding += lent
-        return lent
+        if self._running or self._failure is not None:
+            return False
+        # Without the lock, whose release is a moment for a signal: it is lent, and who asked knows, or it is not.
+        self._running = True
+        self._outstanding += 1
+        return True
 
     def room(self) -> asyncio.Future[None] | None:
         """None when another piece may be filled, else a future to await first. Raises what writing failed with."""

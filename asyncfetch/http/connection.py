@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import select
 import ssl
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 from asyncfetch.http.errors import ReadTimeout, Stalled
 from asyncfetch.http.parser import ResponseParser
+from asyncfetch.http.receivers import Loan
 from asyncfetch.http.tls import ResumingContext
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from asyncfetch.http.head import ResponseHead
     from asyncfetch.http.parser import Response, Sink
-    from asyncfetch.http.receivers import Intake, Loan, Receivers
+    from asyncfetch.http.receivers import Intake, Receivers
 
 logger = logging.getLogger(__name__)
 
@@ -233,6 +235,9 @@ class Connection(asyncio.BufferedProtocol):
         except Exception as error:  # of the parser, the sink or on_head; all end the request
             self.fail(error)
             return
+        except BaseException as error:
+            self._interrupted(error)
+            raise
         if response is not None:
             self._finish(response)
         elif self._parser.blocked is not None:
@@ -291,7 +296,12 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._cut(cause)
 
-    def _cut(self, cause: Exception | None) -> None:
+    def _interrupted(self, error: BaseException) -> None:
+        """A signal's exception came amid an answer: nobody knows how much of it was taken, so the rest is not."""
+        if self.exchange is not None:
+            self._cut(error)
+
+    def _cut(self, cause: BaseException | None) -> None:
         """The connection ended under a request, which is repeated where that is safe: if no answer had begun.
 
         The repeat has a fresh connection, and is not repeated on that.
@@ -323,17 +333,24 @@ class Connection(asyncio.BufferedProtocol):
             borrowed = self._socket.dup()
         except OSError:  # there is no descriptor for it
             return None
+        into = loan = None
         try:
             into = intake(left)
-        except BaseException:
-            borrowed.close()
+            if into is not None:
+                self._loan = loan = Loan(borrowed, into)
+                loan.over.add_done_callback(self._returned)
+                self._receivers.lend(loan)
+                return loan.over
+        except BaseException:  # of the sink, or a signal's: an intake that is not closed would be waited for
+            if loan is None or not loan.lent:
+                self._loan = None
+                borrowed.close()
+                with contextlib.suppress(Exception):  # the sink knows it too
+                    if into is not None:
+                        into.close()
             raise
-        if into is None:
-            borrowed.close()
-            return None
-        self._loan = loan = self._receivers.lend(borrowed, into)
-        loan.over.add_done_callback(self._returned)
-        return loan.over
+        borrowed.close()
+        return None
 
     def _returned(self, over: asyncio.Future[None]) -> None:
         loan, self._loan = self._loan, None
@@ -342,6 +359,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._closed:
             self._keeper.closed(self)
         self._cut_off = loan.cut_off
+        over.exception()  # looked at: the request that it would be told to may have ended in this very turn
 
     def _count(self, loan: Loan) -> None:
         """Takes note of what a thread has received."""
@@ -363,6 +381,9 @@ class Connection(asyncio.BufferedProtocol):
         except (Exception, asyncio.CancelledError) as error:
             self.fail(error)
             return
+        except BaseException as error:
+            self._interrupted(error)
+            raise
         if self._parser.blocked is not None:
             self._pause()
             return

@@ -47,10 +47,11 @@ class Loan:
     """A connection's socket on a thread, for as many bytes as an intake takes, and not one more.
 
     Until `over` is done, which raises what the intake raised, nobody else may read from the socket. `received` and
-    `busy`, whether the intake has the word, are the thread's.
+    `busy`, whether the intake has the word, are the thread's. The socket is a descriptor of its own, and closed at the
+    end: so whoever closes the connection meanwhile, the thread reads from nobody else's.
     """
 
-    __slots__ = ("_counted", "_intake", "_loop", "_recalled", "_socket", "busy", "over", "received")
+    __slots__ = ("_counted", "_intake", "_loop", "_recalled", "_socket", "busy", "lent", "over", "received")
 
     def __init__(self, borrowed: socket.socket, intake: Intake) -> None:
         self._loop = asyncio.get_running_loop()
@@ -59,6 +60,7 @@ class Loan:
         self._socket.settimeout(_PATIENCE)
         self._recalled = False
         self._counted = 0
+        self.lent = False  # whether a thread runs it, or will
         self.over: asyncio.Future[None] = self._loop.create_future()
         self.received = 0
         self.busy = False
@@ -140,16 +142,12 @@ class Receivers:
             self._threads += 1
         return self._lent < self._threads
 
-    def lend(self, borrowed: socket.socket, intake: Intake) -> Loan:
-        """Has a thread receive, which must be `ready`. `borrowed` is a descriptor of its own, and closed at the end.
-
-        So whoever closes the connection meanwhile, the thread reads from nobody else's.
-        """
-        loan = Loan(borrowed, intake)
+    def lend(self, loan: Loan) -> None:
+        """Has a thread receive, which must be `ready`. Interrupted, `lent` tells whether one does all the same."""
         loan.over.add_done_callback(self._returned)
         self._lent += 1
+        loan.lent = True  # from here to the end of the call below no signal's handler is run
         self._queue.put(loan)
-        return loan
 
     def close(self) -> None:
         """Lets each thread end once it has given back what it was lent. To be called when nothing is lent any more."""

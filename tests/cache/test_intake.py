@@ -8,6 +8,7 @@ import itertools
 import random
 import threading
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,11 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncfetch.cache import SMALL, Body, BodySink, Cache, Intake, PartSink, files
+from asyncfetch.cache import SMALL, Body, BodySink, Cache, Intake, PartSink, files, parts, partsink, sinks, spill
+from asyncfetch.cache import intake as intake_module
 from asyncfetch.cache.intake import STEP
 from asyncfetch.cache.sinks import PIECE
 from asyncfetch.errors import FetcherClosed, IntegrityError, StorageFull
 from asyncfetch.objects import ObjectStat
+from tests.interrupts import interrupted
 
 from .helpers import HASHES, leftovers, opened, owners
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 NOISE = random.Random(17).randbytes(2 * SMALL + 777)
+ROOM = [str(module.__file__) for module in (intake_module, parts, partsink, sinks, spill)]
 DIGEST = "blake3:" + HASHES["blake3"](NOISE)
 
 
@@ -218,6 +222,55 @@ async def test_given_up_while_its_thread_writes_nothing_is_left(
             await receiving
         await gone(cache, tmp_path)
     assert not owners(tmp_path)
+
+
+@pytest.mark.parametrize("make", [new_part, new_body])
+@pytest.mark.parametrize("begun", [0, 100])
+async def test_interrupted_as_it_is_lent_a_sink_goes_on_or_is_given_up(
+    tmp_path: Path, make: Callable[[Cache], Half], begun: int
+) -> None:
+    at, over = 0, False
+    async with opened(tmp_path) as cache:
+        while not over:
+            at += 1
+            for given_up in (False, True):
+                sink, end, abort = make(cache)
+                if begun:
+                    await pour(sink, 0, begun)
+                lent: list[Intake | None] = []
+                over = not interrupted(lambda: lent.append(sink.intake(len(NOISE) - begun)), at, *ROOM, closely=True)  # noqa: B023
+                intake = lent.pop() if lent else None
+                if given_up:
+                    abort()
+                    if isinstance(sink, PartSink):
+                        sink.close()
+                    if intake is not None:
+                        with suppress(FetcherClosed):  # for what it had taken on the loop
+                            intake.close()
+                else:
+                    intake = intake or sink.intake(len(NOISE) - begun)
+                    assert intake is not None
+                    await asyncio.to_thread(receive, intake, begun)
+                    async with asyncio.timeout(10):
+                        whole = await end()
+                    if isinstance(whole, Body):
+                        assert whole.digest == DIGEST
+                        whole.release()
+                    abort()
+                await gone(cache, tmp_path)
+    assert at > 3
+
+
+async def test_a_part_that_is_whole_is_not_lent(tmp_path: Path) -> None:
+    async with opened(tmp_path) as cache:
+        body = cache.parted(len(NOISE))
+        sink = body.part(0, 10)
+        await pour(sink, 0, 10)
+        with pytest.raises(ValueError, match="whole"):
+            sink.intake(SMALL)
+        body.abort()
+        sink.close()
+        await gone(cache, tmp_path)
 
 
 async def test_what_came_on_a_thread_is_held_against_the_origins_checksum(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import random
 import threading
@@ -10,15 +12,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from asyncfetch.http import ConnectionLost, ReadTimeout, Stalled
+from asyncfetch.http import ConnectionLost, ReadTimeout, Stalled, connection
 from asyncfetch.http import receivers as module
 from asyncfetch.http.receivers import LEAST
 from asyncfetch.testing.scripted import Pause, dribble
-from tests.http.helpers import Channel, Collect, Ending, Hold, answer, get, leaving_nothing
+from tests.http.helpers import Channel, Collect, Ending, Hold, answer, get, leaving_nothing, sockets
+from tests.interrupts import interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from asyncfetch.http import Response
     from asyncfetch.testing.scripted import Step
     from tests.http.helpers import Answer
 
@@ -270,6 +274,70 @@ async def test_cancelled_at_any_moment_nothing_is_left(plain: Channel) -> None:
                 assert bytes(sink.data) == BODY
             await once(lambda: sink.lent == sink.closed)  # noqa: B023
             assert bytes(sink.data) == BODY[: len(sink.data)]
+
+
+@pytest.mark.parametrize("function", ["_lend", "lend"])
+def test_interrupted_as_a_thread_is_to_receive_the_request_ends_and_every_intake_is_closed(function: str) -> None:
+    """By a loop that goes on afterwards, as a notebook's does."""
+    loop = asyncio.new_event_loop()
+    ends, at, over = set[str](), 0, False
+    while not over:
+        at += 1
+        sink = Offering()
+
+        async def begin() -> tuple[contextlib.AsyncExitStack, asyncio.Task[Response]]:
+            stack = contextlib.AsyncExitStack()
+            server, client = await stack.enter_async_context(Channel(None, None).talk([answer(BODY), answer(BODY)]))
+            return stack, get(client, server, sink=sink)  # noqa: B023 (called at once)
+
+        async def go_on(stack: contextlib.AsyncExitStack, under_way: asyncio.Task[Response]) -> None:
+            async with asyncio.timeout(10), stack:
+                try:
+                    assert (await under_way).received == len(BODY)
+                except ConnectionLost:
+                    ends.add("lost")
+                else:
+                    ends.add("whole")
+                    assert bytes(sink.data) == BODY  # noqa: B023
+            assert sink.lent == sink.closed  # noqa: B023
+
+        before = sockets()
+        stack, under_way = loop.run_until_complete(begin())
+        ends.clear()
+        over = not interrupted(
+            lambda: loop.run_until_complete(asyncio.wait([under_way])),  # noqa: B023
+            at,
+            connection.__file__,
+            module.__file__,
+            function=function,
+            closely=True,
+        )
+        loop.run_until_complete(go_on(stack, under_way))
+        assert ends == {"whole" if over else "lost"}, at
+        assert sockets() == before
+    loop.close()
+    assert at > 1
+
+
+async def test_what_an_intake_raises_for_a_request_that_ends_in_that_turn_is_told_to_nobody(plain: Channel) -> None:
+    """And asyncio does not say that nobody asked."""
+    told: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: told.append(context))
+
+    def fail() -> None:
+        loop.call_soon_threadsafe(under_way.cancel)
+        raise OSError("disk full")
+
+    sink = Offering()
+    sink.at_end = fail
+    async with leaving_nothing(), plain.talk([answer(BODY)]) as (server, client):
+        under_way = get(client, server, sink=sink)
+        with pytest.raises(asyncio.CancelledError):
+            await under_way
+        await server.until(lambda: server.open == 0)
+    gc.collect()
+    assert not told
 
 
 def test_a_loop_that_is_closed_over_a_loan_leaves_no_descriptor() -> None:
