@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncfetch.decode.wire import Unpacker, pack
+from asyncfetch.decode.wire import Unpacker, pack_answers, pack_orders
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 messages = st.lists(
     st.lists(st.integers() | st.text() | st.none() | st.lists(st.floats(allow_nan=False), max_size=3), max_size=4),
@@ -16,13 +20,19 @@ messages = st.lists(
 )
 
 
+@pytest.mark.parametrize(
+    ("pack", "open_unpacker"), [(pack_orders, Unpacker.of_orders), (pack_answers, Unpacker.of_answers)]
+)
 @given(messages, st.data())
 def test_messages_come_out_as_they_went_in_however_the_bytes_are_split(
-    sent: list[list[object]], data: st.DataObject
+    pack: Callable[[list[object]], bytes],
+    open_unpacker: Callable[[], Unpacker],
+    sent: list[list[object]],
+    data: st.DataObject,
 ) -> None:
     stream = b"".join(map(pack, sent))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
-    unpacker, received = Unpacker(), []
+    unpacker, received = open_unpacker(), []
     for begin, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
         received += unpacker.feed(stream[begin:end])
     assert received == sent
@@ -30,9 +40,9 @@ def test_messages_come_out_as_they_went_in_however_the_bytes_are_split(
 
 def test_a_file_name_that_is_no_unicode_survives() -> None:
     name = os.fsdecode(b"/caf\xe9.jpg")
-    assert Unpacker().feed(pack([name])) == [[name]]
+    assert Unpacker.of_orders().feed(pack_orders([name])) == [[name]]
 
 
-def test_a_frame_that_is_not_json_is_a_value_error() -> None:
+def test_an_answer_that_is_not_json_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="Expecting value"):
-        Unpacker().feed(b"\x04\0\0\0what")
+        Unpacker.of_answers().feed(b"\x04\0\0\0what")
