@@ -98,19 +98,28 @@ class Entry(NamedTuple):
 
 
 @redacting
-@dataclass(frozen=True, slots=True, eq=False)
-class Image:
+class Image(NamedTuple):
     """One decoded image.
 
     `pixels` is a NumPy array over shared memory, (H, W, 3) uint8 RGB unless asked otherwise; it is writable, and its
-    memory returns to the pool when the last view of it is gone. Copy what is kept for long.
+    memory returns to the pool when the last view of it is gone. Copy what is kept for long. An image is equal to itself
+    alone: arrays have no equality that is a yes or a no.
     """
 
     uri: str
     pixels: npt.NDArray[Any]
     entry: Entry
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]  # as that of an entry
     payload: Any = None
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+    def __hash__(self) -> int:
+        return id(self)
 
 
 @redacting

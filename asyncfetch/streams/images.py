@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -62,5 +61,5 @@ def _images(told: list[tuple[str, Landed | None, int, Any, Any]], array: Pixels)
         if instead is None:
             images.append(_image(uri, pixels, landed, index, payload))
         else:
-            images.append(replace(instead, pixels=pixels) if isinstance(instead, Image) else pixels)
+            images.append(instead._replace(pixels=pixels) if isinstance(instead, Image) else pixels)
     return images
