@@ -188,13 +188,14 @@ class Arena:
         """The pixels at each slot's begin, as arrays whose memory is lent until nothing looks at it any more."""
         import numpy as np
 
+        axes, kind = tuple(shape), np.dtype(dtype)  # made ready once for all of them
         arrays: list[Pixels] = []
         for slot in slots:
             exporter = slot.exporter()
             lease = _Lease(exporter, self._watch)
             lease.slot = slot
             self._leases[slot] = lease
-            arrays.append(np.ndarray(shape, dtype, buffer=memoryview(exporter)))
+            arrays.append(np.ndarray(axes, kind, memoryview(exporter)))
             if slot.overdrawn:
                 slot.deliver()
         return arrays

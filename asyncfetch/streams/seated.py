@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from asyncfetch.objects import ObjectStat
     from asyncfetch.streams.order import Placed, Reading
     from asyncfetch.streams.progress import Progress
-    from asyncfetch.streams.run import Joined, Slot
+    from asyncfetch.streams.run import Joined, Run, Slot
     from asyncfetch.uris import Location
 
 T = TypeVar("T")
@@ -35,8 +35,10 @@ class SeatedSlot(WorkSlot[T]):
 
     __slots__ = ("in_row", "row", "seated")
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(
+        self, run: Run[T], placed: Placed, payload: Any, uri: str, location: Location, listed: ObjectStat | None
+    ) -> None:
+        WorkSlot.__init__(self, run, placed, payload, uri, location, listed)
         self.row: Row | None = None
         self.seated = False  # whether it has a row, or will have none
         self.in_row = False  # whether its array lies there

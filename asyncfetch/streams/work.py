@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from asyncfetch.engine import Engine, Landed
-    from asyncfetch.streams.order import Reading
+    from asyncfetch.objects import ObjectStat
+    from asyncfetch.streams.order import Placed, Reading
     from asyncfetch.streams.progress import Progress
+    from asyncfetch.uris import Location
 
 T = TypeVar("T")
 
@@ -36,8 +38,10 @@ class WorkSlot(Slot[T]):
 
     __slots__ = ("again", "job")
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(
+        self, run: Run[T], placed: Placed, payload: Any, uri: str, location: Location, listed: ObjectStat | None
+    ) -> None:
+        Slot.__init__(self, run, placed, payload, uri, location, listed)
         self.job: Any = None  # of the workshop's kind
         self.again = False  # its blob was gone when it was to be read, and it is fetched once more
 
