@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from asyncfetch.cache import digests, files
+from asyncfetch.cache.buffers import new_memory
 from asyncfetch.cache.failures import explain, retry_on_full_disk
 from asyncfetch.cache.partsink import PartSink
 from asyncfetch.cache.sinks import PIECE, Body
@@ -316,7 +317,7 @@ class PartedBody:
         try:
             window = self._windows.pop()
         except IndexError:
-            window = memoryview(bytearray(_WINDOW))
+            window = new_memory(_WINDOW)
         try:
             at = start
             while at < stop and self._failure is None:
