@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-from asyncfetch.settings import KIB
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from asyncfetch.cache.partsink import Arrivals
 
-# Bytes that are received before they are hashed and written: so many lie in a core's own cache, of 512 KiB or more,
-# while this is done. With 256 KiB it took a quarter more CPU, with 64 as much as with 256.
-STEP: Final = 128 * KIB
-
 
 class Intake:
-    """What `http.Intake` asks for: up to `left` bytes of a body, in a buffer of which the first `STEP` bytes are used.
+    """What `http.Intake` asks for: up to `left` bytes of a body, brought to the disk a buffer at a time.
 
-    `at` is where in the body the next byte belongs that is to be written.
+    Each read, each digest and each write lets go of the interpreter, and takes turns with the other threads to have it
+    again: that costs more than what a smaller buffer would gain by lying in a core's own cache. `at` is where in the body the next byte belongs that is to be written.
     """
 
     __slots__ = ("_arrivals", "_buffer", "_filled", "_over", "_write", "at", "left")
@@ -35,7 +30,7 @@ class Intake:
         over: Callable[[Intake, memoryview], None],
         arrivals: Arrivals | None = None,
     ) -> None:
-        """The first `filled` bytes of the buffer, fewer than `STEP`, are there and still to be written.
+        """The first `filled` bytes of the buffer, not all, are there and still to be written.
 
         `write` gets bytes and their place in the body, and `over` the buffer when nothing more will come; both here on
         the thread. What `write` raises ends it.
@@ -49,15 +44,15 @@ class Intake:
 
     def get_buffer(self) -> memoryview:
         """Room for the next bytes, never empty, nor for more than are `left`."""
-        return self._buffer[self._filled : min(STEP, self._filled + self.left)]
+        return self._buffer[self._filled : self._filled + self.left]
 
     def advance(self, count: int) -> None:
         """Takes the first `count` bytes of it as written, and brings them to the disk when they are enough."""
         if self._arrivals is not None:
-            self._arrivals.add(count, min(STEP - self._filled, self.left))
+            self._arrivals.add(count, min(len(self._buffer) - self._filled, self.left))
         self._filled += count
         self.left -= count
-        if self._filled == STEP:
+        if self._filled == len(self._buffer):
             self._hand_on()
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ import functools
 import threading
 from typing import TYPE_CHECKING
 
-from asyncfetch.cache.intake import STEP, Intake
+from asyncfetch.cache.intake import Intake
 from asyncfetch.cache.sinks import PIECE
 
 if TYPE_CHECKING:
@@ -92,8 +92,6 @@ class PartSink:
         left = min(left, self.stop - self.at)
         if left <= 0:
             raise ValueError("this part is whole")
-        if self._filled >= STEP:
-            self._hand_on()
         buffer = self._buffer = self._buffer or self._body.take()
         began = self.at - self._filled
         intake = Intake(

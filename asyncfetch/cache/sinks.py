@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from asyncfetch.cache.changes import split
 from asyncfetch.cache.digests import digest_of
-from asyncfetch.cache.intake import STEP, Intake
+from asyncfetch.cache.intake import Intake
 from asyncfetch.cache.spill import PIECES
 from asyncfetch.origins import check_of
 from asyncfetch.settings import KIB, MIB
@@ -152,9 +152,9 @@ class BodySink:
             told, self._on_length = self._on_length, None
             told(self._filled + left)
         spill = self._spill = self._spill or self._parts.begin_spill(self._check)
-        if self._filled >= STEP:
-            return None
         buffer = self._buffer = self._buffer or self._parts.pool.take(PIECE)
+        if self._filled == len(buffer):
+            return None
 
         def over(intake: Intake, buffer: memoryview) -> None:
             self._size = intake.at

@@ -20,9 +20,6 @@ LEAST: Final = 1 << 20
 # Sockets lent at once; what is received beside that the loop receives. A thread without news costs nothing but its
 # stack, and one process cannot take in what more connections bring: from S3 each brings 85-90 MB/s.
 MOST: Final = 32
-# The loop's clock ends what is silent for too long; but a socket that is non-blocking, as the loop has made it, is only
-# waited for with some time-out.
-_PATIENCE: Final = 1e6
 
 
 class Intake(Protocol):
@@ -57,7 +54,6 @@ class Loan:
         self._loop = asyncio.get_running_loop()
         self._intake = intake
         self._socket = borrowed
-        self._socket.settimeout(_PATIENCE)
         self._recalled = False
         self._counted = 0
         self.lent = False  # whether a thread runs it, or will
@@ -87,8 +83,10 @@ class Loan:
         failure: Exception | None = None
         try:
             try:
+                self._block(True)
                 self._receive()
             finally:
+                self._block(False)
                 self._intake.close()
         except Exception as error:  # whatever the intake raises is for the request to raise
             failure = error
@@ -96,6 +94,15 @@ class Loan:
             self._loop.call_soon_threadsafe(self._end, failure)
         except RuntimeError:  # the loop was closed over it: nobody is left to be told
             self._socket.close()
+
+    def _block(self, blocking: bool) -> None:
+        """Has reads wait, or not, for all who have the socket: the loop does not read while a thread does.
+
+        With a time-out each read would be two system calls, and each of them lets go of the interpreter. What is silent
+        for too long the loop's clock ends.
+        """
+        with contextlib.suppress(OSError):  # it has ended, as the next read shows
+            self._socket.setblocking(blocking)
 
     def _receive(self) -> None:
         intake = self._intake

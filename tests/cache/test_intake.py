@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from asyncfetch.cache import SMALL, Body, BodySink, Cache, Intake, PartSink, files, parts, partsink, sinks, spill
 from asyncfetch.cache import intake as intake_module
-from asyncfetch.cache.intake import STEP
 from asyncfetch.cache.sinks import PIECE
 from asyncfetch.errors import FetcherClosed, IntegrityError, StorageFull
 from asyncfetch.objects import ObjectStat
@@ -50,7 +49,7 @@ def receive(intake: Intake, start: int, *, stop: int = len(NOISE), step: int = 1
     try:
         while intake.left and start < stop:
             room = intake.get_buffer()
-            assert 0 < len(room) <= min(intake.left, STEP)
+            assert 0 < len(room) <= min(intake.left, PIECE)
             count = min(len(room), step, stop - start)
             room[:count] = NOISE[start : start + count]
             intake.advance(count)
@@ -173,10 +172,10 @@ def new_body(cache: Cache) -> Half:
 async def test_a_full_disk_ends_it_on_its_thread_and_is_told_to_the_loop_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Cache], Half]
 ) -> None:
-    write_at, there = files.write_at, [4 * STEP]
+    write_at, there = files.write_at, [2 * PIECE]
 
     def fill_up(descriptor: int, data: memoryview, offset: int) -> None:
-        if len(data) >= STEP:
+        if len(data) >= PIECE:
             there[0] -= len(data)
         if there[0] < 0:
             raise OSError(errno.ENOSPC, "no space")
