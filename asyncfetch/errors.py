@@ -73,6 +73,15 @@ class TooManyFailures(AsyncfetchError, RuntimeError):
         self.items = items
 
 
+class SourcesInterrupted(AsyncfetchError, RuntimeError):
+    """Raised when a stream is asked for more after an interrupt, as Ctrl-C's, came while its sources were read."""
+
+    hint = "Make it anew, and have it go on from the state() of this one."
+
+    def __init__(self) -> None:
+        super().__init__("An interrupt came while the sources were read, and nobody knows which of them it took")
+
+
 class ExtraMissing(AsyncfetchError, ImportError):
     """Raised when a part of the package needs others that were not installed with it."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from functools import partial
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from asyncfetch.errors import UsageError
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from asyncfetch.objects import Report
-    from asyncfetch.streams.run import Run, Slot
+    from asyncfetch.streams.run import Joined, Run, Slot
     from asyncfetch.streams.stream import Stream
 
 T = TypeVar("T")
@@ -84,6 +86,7 @@ class Batches(Generic[T]):
         self._drop_last = drop_last
         # Gathered for the next batches, by what makes the best of them; a cancelled step leaves them here.
         self._gathered: dict[object, list[Slot[T]]] = {}
+        self._joined: Joined[T] | None = None  # what is made of the next batch's, which are gathered until it is given
         self._given: list[Slot[T]] = []
 
     def __aiter__(self) -> Self:
@@ -96,54 +99,56 @@ class Batches(Generic[T]):
         run.let_go(self._given)
         self._given = []
         try:
-            ripe = self._ripe()
-            while ripe is None:
-                room = max(1, self._size - sum(map(len, self._gathered.values())))
-                slots = run.take(room) or await stream._draw(run, partial(run.take, room))
-                ripe = self._gather(slots, run) if slots else self._pick()
-            if not ripe or (self._drop_last and len(ripe) < self._size):
-                raise StopAsyncIteration
-            joined = run.join(ripe)
+            joined = self._joined
+            if joined is None:
+                ripe = self._ripe()
+                while ripe is None:
+                    room = max(1, self._size - sum(map(len, self._gathered.values())))
+                    slots = run.take(room) or await stream._draw(run, partial(run.take, room))
+                    ripe = self._gather(slots, run) if slots else self._pick()
+                if not ripe or (self._drop_last and len(ripe) < self._size):
+                    raise StopAsyncIteration
+                joined = self._joined = run.join(ripe)
         except Exception:
             await self.aclose()
             raise
-        self._given = joined.slots
-        stream._leave(run, self._given)
-        return Batch(joined.items, joined.slots, joined.pixels, joined.values)
+        run.emptied(joined.slots)
+        batch = Batch(joined.items, joined.slots, joined.pixels, joined.values)
+        rest = self._without(joined.slots)
+        stream._leave(run, joined.slots)
+        self._gathered, self._joined, self._given = rest, None, joined.slots
+        return batch
 
     def _gather(self, slots: list[Slot[T]], run: Run[T]) -> list[Slot[T]] | None:
         """Puts items with those that they make the best batch with; gives those of a batch if it is whole now."""
+        gathered = {together: taken.copy() for together, taken in self._gathered.items()}
         for together, some in run.together(slots):
-            if together is None and self._gathered:
-                together = max(self._gathered, key=lambda key: len(self._gathered[key]))
-            self._gathered.setdefault(together, []).extend(some)
+            if together is None and gathered:
+                together = max(gathered, key=lambda key: len(gathered[key]))
+            gathered.setdefault(together, []).extend(some)
+        none: deque[Slot[T]] = deque()
+        # Not while they are put there, for an interrupt may come then: they are coming, or they are gathered.
+        self._gathered, run.coming = gathered, none
         return self._ripe()
 
     def _ripe(self) -> list[Slot[T]] | None:
         """The items of a batch that is whole."""
-        for together, taken in self._gathered.items():
+        for taken in self._gathered.values():
             if len(taken) >= self._size:
-                ripe, rest = taken[: self._size], taken[self._size :]
-                if rest:
-                    self._gathered[together] = rest
-                else:
-                    del self._gathered[together]
-                return ripe
+                return taken[: self._size]
         if sum(map(len, self._gathered.values())) >= self._size + _MOST_APART:
             return self._pick()
         return None
 
     def _pick(self) -> list[Slot[T]]:
         """The items of a batch of what there is, the first first."""
-        picked: list[Slot[T]] = []
-        for together in list(self._gathered):
-            taken = self._gathered[together]
-            room = self._size - len(picked)
-            picked += taken[:room]
-            del taken[:room]
-            if not taken:
-                del self._gathered[together]
-        return picked
+        return list(islice(chain.from_iterable(self._gathered.values()), self._size))
+
+    def _without(self, given: list[Slot[T]]) -> dict[object, list[Slot[T]]]:
+        """What is gathered beside those of a batch."""
+        gone = set(given)
+        left = ((together, [slot for slot in taken if slot not in gone]) for together, taken in self._gathered.items())
+        return {together: taken for together, taken in left if taken}
 
     def state(self) -> dict[str, Any]:
         """Where the stream is; `Stream.resume` goes on from it, in batches or not."""
@@ -156,6 +161,7 @@ class Batches(Generic[T]):
     async def aclose(self) -> None:
         """Ends the stream. Nothing of it is left when this returns, also when it is cancelled."""
         self._gathered.clear()
+        self._joined = None
         await self._stream.aclose()
 
     async def __aenter__(self) -> Self:

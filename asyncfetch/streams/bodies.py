@@ -31,7 +31,7 @@ class BodyRun(WorkRun[Body]):
     def __init__(self, engine: Engine, reading: Reading, progress: Progress, **rest: Any) -> None:
         super().__init__(engine, reading, progress, workshop=engine.bodies, most_ahead=AHEAD, stage="cache", **rest)
 
-    def _take(self, most: int) -> list[Slot[Body]]:
+    def _bring(self, most: int) -> bool:
         """Reads each body before it is taken, where it is in memory.
 
         Nothing is gained by reading it sooner, and much lost: a body that waits keeps its memory from the next one.
@@ -46,10 +46,10 @@ class BodyRun(WorkRun[Body]):
                     job.urgent = True
                     self.engine.bodies.submit(job)
                     self.send_on()
-            if taken := super()._take(1):
-                return taken
+            if super()._bring(1):
+                return True
             if not reads or self._next_to_read() is None:
-                return []  # else what was settled was left out, or went meanwhile, and there is another
+                return False  # else what was settled was left out, or went meanwhile, and there is another
 
     def send_on(self) -> None:
         if not (self._pending and self._at_hand(self._pending[0][1])):

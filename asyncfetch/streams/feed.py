@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from asyncfetch.errors import SourcesInterrupted
 from asyncfetch.streams.order import AsyncReading
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from asyncfetch.engine import Engine
     from asyncfetch.streams.order import Placed, Reading, Sift
@@ -26,6 +27,9 @@ class Feed:
     A plain iterable is read in callbacks on the loop; an asynchronous one in a task of the fetcher's, which closes it
     at the end, also at an early one: whoever passes a generator to a stream has left it to the stream. What the
     iterable raises is kept in `error`, to be raised in its place.
+
+    An interrupt ends whatever generator it comes to, and may take what was read: then the feed is `broken`, and that is
+    the error, to be raised before the first item of which it is not known whether it will come.
     """
 
     def __init__(
@@ -37,7 +41,7 @@ class Feed:
         deliver: Callable[[list[Placed]], None],
         ended: Callable[[], None],
     ) -> None:
-        self.over = False
+        self.over = self.broken = False
         self.error: Exception | None = None
         self.seconds = 0.0  # waited for an asynchronous source
         self._engine = engine
@@ -53,8 +57,13 @@ class Feed:
     def begin(self) -> None:
         """Starts to read."""
         if isinstance(self._reading, AsyncReading):
-            self._left = self._engine.loop.create_future()
-            self._engine.start(self._read_async)
+            try:
+                left = self._engine.loop.create_future()
+                self._engine.start(self._read_async)
+            except BaseException:
+                self._break()
+                raise
+            self._left = left
         else:
             self._read()
 
@@ -64,7 +73,7 @@ class Feed:
             if not self._parked.done():
                 self._parked.set_result(None)
         elif self._left is None and not self._scheduled:
-            self._read()
+            self.begin()  # which an interrupt may have kept from it
 
     def close(self) -> None:
         """Stops reading and lets the sources go."""
@@ -86,12 +95,25 @@ class Feed:
         if self.over:
             return
         assert not isinstance(self._reading, AsyncReading)
+        try:
+            end = self._read_batch(self._reading)
+        except BaseException:
+            self._break()
+            raise
+        if end:
+            self._end()
+        elif self._room() > 0 and not self._scheduled:
+            self._scheduled = True
+            self._engine.loop.call_soon(self._read)
+
+    def _read_batch(self, reading: Iterator[Placed | None]) -> bool:
+        """Whether that was the last."""
         batch: list[Placed] = []
         end = False
         most = min(BATCH, self._room())
         try:
             for _ in range(_MOST_READ):
-                if (placed := next(self._reading)) is not None:
+                if (placed := next(reading)) is not None:
                     batch.append(placed)
                     if len(batch) >= most:
                         break
@@ -102,15 +124,10 @@ class Feed:
             end = True
         if batch:
             self._deliver(batch)
-        if end:
-            self._end()
-        elif self._room() > 0 and not self._scheduled:
-            self._scheduled = True
-            self._engine.loop.call_soon(self._read)
+        return end
 
     async def _read_async(self) -> None:
         assert isinstance(self._reading, AsyncReading)
-        assert self._left is not None
         sources, sift = self._reading
         try:
             with self._scope:
@@ -118,9 +135,13 @@ class Feed:
                     await self._read_epoch(aiter(sources), sift)
         except Exception as error:  # the user's, raised in its place
             self._fail(error)
+        except (KeyboardInterrupt, SystemExit):
+            self._break()
+            raise
         finally:
             self._end()
-            self._left.set_result(None)
+            if self._left is not None:
+                self._left.set_result(None)
 
     async def _read_epoch(self, iterator: AsyncIterator[Any], sift: Sift) -> None:
         try:
@@ -178,6 +199,12 @@ class Feed:
     def _fail(self, error: Exception) -> None:
         if not self.over and self.error is None:
             self.error = error
+
+    def _break(self) -> None:
+        """After an exception that is nobody's: what was read last may not have been delivered."""
+        self.broken = True
+        self._fail(SourcesInterrupted())
+        self._end()
 
     def _end(self) -> None:
         if not self.over:

@@ -43,8 +43,6 @@ class ImageRun(SeatedRun[Image]):
         told = [
             (slot.uri, slot.landed, slot.index, slot.payload, slot.result if slot.instead else None) for slot in slots
         ]
-        for slot in slots:
-            slot.result = None
         return Joined(slots, partial(_images, told, array), pixels=array)
 
 

@@ -35,8 +35,8 @@ class MapRun(SeatedRun[Mapped[Any]]):
                     failed = TransformFailed(slot.uri, what)
                     slot.result = Failure(slot.uri, slot.index, slot.payload, "decode", 0, failed)
 
-    def _take(self, most: int) -> list[Slot[Mapped[Any]]]:
-        return super()._take(1)  # in `taken` it may turn out a failure, which comes alone
+    def _bring(self, most: int) -> bool:
+        return super()._bring(1)  # in `taken` it may turn out a failure, which comes alone
 
     def array_in(self, content: Any) -> Pixels | None:
         import numpy as np

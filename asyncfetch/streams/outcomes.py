@@ -70,6 +70,7 @@ class Outcomes:
         self._on_error = on_error
         self._ledger = None if failures is None else Ledger(failures)
         self._last: Failure | None = None
+        self._written: Failure | None = None
 
     @property
     def leaves_out(self) -> bool:
@@ -78,8 +79,9 @@ class Outcomes:
 
     def failed(self, failure: Failure, failed: int, items: int) -> Any:
         """What is yielded in the place of a failure, the `failed`th among `items`; None is nothing. Or raises."""
-        if self._ledger is not None:
+        if self._ledger is not None and failure is not self._written:  # it may come again, after an interrupt
             self._ledger.write(failure)
+            self._written = failure
         if isinstance(self._on_error, Substitute):
             return self._on_error.make(failure)
         if isinstance(self._on_error, FailureLimit):

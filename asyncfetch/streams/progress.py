@@ -72,7 +72,8 @@ class Progress:
             self.low = place + 1
             self._prefix = mark
             while self.low in self._above:
-                self._prefix = self._above.pop(self.low)
+                self._prefix = self._above[self.low]
+                del self._above[self.low]
                 self.low += 1
 
     def begins(self, epoch: int, start: int) -> None:

@@ -2,6 +2,10 @@
 
 A run holds everything a stream needs, and no run knows its stream, so that a stream which is dropped can end its run.
 All of it happens on the loop's thread, in callbacks.
+
+A signal's handler may raise at any call, and the consumer may go on afterwards. So what belongs together is changed by
+statements without a call, between which no handler is run: a slot is in its line, or among those that come to the
+consumer, or handed out, and is counted as what it is.
 """
 
 from __future__ import annotations
@@ -100,8 +104,8 @@ class Run(ABC, Generic[T]):
     """One pass over a plan. `progress` hears of the places that were handed out.
 
     A consumer takes all that is there of a batch, or steps from item to item. Then several are taken at a time all the
-    same, and what was handed out of them is counted with the last, or when somebody asks: a third of what a step costs
-    is the same for all.
+    same, and what was handed out of them is counted before the next are taken, or when somebody asks: a third of what a
+    step costs is the same for all.
     """
 
     def __init__(
@@ -133,8 +137,9 @@ class Run(ABC, Generic[T]):
         self._waiter: asyncio.Future[None] | None = None
         self.awaited: Slot[T] | None = None  # the slot that the consumer waits for, while it does
         self.held: list[Slot[T]] = []  # what was taken and has a file of its own, which goes with the next step
-        self._coming: deque[Slot[T]] = deque()  # what was taken for one who steps from item to item
-        self._stepped: list[Slot[T]] = []  # what of it was handed out, and is not counted
+        self.coming: deque[Slot[T]] = deque()  # what was taken out of its line, and not yet by the consumer
+        self._unread = 0  # how many of these, the last, have made no room for others
+        self._stepped: list[Slot[T]] = []  # what one who steps from item to item got, and is not counted
         self.consumer_seconds = 0.0  # that the consumer spent on items
         self._served: set[str] = set()  # schemes that have an origin
         self._tally = Tally(engine)
@@ -145,41 +150,50 @@ class Run(ABC, Generic[T]):
     def take(self, most: int) -> list[Slot[T]]:
         """The slots of the next items, `most` of them; none while the next is not there.
 
-        Raises what a failure means, if that is an error. They do not count as handed out before `hand_over`.
+        Raises what a failure means, if that is an error. They are `coming` until the consumer empties that, and do not
+        count as handed out before `hand_over`.
         """
-        found: list[Slot[T]] = []
-        while len(found) < most and (some := self._take(most - len(found))):
-            self._outstanding -= len(some)
-            self._count(some)
-            found += some
-        if found:
+        coming = self.coming
+        while len(coming) < most and self._bring(most - len(coming)):
+            pass
+        found = list(coming)
+        if self._unread:
+            landed = _landed(found[-self._unread :])
+            self._tally.landed += landed
+            self._outstanding -= self._unread
+            self._unread = 0
             self._read_on()
         return found
 
     def step(self) -> Slot[T] | None:
-        """The slot of the next item, which is handed out; None while it is not there. Raises as `take` does."""
-        coming = self._coming
+        """The slot of the next item, to be `stepped_over`; None while it is not there. Raises as `take` does."""
+        coming = self.coming
         if self.held:
             self.let_go([slot for slot in self.held if slot not in coming])
         if not coming:
-            coming.extend(self._take(self._group))
-            if not coming:
-                return None
-        slot = coming.popleft()
-        self._stepped.append(slot)
-        if not coming:
             self.count_steps()
-        return slot
+            if not self._bring(self._group):
+                return None
+        if self._unread and len(coming) == 1:
+            self._outstanding -= self._unread
+            self._unread = 0
+            self._read_on()
+        return coming[0]
+
+    def stepped_over(self) -> None:
+        """Says that the item of the step is handed out: whoever calls this returns it, and calls nothing before."""
+        slot = self.coming[0]
+        slot.result = None
+        self._stepped += (slot,)
+        del self.coming[0]
 
     def count_steps(self) -> None:
         """Counts what was handed out step by step; the last may be taken back."""
         if self._stepped:
             self._progress.step_over(list(map(_place_and_mark, self._stepped)))
-            # A signal may come as a function begins: from here on they are counted, and never twice.
-            stepped, self._stepped = self._stepped, []
-            self._outstanding -= len(stepped)
-            self._count(stepped)
-            self._read_on()
+            landed = _landed(self._stepped)
+            self._stepped = []
+            self._tally.landed += landed
 
     def hand_over(self, slots: Iterable[Slot[T]]) -> None:
         """Counts slots that were taken as handed out."""
@@ -188,11 +202,11 @@ class Run(ABC, Generic[T]):
     def let_go(self, slots: Sequence[Slot[T]]) -> None:
         """Ends what is held in slots: private files go."""
         if self.held:
-            gone = set(slots)
-            for slot in self.held:
-                if slot in gone:
-                    self._discard(slot)
-            self.held = [slot for slot in self.held if slot not in gone]
+            let_go = set(slots)
+            gone = [slot for slot in self.held if slot in let_go]
+            self.held = [slot for slot in self.held if slot not in let_go]
+            for slot in gone:
+                self._discard(slot)
 
     def finish(self) -> None:
         """Raises what the sources raised, and what stands against the run as a whole."""
@@ -202,8 +216,8 @@ class Run(ABC, Generic[T]):
 
     @property
     def exhausted(self) -> bool:
-        """Whether every source has been read and every item taken."""
-        return self.feed.over and not self._outstanding
+        """Whether every source has been read and every item taken; or nobody knows what has been read."""
+        return self.feed.over and (not self._outstanding or self.feed.broken)
 
     async def wait(self) -> None:
         """Returns when `take` is worth another try. Cancelled, nothing has changed."""
@@ -224,17 +238,19 @@ class Run(ABC, Generic[T]):
         self.count_steps()
         self.outcomes.close()
         self._tally.finish()
+        held = set(self.held)
         self.let_go(self.held)
         left = [slot for slot in self._line if not slot.taken]
         for slot in left:
             self.engine.flights.abandon(slot)
             self.dropped(slot)
             slot.result = None
-            self._discard(slot)
+            if slot not in held:  # as one is that an interrupt kept from coming
+                self._discard(slot)
         self._line.clear()
-        self._coming.clear()
+        self.coming.clear()
         self._ready.clear()
-        self._outstanding = 0
+        self._outstanding = self._unread = 0
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(FetcherClosed("The stream was closed while an item was awaited"))
 
@@ -271,9 +287,8 @@ class Run(ABC, Generic[T]):
         """Makes the item of an object on disk, at once or later, and settles its slot."""
 
     def item(self, slot: Slot[T]) -> T:
-        """Makes the item of a slot that was taken, once; or gives what takes its place."""
+        """Makes the item of a slot that was taken, or gives what takes its place."""
         item: T = slot.result
-        slot.result = None
         return item
 
     def slot(self, placed: Placed, payload: Any, uri: str, location: Location, listed: ObjectStat | None) -> Slot[T]:
@@ -285,11 +300,16 @@ class Run(ABC, Generic[T]):
         return [(None, slots)]
 
     def join(self, slots: list[Slot[T]]) -> Joined[T]:
-        """Makes a batch of slots that were taken."""
+        """Makes a batch of slots that were taken, which are then to be `emptied`."""
         return Joined(slots, [self.item(slot) for slot in slots])
 
+    def emptied(self, slots: list[Slot[T]]) -> None:
+        """Lets go of what is in a batch now. It may be called again."""
+        for slot in slots:
+            slot.result = None
+
     def taken(self, slots: list[Slot[T]]) -> None:
-        """Hears of slots that the consumer takes."""
+        """Hears of slots that the consumer is about to take; of some again, after an interrupt."""
 
     def dropped(self, slot: Slot[T]) -> None:
         """Hears of a slot that nobody will take."""
@@ -297,45 +317,61 @@ class Run(ABC, Generic[T]):
     def urged(self, slot: Slot[T]) -> None:
         """Hears of the slot that the consumer waits for."""
 
-    def _take(self, most: int) -> list[Slot[T]]:
-        """Takes the next slots out, as far as they are settled and none is a failure; or what is left of a failure."""
+    def _bring(self, most: int) -> bool:
+        """Has the next slots come, as far as they are settled and none is a failure; or what is left of a failure.
+
+        Whether there are any. What an interrupt keeps from coming is in line still.
+        """
         while settled := self._settled(most):
-            self.held += [slot for slot in settled if slot.landed is not None and slot.landed.private]
+            self.held += [
+                slot for slot in settled if slot.landed is not None and slot.landed.private and slot not in self.held
+            ]
             self.taken(settled)
             first = settled[0]
-            if not isinstance(first.result, Failure):
-                return settled
-            self._tally.failure(first.result)
-            first.instead = True
-            first.result = self.outcomes.failed(first.result, self._tally.failed, self._tally.items)
-            if first.result is not None:
-                return settled
-            self._outstanding -= 1
-            self._progress.passed([(first.place, first.mark)])
-            self.let_go(settled)
-        return []
+            if isinstance(first.result, Failure):
+                if not first.instead:
+                    first.instead = True
+                    self._tally.failure(first.result)
+                instead = self.outcomes.failed(first.result, self._tally.failed, self._tally.items)
+                if instead is None:
+                    self._progress.passed([(first.place, first.mark)])
+                    self.let_go(settled)
+                    self._leave_out(first)
+                    continue
+                first.result = instead
+            self._move(settled)
+            return True
+        return False
 
     def _settled(self, most: int) -> list[Slot[T]]:
-        """Takes the next slots out of their line, as far as they are settled; a failure comes alone."""
-        line = self._line if self.in_order else self._ready
+        """The next slots in line, as far as they are settled; a failure comes alone."""
         found: list[Slot[T]] = []
-        for slot in islice(line, most):
+        for slot in islice(self._line if self.in_order else self._ready, most):
             if slot.result is None or (found and isinstance(slot.result, Failure)):
                 break
             found.append(slot)
             if isinstance(slot.result, Failure):
                 break
-        # Looked at first and taken out last, for a signal may come at each call: what it interrupts is in line still.
-        for slot in found:
-            slot.taken = not self.in_order
-            line.popleft()
-        while self._line and self._line[0].taken:
-            self._line.popleft()
         return found
 
-    def _count(self, slots: Sequence[Slot[T]]) -> None:
-        """Has the report count the objects of slots, but not what takes the place of a failure."""
-        self._tally.landed += [slot.landed for slot in slots if slot.landed is not None and not slot.instead]
+    def _move(self, settled: list[Slot[T]]) -> None:
+        line, coming, by_turns = self._line if self.in_order else self._ready, self.coming, not self.in_order
+        for slot in settled:
+            slot.taken = by_turns
+            coming += (slot,)
+            self._unread += 1
+            del line[0]
+        while self._line and self._line[0].taken:
+            del self._line[0]
+
+    def _leave_out(self, slot: Slot[T]) -> None:
+        line = self._line if self.in_order else self._ready
+        slot.taken = not self.in_order
+        slot.result = None
+        self._outstanding -= 1
+        del line[0]
+        while self._line and self._line[0].taken:
+            del self._line[0]
 
     def _discard(self, slot: Slot[T]) -> None:
         if slot.landed is not None and slot.landed.private:
@@ -382,6 +418,11 @@ class Run(ABC, Generic[T]):
             slot = self.slot(placed, payload, uri, location, listed)
             self._line.append(slot)
         return slot
+
+
+def _landed(slots: list[Slot[T]]) -> list[Landed]:
+    """The objects of slots, for the report; not what takes the place of a failure."""
+    return [slot.landed for slot in slots if slot.landed is not None and not slot.instead]
 
 
 class EntryRun(Run[Entry]):

@@ -119,9 +119,12 @@ class SeatedRun(WorkRun[T]):
         found = None
         if len(arrays) == len(seated):
             found = self._seats.array(arrays, [slot.row for slot in seated], [slot.in_row for slot in seated])
-        for slot in seated:
-            slot.row = None
         return self.joined(slots, *(found or (None, ())))
+
+    def emptied(self, slots: list[Slot[T]]) -> None:
+        super().emptied(slots)
+        for slot in cast("list[SeatedSlot[T]]", slots):
+            slot.row = None
 
     def close(self) -> None:
         super().close()

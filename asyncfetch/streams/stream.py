@@ -47,8 +47,9 @@ class Stream(Generic[T]):
     Leaving the loop, `aclose`, dropping the stream and closing its fetcher all end it: reads under way are cancelled,
     buffers and shared memory return, files that were kept out of the cache go. One task at a time may take items.
 
-    A cancelled step has taken nothing: the item comes with the next one. An error that a step raises ends the stream,
-    as it ends a generator.
+    A step that is cancelled, or that an interrupt ends, has taken nothing: the item comes with the next one; but after
+    one that came while the sources were read, that raises `SourcesInterrupted`. An error that a step raises ends the
+    stream, as it ends a generator.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Stream(Generic[T]):
         self._ended = False
         self._waiting = False
         self._given: float | None = None
+        self._finalizer: weakref.finalize[..., Stream[T]] | None = None
 
     # What is made of items
 
@@ -203,8 +205,10 @@ class Stream(Generic[T]):
         except Exception:
             await self.aclose()
             raise
+        item = run.item(slot)
         self._given = perf_counter()
-        return run.item(slot)
+        run.stepped_over()
+        return item
 
     def batch(self, n: int, *, drop_last: bool = False) -> Batches[T]:
         """Gives items `n` at a time; see `Batch`. The last may have fewer, or is left out.
@@ -248,15 +252,16 @@ class Stream(Generic[T]):
         return taken
 
     def _leave(self, run: Run[T], slots: Sequence[Slot[T]]) -> None:
-        """Ends a step that hands slots over."""
-        run.hand_over(slots)
+        """Ends a step that hands slots over: whoever calls this returns them, and calls nothing before."""
         self._given = perf_counter()
+        run.hand_over(slots)
 
     async def aclose(self) -> None:
         """Ends the stream. Nothing of it is left when this returns, also when it is cancelled."""
         self._ended = True
         if self._run is not None:
-            self._finalizer.detach()
+            if self._finalizer is not None:
+                self._finalizer.detach()
             self._run.close()
             await self._run.feed.closed()
 
@@ -298,10 +303,11 @@ class Stream(Generic[T]):
             if self._ended:
                 raise StopAsyncIteration
             reading = read(self._plan, self._sources, self._point or Checkpoint(), self._progress)
-            self._run = self._open_run(reading, self._progress)
-            self._finalizer = weakref.finalize(self, _drop, self._run)
-            self._finalizer.atexit = False
-            self._run.feed.begin()
+            run = self._open_run(reading, self._progress)
+            finalizer = self._finalizer = weakref.finalize(self, _drop, run)
+            finalizer.atexit = False
+            self._run = run
+            run.feed.begin()
         return self._run
 
 

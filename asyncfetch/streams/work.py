@@ -107,8 +107,9 @@ class WorkRun(Run[T]):
     def urged(self, slot: Slot[T]) -> None:
         assert isinstance(slot, WorkSlot)
         if slot.job is None and slot.landed is not None:
-            self._pending.remove((slot.place, slot))
-            heapq.heapify(self._pending)
+            if (slot.place, slot) in self._pending:  # else an interrupt came between that and the workshop
+                self._pending.remove((slot.place, slot))
+                heapq.heapify(self._pending)
             self._send([slot])
         if slot.job is not None:
             self._workshop.urge(slot.job)

@@ -1,20 +1,175 @@
-"""An interrupt inside a callback of the loop, as a notebook's loop bears it: the stream goes on as before."""
+"""Interrupts of a loop that goes on afterwards, as a notebook's does: the stream goes on too, or says why not."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from asyncfetch import Fetcher
+import pytest
+
+from asyncfetch import Fetcher, streams
+from asyncfetch.errors import SourcesInterrupted
 from asyncfetch.streams import work
 from tests.decode.parts import photographs
 from tests.interrupts import interrupted
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from asyncfetch import Image, Stream
+
+STREAMS = str(Path(streams.__file__).parent)
+COUNT = 11
+
+
+class Loop:
+    """An event loop that bears interrupts, a fetcher on it, and files of which two are missing."""
+
+    def __init__(self, directory: Path) -> None:
+        self.paths = [directory / f"{number}.bin" for number in range(COUNT)]
+        for number, path in enumerate(self.paths):
+            if number not in (2, 6):
+                path.write_bytes(b"%d" % number)
+        self._loop = asyncio.new_event_loop()
+        self._opened = AsyncExitStack()
+        self.fetcher = self._loop.run_until_complete(
+            self._opened.enter_async_context(Fetcher(cache_dir=directory / "cache", workers=1))
+        )
+
+    def run(self, work: Any) -> Any:
+        async def in_time() -> Any:
+            async with asyncio.timeout(10):
+                return await work
+
+        return self._loop.run_until_complete(in_time())
+
+    def make(self, make: Callable[[], Any]) -> Any:
+        async def on_loop() -> Any:
+            return make()
+
+        return self.run(on_loop())
+
+    def step(self, stream: Any, given: list[Any], at: int, function: str | None = None) -> bool:
+        """Interrupts one step at a moment; False when it had fewer, but for those of callbacks while it waited."""
+
+        async def step() -> None:
+            given.append(await anext(stream))
+
+        task = self._loop.create_task(step())
+        hit = interrupted(lambda: self._loop.run_until_complete(task), at, STREAMS, function=function, closely=True)
+        if not task.done():
+            task.cancel()
+            self._loop.run_until_complete(asyncio.wait([task]))
+            return False
+        return hit
+
+    def close(self) -> None:
+        self._loop.run_until_complete(self._opened.aclose())
+        self._loop.close()
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Iterator[Loop]:
+    loop = Loop(tmp_path)
+    yield loop
+    loop.close()
+
+
+async def rest(stream: Any, given: list[Any]) -> None:
+    async for item in stream:
+        given.append(item)
+
+
+def indices(given: list[Any], batch: int) -> list[int]:
+    return [index for one in given for index in (one.indices if batch else [one.index])]
+
+
+async def begun(stream: Any, given: list[Any]) -> None:
+    """The first items, until none is coming, while all the others come into their line."""
+    given.append(await anext(stream))
+    run = getattr(stream, "_stream", stream)._run
+    while run.coming:
+        given.append(await anext(stream))
+    while any(slot.result is None and not slot.taken for slot in run._line):
+        await asyncio.sleep(0)
+
+
+PLANS: dict[str, tuple[Callable[[Loop], Any], int, list[int]]] = {
+    "entries": (lambda loop: loop.fetcher.entries(loop.paths, on_error="skip", look_ahead=32), 0, [2, 6]),
+    "yielded": (lambda loop: loop.fetcher.entries(loop.paths, on_error="yield", look_ahead=32), 0, []),
+    "completion": (
+        lambda loop: loop.fetcher.entries(loop.paths, on_error="skip", order="completion", look_ahead=32),
+        0,
+        [2, 6],
+    ),
+    "bytes": (lambda loop: loop.fetcher.bytes(loop.paths, on_error="skip", look_ahead=32), 0, [2, 6]),
+    "batches": (lambda loop: loop.fetcher.entries(loop.paths, on_error="skip", look_ahead=32).batch(4), 4, [2, 6]),
+}
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_an_interrupt_at_any_moment_of_a_step_loses_and_doubles_nothing(loop: Loop, plan: str) -> None:
+    """Neither in what comes afterwards nor in the state. The second step takes what has landed meanwhile."""
+    make, batch, missing = PLANS[plan]
+    there = [index for index in range(COUNT) if index not in missing]
+    at, over = 0, False
+    while not over:
+        at += 1
+        stream, given = loop.make(partial(make, loop)), list[Any]()
+        loop.run(begun(stream, given))
+        over = not loop.step(stream, given, at)
+        state, got = stream.state(), indices(given, batch)
+        loop.run(rest(stream, given))
+        assert sorted(indices(given, batch)) == there, at
+        assert stream.report().objects == len([path for path in loop.paths if path.exists()])
+        resumed: list[Any] = []
+        again = loop.make(partial(make, loop))
+        loop.run(rest((again._stream if batch else again).resume(state), resumed))
+        assert sorted(got + [item.index for item in resumed]) == there, at
+    assert at > 10
+
+
+@pytest.mark.parametrize(("form", "batch"), [(list, 0), (iter, 0), (list, 2)])
+def test_an_interrupt_as_a_stream_begins_is_never_its_end(loop: Loop, form: Callable[[Any], Any], batch: int) -> None:
+    """It begins nevertheless, or says that nobody knows what was read."""
+    paths, there = loop.paths[:4], [0, 1, 3]
+    stream: Any = None
+    raised = 0
+    for at in itertools.count(1):
+        stream = loop.make(partial(loop.fetcher.entries, form(paths), on_error="skip"))
+        stream = stream.batch(batch) if batch else stream
+        given: list[Any] = []
+        if not loop.step(stream, given, at):
+            break
+        try:
+            loop.run(rest(stream, given))
+        except SourcesInterrupted:
+            raised += 1
+            assert indices(given, batch) == there[: len(given)]
+        else:
+            assert indices(given, batch) == there, at
+        loop.run(stream.aclose())
+    assert 0 < raised < at - 10
+
+
+def test_sources_that_an_interrupt_comes_to_are_not_taken_to_have_ended(loop: Loop) -> None:
+    def broken(at: int) -> Iterator[Path]:
+        for number, path in enumerate(loop.paths):
+            if number == at:
+                raise KeyboardInterrupt
+            yield path
+
+    for at in (0, 1):
+        stream = loop.make(partial(loop.fetcher.entries, broken(at)))
+        with pytest.raises(KeyboardInterrupt):
+            loop.run(anext(stream))
+        with pytest.raises(SourcesInterrupted, match=r"state\(\)"):
+            loop.run(rest(stream, []))
+        assert stream.state()["low"] == 0
 
 
 def test_an_interrupt_as_what_has_landed_is_sent_on_costs_no_read_ahead(tmp_path: Path, cache_dir: Path) -> None:
