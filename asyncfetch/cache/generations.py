@@ -36,6 +36,13 @@ def database_of(directory: str, named: bytes) -> str:
     return f"{directory}/index-{named.decode()}.sqlite"
 
 
+def lying(directory: str) -> list[str]:
+    """The names of the files of all generations; none where the directory cannot be looked at."""
+    with contextlib.suppress(OSError):
+        return [name for name in files.names(directory) if name.startswith("index-")]
+    return []
+
+
 def begin(directory: str) -> tuple[bytes, str, sqlite3.Connection]:
     """Makes a database that nobody knows of yet."""
     attempts = 0

@@ -67,7 +67,7 @@ class Index:
         others, for the epochs. Raises `OSError`, `sqlite3.Error` or
         `ValueError` when no index can be had at all.
         """
-        self._directory = directory
+        self.directory = directory
         self.algorithm = algorithm
         self._scratch = scratch
         self._boot = boot
@@ -221,10 +221,10 @@ class Index:
         try:
             self.follow()
         except OSError as error:
-            raise explain(error, self._directory) from error
+            raise explain(error, self.directory) from error
         connection = self._connection
         if connection is None:
-            raise CacheUnusable(f"{self._directory}: the index could not be opened", remedy="The log says why.")
+            raise CacheUnusable(f"{self.directory}: the index could not be opened", remedy="The log says why.")
         try:
             try:
                 return work(connection)
@@ -241,17 +241,21 @@ class Index:
     def restart(self) -> None:
         """Begins a new, empty generation."""
         try:
-            self._replace(generations.in_force(self._directory))
+            self._replace(generations.in_force(self.directory))
         except (OSError, sqlite3.Error, ValueError) as error:
             self._warn("restart", error)
 
-    def remove_others(self) -> None:
-        """Removes the files of other generations. For one who knows that nobody else is using this directory."""
+    def remove_others(self, lying: Sequence[str]) -> None:
+        """Removes the files of other generations, of those that `generations.lying` gave.
+
+        For one who has seen after that that nobody else was using this directory: whoever came since may have begun
+        a generation, which is not among them.
+        """
         own = self._path.rpartition("/")[2]
         with contextlib.suppress(OSError):
-            for name in files.names(self._directory):
-                if name.startswith("index-") and not name.startswith(own):
-                    files.remove(f"{self._directory}/{name}")
+            for name in lying:
+                if not name.startswith(own):
+                    files.remove(f"{self.directory}/{name}")
 
     def close(self) -> None:
         """Closes the database."""
@@ -268,24 +272,23 @@ class Index:
     def _look(self) -> _Stamps:
         """What is in force now: the file `CURRENT`, and the database by its inode alone, as it changes all the time."""
         found = files.stamp_of(self._path)
-        return files.stamp_of(generations.current(self._directory)), found and found.inode
+        return files.stamp_of(generations.current(self.directory)), found and found.inode
 
     def _attach(self) -> None:
         """Opens the generation that `CURRENT` names, or begins one where that cannot be used."""
-        files.make_directory(self._directory)
-        named = generations.in_force(self._directory)
+        files.make_directory(self.directory)
+        named = generations.in_force(self.directory)
         if named is not None:
             try:
                 self._use(named)
             except (OSError, sqlite3.Error, ValueError) as error:
                 if isinstance(error, database.OtherSchema):
                     self._contend(error)
-                self._replace(named)
-                self._warn_begun(error)
+                if self._replace(named):
+                    self._warn_begun(error)
             return
-        lost = bool(self._path) or generations.has_old_files(self._directory)
-        self._replace(None)
-        if lost:
+        lost = bool(self._path) or generations.has_old_files(self.directory)
+        if self._replace(None) and lost:
             self._warn_begun("CURRENT is missing")
 
     def _contend(self, error: database.OtherSchema) -> None:
@@ -311,14 +314,15 @@ class Index:
         """Goes on with another generation: the one that somebody else has begun by now, or a new one."""
         self.close()
         try:
-            named = generations.in_force(self._directory)
-            if named is not None and generations.database_of(self._directory, named) != self._path:
+            named = generations.in_force(self.directory)
+            if named is not None and generations.database_of(self.directory, named) != self._path:
                 return self._reattach()
-            self._replace(named)
+            began = self._replace(named)
         except (OSError, sqlite3.Error, ValueError) as error:
             self._put_off(error)
             return False
-        self._warn_begun(reason)
+        if began:
+            self._warn_begun(reason)
         return True
 
     def _put_off(self, error: Exception) -> None:
@@ -326,7 +330,7 @@ class Index:
         self._warn("open", error)
 
     def _use(self, named: bytes) -> None:
-        self._take(named, database.connect(generations.database_of(self._directory, named)))
+        self._take(named, database.connect(generations.database_of(self.directory, named)))
 
     def _take(self, named: bytes, connection: sqlite3.Connection) -> None:
         self.close()
@@ -335,21 +339,21 @@ class Index:
         except BaseException:
             connection.close()
             raise
-        self._path, self._connection, self._limited = generations.database_of(self._directory, named), connection, None
+        self._path, self._connection, self._limited = generations.database_of(self.directory, named), connection, None
         self._timeout = database.BUSY_SECONDS
         self._trusted = {0: True}
         self._stamps = None
         with contextlib.suppress(OSError):  # what cannot be looked at now is no reason to begin another: follow() looks
             # In this order: a swap by another process meanwhile is seen here, or by the next follow().
             stamps = self._look()
-            if generations.in_force(self._directory) == named:
+            if generations.in_force(self.directory) == named:
                 self._stamps = stamps
 
-    def _replace(self, named: bytes | None) -> None:
-        """Begins a generation in the place of the one that `CURRENT` named, unless another process was first."""
-        generation, path, connection = generations.begin(self._directory)
+    def _replace(self, named: bytes | None) -> bool:
+        """Begins a generation in the place of the one that `CURRENT` named. False where another process was first."""
+        generation, path, connection = generations.begin(self.directory)
         try:
-            first = generations.swap(self._directory, named, generation, self._scratch())
+            first = generations.swap(self.directory, named, generation, self._scratch())
         except BaseException:
             generations.throw_away(connection, path)
             raise
@@ -357,7 +361,8 @@ class Index:
             self._take(generation, connection)
         else:
             generations.throw_away(connection, path)
-            self._use(generations.in_force(self._directory) or b"")
+            self._use(generations.in_force(self.directory) or b"")
+        return first
 
     def _failed(self, error: Exception, doing: str) -> bool:
         """Judges a failure. True when the database was beyond repair and another is in its place."""
@@ -384,7 +389,7 @@ class Index:
             self._timeout = timeout
 
     def _warn_begun(self, reason: Exception | str) -> None:
-        _log.warning("%s: the index could not be used (%s); a new one was begun", self._directory, reason)
+        _log.warning("%s: the index could not be used (%s); a new one was begun", self.directory, reason)
 
     def _warn(self, doing: str, error: Exception) -> None:
         """Says once for each kind what goes on without the index."""

@@ -14,6 +14,7 @@ from asyncfetch.cache.blobs import Blobs
 from asyncfetch.cache.boot import boot_id
 from asyncfetch.cache.directory import prepare
 from asyncfetch.cache.failures import explain
+from asyncfetch.cache.generations import lying
 from asyncfetch.cache.index import Index
 from asyncfetch.cache.layers import LayeredBlobs, LayeredIndex
 from asyncfetch.cache.owner import Owner
@@ -94,6 +95,7 @@ def _open(
     boot = boot_id()
     partials = Partials(layout.partial, owner, boot)
     try:
+        old = lying(layout.index)
         alone = owner.sweep(partials.rescue)
         partials.sweep()
         reopen(layout.index)
@@ -105,7 +107,7 @@ def _open(
             raise _no_index(error, layout.index) from error
         raise
     if alone:
-        index.remove_others()
+        index.remove_others(old)
     proofs = Proofs(policy.verify, index)
     blobs = Blobs(layout.blobs, owner, proofs)
     if below is not None:

@@ -14,6 +14,7 @@ from asyncfetch.cache.buffers import BufferPool
 from asyncfetch.cache.changes import confirm, forget, learn, remember
 from asyncfetch.cache.checks import Check, Checks
 from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Release, Write
+from asyncfetch.cache.generations import lying
 from asyncfetch.cache.opening import open_parts
 from asyncfetch.cache.partfile import PartFile
 from asyncfetch.cache.parts import PartedBody
@@ -370,8 +371,9 @@ class Cache:
         self._intents.declare_clear()
         gone = clear(self._index, self._blobs, self._partials)
         self._intents.fulfil()
+        old = lying(self._index.directory)
         if self._owner.sweep():
-            self._index.remove_others()
+            self._index.remove_others(old)
         mend(self._index, self._blobs, self._partials, self._owner)
         return gone
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from asyncfetch.cache import Ref, RefKey, database, files, index
+from asyncfetch.cache import Ref, RefKey, database, files, generations, index
 from asyncfetch.cache.changes import confirm, count, forget, met, remember, stored, touch
 from asyncfetch.cache.index import Index
 
@@ -168,7 +168,7 @@ def test_damaged_between_two_openings_a_new_one_is_begun(
     assert len(warnings(caplog)) == 1
     assert one.apply([remember(key("1"), REF)])
     assert refs(open_index(), [key("1")]) == [REF]
-    one.remove_others()
+    one.remove_others(generations.lying(one.directory))
     assert not old.exists()
     assert refs(one, [key("1")]) == [REF]
 
@@ -222,6 +222,41 @@ def test_new_index_of_another_process_is_not_replaced_by_who_notices_the_damage_
     assert refs(late, [key("a")]) == [None]
     assert current(tmp_path) == new
     assert refs(late, [key("a")]) == [REF]
+
+
+def test_generation_that_began_since_one_was_alone_is_left_to_its_users(tmp_path: Path, open_index: Open) -> None:
+    one = open_index()
+    old = current(tmp_path)
+    lying = generations.lying(one.directory)  # then it sees that it is alone, and then another comes
+    other = open_index()
+    other.restart()
+    other.apply([remember(key("a"), REF)])
+    one.remove_others(lying)
+    one.follow()
+    one.remove_others(lying)
+    assert refs(one, [key("a")]) == refs(open_index(), [key("a")]) == [REF]
+    assert not old.exists()
+
+
+def test_generation_that_goes_while_it_is_opened_is_no_loss(
+    tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another process clears the cache between the reading of CURRENT and the opening of what it names."""
+    one, connect = open_index(), database.connect
+    old = current(tmp_path)
+
+    def overtaken(path: str, *, create: bool = False) -> sqlite3.Connection:
+        monkeypatch.setattr(database, "connect", connect)
+        lying = generations.lying(one.directory)
+        one.restart()
+        one.remove_others(lying)
+        one.apply([remember(key("a"), REF)])
+        return connect(path, create=create)
+
+    monkeypatch.setattr(database, "connect", overtaken)
+    assert refs(open_index(), [key("a")]) == [REF]
+    assert not old.exists()
+    assert warnings(caplog) == []
 
 
 def test_swap_by_another_process_right_after_ours_is_noticed(open_index: Open, monkeypatch: pytest.MonkeyPatch) -> None:
