@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from asyncfetch.cache import Cache, Elsewhere, Found, Published, eviction, files, mounts, thread, work
+from asyncfetch.cache import Cache, Elsewhere, Found, Published, eviction, files, mounts, recount, thread, work
 from asyncfetch.cache.claims import Claims, Missed
 from asyncfetch.cache.commands import LookUp, Write
 from asyncfetch.cache.opening import open_parts
@@ -419,6 +419,45 @@ async def test_beside_others_the_loop_looks_up_until_they_hold_it_up(
             monkeypatch.setattr(work, "HINDERED_SECONDS", 0.0)  # it was long ago
             assert await look_up(cache, key("4")) == [None]
             assert here == [True, False, True]
+
+
+async def test_thread_that_is_about_to_sleep_is_woken_for_a_claim_that_the_loop_begins_to_wait_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has seen that nothing is due, and has not gone to sleep, as the loop meets what another process brings."""
+    monkeypatch.setattr(recount, "DELAY_SECONDS", 1e9)  # it would wake it
+    seen, go_on = threading.Event(), threading.Event()
+    async with opened(tmp_path) as one, opened(tmp_path) as other:
+        told: asyncio.Queue[Found | None] = asyncio.Queue()
+        pause = other._work.pause
+
+        def look() -> float | None:
+            due = pause()
+            if due is None and threading.current_thread() is not threading.main_thread():
+                seen.set()
+                assert go_on.wait(20)
+            return due
+
+        async def ask(cache: Cache, name: str) -> object:
+            answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            cache.look_up([key(name)], answer.set_result, later=lambda key, found: told.put_nowait(found))
+            return await answer
+
+        try:
+            assert await ask(one, "a") == await ask(one, "b") == [None]
+            assert await ask(other, "a") == [Elsewhere.ELSEWHERE]  # from now on its thread knows that something is due
+            monkeypatch.setattr(other._work, "pause", look)
+            await publish(one, b"bytes", key("a"))
+            assert await told.get() is not None
+            await asyncio.to_thread(seen.wait, 20)  # until it looked again, behind that answer
+            assert other._thread.is_free()
+            assert await ask(other, "b") == [Elsewhere.ELSEWHERE]
+            go_on.set()
+            await publish(one, b"bytes", key("b"))
+            async with asyncio.timeout(10):
+                assert await told.get() is not None
+        finally:
+            go_on.set()
 
 
 async def test_index_that_another_holds_keeps_the_thread_waiting_and_not_the_loop(tmp_path: Path) -> None:
