@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from functools import cache
 from itertools import chain, groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from asyncfetch.cache.records import RefKey
+from asyncfetch.cache.sums import Sums, drop_blobs
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from asyncfetch.cache.records import Published, Ref
 
@@ -20,11 +21,14 @@ _MOST_TOGETHER = 16
 
 
 class Insert(NamedTuple):
-    """A statement that inserts rows: its beginning, the places of one row, and its end."""
+    """A statement that inserts rows: its beginning, the places of one row, its end, and what it does to a known row."""
 
     head: str
     row: str
     tail: str
+    known: str
+    size: int  # the place of the size in a row
+    refs: bool  # else blobs
 
 
 Statement: TypeAlias = str | Insert
@@ -36,12 +40,15 @@ Change: TypeAlias = tuple[Statement, Row]
 
 _ONE = "endpoint = ? AND container = ? AND key = ? AND version = ?"
 
-# Not OR REPLACE, whose removal of the old row no trigger sees: the sums would not be told.
+# Not OR REPLACE, whose removal of the old row nobody sees: the sums would not be told.
 REMEMBER = Insert(
     "INSERT INTO refs VALUES",
     "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    "ON CONFLICT DO UPDATE SET digest = excluded.digest, size = excluded.size, etag = excluded.etag,"
+    "",
+    "DO UPDATE SET digest = excluded.digest, size = excluded.size, etag = excluded.etag,"
     " last_modified = excluded.last_modified, validated = excluded.validated",
+    size=6,
+    refs=True,
 )
 _CONFIRM = f"UPDATE refs SET validated = ? WHERE {_ONE} AND algorithm = ? AND digest = ? AND etag IS ?"  # noqa: S608
 _FORGET = f"DELETE FROM refs WHERE {_ONE}"  # noqa: S608
@@ -49,40 +56,84 @@ _DISOWN = f"{_FORGET} AND algorithm = ? AND digest = ?"
 _STORED = Insert(
     "INSERT INTO blobs SELECT *, (SELECT max(epoch) FROM epochs), 0 FROM (VALUES",
     "(?, ?, ?, ?)",
-    ") WHERE true ON CONFLICT DO UPDATE SET"
-    " size = excluded.size, used = max(used, excluded.used), epoch = excluded.epoch",
+    ") WHERE true",
+    "DO UPDATE SET size = excluded.size, used = max(used, excluded.used), epoch = excluded.epoch",
+    size=2,
+    refs=False,
 )
 _MET = Insert(
     "INSERT INTO blobs VALUES",
     "(?, ?, ?, ?, -1, 0)",
-    "ON CONFLICT DO UPDATE SET size = excluded.size, used = max(used, excluded.used)",
+    "",
+    "DO UPDATE SET size = excluded.size, used = max(used, excluded.used)",
+    size=2,
+    refs=False,
 )
+_FOUND = _MET._replace(known="DO UPDATE SET size = excluded.size, epoch = excluded.epoch")
 _TOUCH = "UPDATE blobs SET used = ? WHERE algorithm = ? AND digest = ? AND used < ?"
 _UNCLAIM = f"DELETE FROM claims WHERE {_ONE} AND algorithm = ? AND owner = ?"  # noqa: S608
 _DISTRUST = "UPDATE blobs SET epoch = -1 WHERE algorithm = ? AND digest = ?"
-_LOST = "DELETE FROM blobs WHERE algorithm = ? AND digest = ?"
+_LOST = "blobs that went"  # not a statement: see `drop_blobs`
 _COUNT = "INSERT INTO counters VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value"
 
 
 def make(connection: sqlite3.Connection, changes: Iterable[Change]) -> int:
     """Makes changes in their order, and returns how many rows they changed. Raises `sqlite3.Error`, `ValueError`."""
-    changed = 0
+    changed, sums = 0, Sums()
     for statement, group in groupby(changes, itemgetter(0)):
         rows: list[Row] = [row for _, row in group]
-        if isinstance(statement, str):
+        if statement is _LOST:
+            changed += drop_blobs(connection, rows)  # type: ignore[arg-type]  # they are names of blobs
+        elif isinstance(statement, str):
             changed += connection.executemany(statement, rows).rowcount
-            continue
-        for start in range(0, len(rows), _MOST_TOGETHER):
-            some = rows[start : start + _MOST_TOGETHER]
-            values = list(chain.from_iterable(some))
-            changed += connection.execute(_together(statement, len(some)), values).rowcount
+        else:
+            for start in range(0, len(rows), _MOST_TOGETHER):
+                changed += _insert(connection, statement, rows[start : start + _MOST_TOGETHER], sums)
+    sums.add(connection)
     return changed
+
+
+def _insert(connection: sqlite3.Connection, insert: Insert, rows: Sequence[Row], sums: Sums) -> int:
+    """Inserts rows, all new as a rule; where one is not, which SQLite then undoes all for, each by itself."""
+    try:
+        connection.execute(_together(insert, len(rows)), list(chain.from_iterable(rows)))
+    except sqlite3.IntegrityError:
+        changed = 0
+        for row in rows:
+            if connection.execute(_if_new(insert), row).rowcount:
+                _count(insert, [row], sums)
+                changed += 1
+            else:
+                changed += connection.execute(_if_known(insert), row).rowcount
+        return changed
+    _count(insert, rows, sums)
+    return len(rows)
+
+
+def _count(insert: Insert, rows: Sequence[Row], sums: Sums) -> None:
+    size = sum(map(itemgetter(insert.size), rows))
+    if insert.refs:
+        sums.refs, sums.ref_bytes = sums.refs + len(rows), sums.ref_bytes + size
+    else:
+        sums.blobs, sums.blob_bytes = sums.blobs + len(rows), sums.blob_bytes + size
 
 
 @cache
 def _together(insert: Insert, count: int) -> str:
     """The statement that inserts so many rows."""
     return f"{insert.head} {', '.join([insert.row] * count)} {insert.tail}"
+
+
+@cache
+def _if_new(insert: Insert) -> str:
+    """The statement that inserts a row that is not there."""
+    return f"{_together(insert, 1)} ON CONFLICT DO NOTHING"
+
+
+@cache
+def _if_known(insert: Insert) -> str:
+    """The statement for a row that is there."""
+    return f"{_together(insert, 1)} ON CONFLICT {insert.known}"
 
 
 def remember(key: RefKey, ref: Ref) -> Change:
@@ -127,6 +178,11 @@ def stored(digest: str, size: int, at: float) -> Change:
 def met(digest: str, size: int, at: float) -> Change:
     """The blob lay there when it was wanted; one that the index did not know may not be whole."""
     return _MET, (*split(digest), size, at)
+
+
+def inherited(digest: str, size: int, at: float) -> Change:
+    """The blob lies there, and who placed it is dead: nothing vouches for its bytes, whatever the index says."""
+    return _FOUND, (*split(digest), size, at)
 
 
 def placed(name: BlobName, published: Published, at: float) -> Change:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from asyncfetch.cache import files
 from asyncfetch.cache.admission import Level, room, to_free
 from asyncfetch.cache.failures import WouldWait
+from asyncfetch.cache.sums import drop_known_blobs
 from asyncfetch.settings import MIB
 
 if TYPE_CHECKING:
@@ -60,7 +61,6 @@ UPDATE blobs SET used = ? WHERE (algorithm, digest) IN (
 )
 """
 
-_DELETE = "DELETE FROM blobs WHERE algorithm = ? AND digest = ?"
 _KEEP = "UPDATE blobs SET used = ? WHERE algorithm = ? AND digest = ?"
 
 # Refs that are looked at for each blob that went, 2 us each, so that at most a quarter are of blobs that are gone; and
@@ -260,7 +260,7 @@ class Room:
             else:
                 removed.append((algorithm, name))
                 gone.append(size)
-        connection.executemany(_DELETE, removed)
+        drop_known_blobs(connection, removed, gone)
         connection.executemany(_KEEP, stuck)  # as if just used, so that the next slice does not meet it again
 
     def _drop_refs(self, count: int) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from asyncfetch.bell import Bell
 from asyncfetch.cache import files
-from asyncfetch.cache.changes import split
+from asyncfetch.cache.changes import make, met, split
 
 if TYPE_CHECKING:
     import asyncio
@@ -42,7 +42,6 @@ _COUNTED = "SELECT value FROM counters WHERE name = 'counted'"
 _BEGIN = "INSERT OR IGNORE INTO counters VALUES ('counted', 0)"
 _NOTE = "UPDATE counters SET value = ? WHERE name = 'counted' AND value < ?"
 _KNOWN = "SELECT 1 FROM blobs WHERE algorithm = ? AND digest = ?"
-_ADD = "INSERT INTO blobs VALUES (?, ?, ?, ?, -1, 0)"
 
 
 class _Lying(NamedTuple):
@@ -156,11 +155,13 @@ class Recount:
 
     def _add(self, lying: Sequence[_Lying], connection: sqlite3.Connection) -> None:
         """Under the write lock, where nobody evicts: what is there by now, and not known by now."""
+        found = []
         for digest, modified in lying:
             if connection.execute(_KNOWN, split(digest)).fetchone() is None:
                 size = files.size_of(self._blobs.path(digest))
                 if size is not None:
-                    connection.execute(_ADD, (*split(digest), size, modified))
+                    found.append(met(digest, size, modified))
+        make(connection, found)
 
 
 def _note(shards: int, connection: sqlite3.Connection) -> None:

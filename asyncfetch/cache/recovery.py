@@ -14,7 +14,8 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncfetch.cache import files
-from asyncfetch.cache.changes import split
+from asyncfetch.cache.changes import inherited, lost, make, split
+from asyncfetch.cache.sums import drop_blobs
 
 if TYPE_CHECKING:
     import sqlite3
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _CLEAR = "clear"
-_FOUND = """
-INSERT INTO blobs VALUES (?, ?, ?, ?, -1, 0) ON CONFLICT DO UPDATE SET size = excluded.size, epoch = excluded.epoch
-"""
 _DIGEST = re.compile(rb"(?:blake3|sha256):[0-9a-f]{64}(?=\n)")  # a line that was cut short names nothing
 
 
@@ -149,13 +147,11 @@ def reconcile(blobs: Blobs, digests: Sequence[str], at: float) -> Callable[[sqli
     """
 
     def work(connection: sqlite3.Connection) -> None:
-        for digest in digests:
-            algorithm, name = split(digest)
-            size = files.size_of(blobs.path(digest))
-            if size is None:
-                connection.execute("DELETE FROM blobs WHERE algorithm = ? AND digest = ?", (algorithm, name))
-            else:
-                connection.execute(_FOUND, (algorithm, name, size, at))
+        sizes = {digest: files.size_of(blobs.path(digest)) for digest in digests}
+        make(
+            connection,
+            [lost(digest) if size is None else inherited(digest, size, at) for digest, size in sizes.items()],
+        )
 
     return work
 
@@ -172,6 +168,6 @@ def drop_lost(blobs: Blobs, lost: Sequence[Lost]) -> Callable[[sqlite3.Connectio
                     "AND algorithm = ? AND digest = ?",
                     (*key, algorithm, name),
                 )
-                connection.execute("DELETE FROM blobs WHERE algorithm = ? AND digest = ?", (algorithm, name))
+                drop_blobs(connection, [(algorithm, name)])
 
     return work

@@ -9,7 +9,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from asyncfetch.cache import files
-from asyncfetch.cache.changes import Change, split, stored
+from asyncfetch.cache.changes import Change, lost, split, stored
 from asyncfetch.cache.failures import explain
 from asyncfetch.cache.upkeep.pins import mark_pinned
 from asyncfetch.cache.upkeep.reading import ReadBlob, ShardDone, Strange, read_blobs
@@ -28,7 +28,6 @@ _SETTLED = 5.0  # s: older than this, a blob without a row is not one that a job
 _REST = 62  # hexadecimal digits of a digest behind those of its shard
 _TOGETHER = 256  # rows looked at under the index's write lock: 5 ms
 
-_DROP_BLOB = "DELETE FROM blobs WHERE algorithm = ? AND digest = ?"
 _SIZE = "SELECT size FROM blobs WHERE algorithm = ? AND digest = ?"
 _SET_SUMS = """
 UPDATE totals SET refs = (SELECT count(*) FROM refs), ref_bytes = (SELECT coalesce(sum(size), 0) FROM refs),
@@ -138,7 +137,7 @@ def _damaged(keeping: Upkeep, blob: ReadBlob, repair: bool) -> Trouble:
 
         def look(select: Select) -> list[Change]:
             # By now the same bytes may have been fetched again.
-            return [] if files.plain_size_of(path) is not None else [(_DROP_BLOB, split(blob.digest))]
+            return [] if files.plain_size_of(path) is not None else [lost(blob.digest)]
 
         keeping.change(look)
     return Trouble("damaged", path, blob.fault, mended)
@@ -159,7 +158,7 @@ def _settle(keeping: Upkeep, suspects: dict[str, ReadBlob | None], repair: bool)
                 size = files.plain_size_of(path)
                 kind, detail = judge(found[0][0] if found else None, size)
                 if kind == "lost":
-                    changes.append((_DROP_BLOB, split(digest)))
+                    changes.append(lost(digest))
                 elif kind is None or read is None or size != read.size:
                     continue  # all is well by now, or it came while we looked
                 else:

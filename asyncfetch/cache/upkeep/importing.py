@@ -33,7 +33,7 @@ _MOST_TEXT = 64 * MIB  # bytes of a member that is read whole: 1,000 objects, of
 _ARCHIVE = "the archive"  # the name of what is no member's fault
 
 # What a job has checked later is not replaced.
-_REMEMBER_NEWER = REMEMBER._replace(tail=f"{REMEMBER.tail} WHERE excluded.validated > validated")
+_REMEMBER_NEWER = REMEMBER._replace(known=f"{REMEMBER.known} WHERE excluded.validated > validated")
 _KNOWN = "SELECT 1 FROM blobs WHERE algorithm = ? AND digest = ? AND size = ?"
 
 

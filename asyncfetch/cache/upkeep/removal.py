@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from asyncfetch.cache import files
-from asyncfetch.cache.changes import Change, split
+from asyncfetch.cache.changes import Change, lost, split
 from asyncfetch.cache.failures import explain
 from asyncfetch.cache.finding import UNLIMITED_SECONDS
 from asyncfetch.cache.partials import Unfinished
@@ -40,7 +40,6 @@ _TOGETHER = 512
 _SHARE = 0.5
 
 _ROW = "SELECT size, used, pinned FROM blobs WHERE algorithm = ? AND digest = ?"
-_DROP_BLOB = "DELETE FROM blobs WHERE algorithm = ? AND digest = ?"
 _DROP_OBJECT = """
 DELETE FROM refs WHERE endpoint = ? AND container = ? AND key = ? AND version = ? AND algorithm = ? AND digest = ?
 """
@@ -212,7 +211,7 @@ class _Removing:
                 told.append(Stuck(path, str(explain(error, path))))
             else:
                 told.append(Gone(freed))
-                changes.append((_DROP_BLOB, split(digest)))
+                changes.append(lost(digest))
         return changes
 
     def _size_of(self, digest: str, size: int | None) -> int:

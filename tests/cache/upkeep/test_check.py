@@ -45,10 +45,15 @@ def checked(cache_dir: Path, *, repair: bool = False) -> list[Trouble]:
         return [item for item in check(keeping, repair=repair) if isinstance(item, Trouble)]
 
 
+SUM_UP = "UPDATE totals SET (blobs, blob_bytes) = (SELECT count(*), coalesce(sum(size), 0) FROM blobs)"
+
+
 def told_to(cache_dir: Path, statement: str) -> None:
     (path,) = cache_dir.glob("v1/index/*.sqlite")
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(statement)
+        if statement.startswith("DELETE"):
+            connection.execute(SUM_UP)
 
 
 def flip(cache_dir: Path) -> None:
@@ -203,15 +208,18 @@ async def test_a_blob_that_a_job_is_just_publishing_is_no_trouble(cache_dir: Pat
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as job:
         saved = job.execute("SELECT * FROM blobs WHERE size = 5000").fetchone()
         job.execute("DELETE FROM blobs WHERE size = 5000")
+        job.execute(SUM_UP)
         with upkeep(CachePolicy(cache_dir=cache_dir)) as keeping, pytest.MonkeyPatch.context() as patch:
 
             def wait(seconds: float) -> None:
                 job.execute("INSERT INTO blobs VALUES (?, ?, ?, ?, ?, ?)", saved)
+                job.execute(SUM_UP)
 
             patch.setattr(time, "sleep", wait)
             assert [item for item in check(keeping) if not isinstance(item, Blob)] == []
             patch.setattr(time, "sleep", lambda seconds: None)
             job.execute("DELETE FROM blobs WHERE size = 5000")
+            job.execute(SUM_UP)
             assert [item.kind for item in check(keeping) if isinstance(item, Trouble)] == ["unknown"]
 
 
