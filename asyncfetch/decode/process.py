@@ -44,12 +44,14 @@ main(int(channel), int(status), Limits(int(pixels), int(memory)))
 """
 _ROOT = Path(__file__).parent.parent
 
-# What a worker answers in one go, and as many behind it, so that it never waits for the loop; of images that take long
-# no more than what keeps it busy so long: what is wanted at once comes behind them, and at the end others have nothing.
-_MOST_JOBS, _FIRST_JOBS, _LEAST_JOBS = 32, 16, 4
-_AHEAD_SECONDS = 0.06
+# What a worker answers in one go, and 16 behind it, so that it never waits for the loop; of images that take long no
+# more than what keeps it busy so long: what is wanted at once comes behind them, and at the end others have nothing.
+_MOST_JOBS, _FIRST_JOBS, _LEAST_JOBS = 40, 16, 4
+_AHEAD_SECONDS = 0.07
 _PACE_IMAGES = 8  # that its pace is a mean of
-_MOST_BYTES = 16 << 20  # in slots of jobs sent, where images are large: two jobs keep a worker busy then
+# In slots of jobs sent, where images are large: two jobs keep a worker busy then. As much as the most jobs take of
+# 640x480 in colour: with less a worker has answered all that it has before the loop hears of it, and waits.
+_MOST_BYTES = 40 << 20
 _MOST_UNSEEN = (
     4  # slots the worker has not confirmed: their descriptors are open, and 64 workers have 1,024 between them
 )

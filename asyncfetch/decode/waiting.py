@@ -95,16 +95,15 @@ class WaitingGroups(WaitingJobs["DecodeJob"]):
         """
         self.remove(first)
         group = [first]
-        places, manner = self._places, first.manner
+        places, manner, need = self._places, first.manner, first.need
         slab = None if first.row is None else first.row.slab
         while places and len(group) < most:
             calm, _, _, job = places[0]
             if job.state == "waiting" and calm != job.urgent:  # else its place does not count
-                if slab is None:
-                    alike = job.row is None and job.need == first.need
-                else:
-                    alike = job.row is not None and job.row.slab is slab
-                if not alike or job.manner is not manner or job.scratch > scratch:
+                row = job.row
+                if (None if row is None else row.slab) is not slab or job.manner is not manner:
+                    break
+                if job.scratch > scratch or (slab is None and job.need != need):
                     break
                 if may_go is not None and not may_go(job):
                     break

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Images decoded or being decoded and not yet taken, for each worker: two groups of 16 under way and one ready keep a
-# worker busy; more would only hold pixels.
-AHEAD = 48
+# Images decoded or being decoded and not yet taken, for each worker: 40 under way and what else is ready keep a worker
+# busy; more would only hold pixels.
+AHEAD = 56
 
 
 class SeatedSlot(WorkSlot[T]):
