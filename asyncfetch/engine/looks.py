@@ -151,8 +151,15 @@ class Looks:
         now = time.time()
         since = checked_since(self._revalidate, now, self._job_started)
 
+        answered: set[RefKey] = set()
+
         def later(key: RefKey, found: Found | None) -> None:
-            self._looked_up([next(group for group in groups if group[0] == key)], [found])
+            if key in answered:  # it is told for each object, and presigned URLs of one have one name in the cache
+                return
+            answered.add(key)
+            named = [group for group in groups if group[0] == key]
+            told = [group for group in named if group[3]] or named[:1]  # who has left keeps nobody else's claim
+            self._looked_up(told, [found] * len(told))
 
         def stale(place: int, ref: Ref) -> bool:
             _, location, listed, _ = groups[place]

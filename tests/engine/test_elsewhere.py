@@ -78,6 +78,29 @@ async def test_one_brings_it_for_both(tmp_path: Path) -> None:
         assert shop.asked.total() == 1
 
 
+@pytest.mark.parametrize("comes", [True, False])
+async def test_presigned_urls_of_one_object_in_one_look_up_are_all_told(tmp_path: Path, comes: bool) -> None:
+    async with two(tmp_path) as (shop, server, one, other), asyncio.timeout(10):
+        urls = [f"{server.url}/000?X-Amz-Expires=60&X-Amz-Signature={number}" for number in range(4)]
+        first = asyncio.create_task(one.fetch(urls[0]))
+        await server.until(lambda: shop.asked.total() == 1)
+        left, *rest = (asyncio.create_task(taken(other, some)) for some in ([urls[1]], urls[2:]))
+        await looked_up(other, 3)
+        left.cancel()
+        if not comes:
+            first.cancel()
+            await server.until(lambda: shop.asked.total() > 1)
+        shop.open.set()
+        for task in rest:
+            assert await task == [content("000")] * 2
+        assert shop.asked.total() == 1 or not comes
+        assert not other._engine().cache._work.claims.mine
+
+
+async def taken(fetcher: Fetcher, uris: list[str]) -> list[bytes]:
+    return [entry.path.read_bytes() async for entry in fetcher.entries(uris)]
+
+
 async def test_when_the_first_gives_up_the_second_fetches(tmp_path: Path) -> None:
     async with two(tmp_path) as (shop, server, one, other):
         first = asyncio.create_task(one.fetch(URIS[0]))
