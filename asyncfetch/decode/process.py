@@ -357,7 +357,7 @@ def _start(channel: int, stderr: int, policy: DecodePolicy) -> tuple[mmap.mmap, 
         limits = str(policy.max_pixels), str(policy.worker_memory)
         command = [sys.executable, "-P", "-c", _BOOTSTRAP, str(channel), str(page)]
         # Blocked from before its first instruction, not only from where the worker ignores it.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGHUP])
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
         try:
             process = subprocess.Popen(
                 [

@@ -50,8 +50,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 def main(channel: int, status: int, limits: Limits) -> None:
     """Works for the pool at the other end of `channel`, a socket's descriptor, until that closes."""
-    # Ctrl-C, and a terminal that closes, are the user's word to the parent, which ends its workers.
-    for number in (signal.SIGINT, signal.SIGHUP):
+    # Ctrl-C, a terminal that closes, and what a service manager or a scheduler sends to all of a group, are a word to
+    # the parent, which ends its workers: what they have under way it may want yet.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(ConnectionError):
         pool = socket.socket(fileno=channel)

@@ -143,8 +143,8 @@ async def test_a_cancelled_image_that_kills_its_worker_tells_nobody(
     assert culprit.calls == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-async def test_what_a_terminal_sends_to_all_is_not_the_workers_business(
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
+async def test_what_is_sent_to_all_of_a_group_is_not_the_workers_business(
     pool: DecodePool, tmp_path: Path, number: signal.Signals
 ) -> None:
     [path] = photographs(tmp_path, 1)
