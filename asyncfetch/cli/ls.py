@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from anyio import to_thread
 
 from asyncfetch.cli.common import Options, command, human, on_loop
+from asyncfetch.uris import parse
+
+if TYPE_CHECKING:
+    from asyncfetch.uris import Location
 
 
 @command
@@ -18,10 +24,13 @@ def ls(
         int, typer.Option("--parallel", help="Folders listed at once, with --recursive.", metavar="N")
     ] = 1,
     readable: Annotated[bool, typer.Option("--human", "-H", help="Sizes such as 1.2 MB.")] = False,
-) -> None:
-    """List objects: date, size and URI, one a line; what ends with a slash can be listed further."""
+) -> int:
+    """List objects: date, size and URI, one a line; what ends with a slash can be listed further.
 
-    async def run() -> None:
+    Exits 1 where nothing lies under a prefix, or no such file or directory is there; an empty bucket or directory is 0.
+    """
+
+    async def run() -> int:
         count = 0
         async with options.fetcher() as fetcher:
             async for stat in fetcher.list(uri, recursive=recursive, parallel=parallel):
@@ -41,5 +50,11 @@ def ls(
                 print(f"{when:19}  {size:>12}  {stat.uri}")
         if not count:
             options.say(f"asyncfetch: nothing lies under {uri}")
+        return 0 if count or await to_thread.run_sync(_is_whole, parse(uri)) else 1
 
-    on_loop(run)
+    return on_loop(run)
+
+
+def _is_whole(location: Location) -> bool:
+    """Whether a listing of it is of a bucket, or of a directory that is there: it may well be empty."""
+    return Path(location.key).is_dir() if location.scheme == "file" else not location.key

@@ -138,9 +138,19 @@ def test_ls_flat_recursive_human_and_json(bucket: Bucket) -> None:
     assert deep[1].split()[2:4] == ["2", "kB"]
     told = [json.loads(line) for line in asyncfetch("ls", bucket.uri("dir/"), "--json").out.splitlines()]
     assert [item["size"] for item in told] == [1000, 2000, 3000, 4000, 5000]
-    nothing = asyncfetch("ls", bucket.uri("nothing/"))
-    assert (nothing.code, nothing.out) == (0, b"")
-    assert "nothing" in nothing.err
+
+
+def test_ls_of_what_is_not_there_exits_1_and_of_what_is_empty_0(bucket: Bucket, tmp_path: Path) -> None:
+    for missing in (bucket.uri("nothing/"), tmp_path / "none"):
+        done = asyncfetch("ls", missing)
+        assert (done.code, done.out) == (1, b"")
+        assert "nothing lies under" in done.err
+    done = asyncfetch("ls", f"{tmp_path}/none/", "--json", "--quiet")
+    assert (done.code, done.out) == (1, b"")
+    (tmp_path / "empty").mkdir()
+    for empty in (tmp_path / "empty", f"{tmp_path}/empty/"):
+        done = asyncfetch("ls", empty)
+        assert (done.code, done.out) == (0, b"")
 
 
 def test_ls_into_a_pipe_that_closes_is_no_error(bucket: Bucket) -> None:
