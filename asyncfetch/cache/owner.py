@@ -99,6 +99,15 @@ class Owner:
                         files.close(descriptor)
         return found
 
+    def others_intend(self, first: bytes) -> bool:
+        """Whether what another owner that lives is about to do begins so."""
+        with contextlib.suppress(OSError):
+            for path in self._others():
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    if (files.read(f"{path}/{_INTENT}", _MOST_INTENTS) or b"").startswith(first) and _lives(path):
+                        return True
+        return False
+
     def inherited(self) -> list[bytes]:
         """The intents of the dead that were taken over and are not settled."""
         with contextlib.suppress(OSError):

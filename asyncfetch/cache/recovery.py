@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _CLEAR = "clear"
+_CLEAR_LINE = f"{_CLEAR}\n".encode()
 _DIGEST = re.compile(rb"(?:blake3|sha256):[0-9a-f]{64}(?=\n)")  # a line that was cut short names nothing
 
 
@@ -108,13 +109,18 @@ def mend(index: Index, blobs: Blobs, partials: Partials, owner: Owner) -> None:
     inherited = owner.inherited()
     digests = [digest for text in inherited for digest in parse_intents(text)]
     try:
-        if any(text.startswith(f"{_CLEAR}\n".encode()) for text in inherited):
+        if any(text.startswith(_CLEAR_LINE) for text in inherited):
             clear(index, blobs, partials)
             owner.settle()
         elif not digests or index.apply((), (reconcile(blobs, digests, time.time()),)):
             owner.settle()
     except OSError:
         _log.debug("intents of a dead process could not be settled", exc_info=True)
+
+
+def is_cleared(owner: Owner) -> bool:
+    """Whether another owner is clearing the cache: blobs go before the index that knows of them."""
+    return owner.others_intend(_CLEAR_LINE)
 
 
 def clear(index: Index, blobs: Blobs, partials: Partials) -> CacheStats:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from asyncfetch.cache import files
 from asyncfetch.cache.changes import Change, lost, split, stored
 from asyncfetch.cache.failures import explain
+from asyncfetch.cache.recovery import is_cleared
 from asyncfetch.cache.upkeep.pins import mark_pinned
 from asyncfetch.cache.upkeep.reading import ReadBlob, ShardDone, Strange, read_blobs
 from asyncfetch.cache.upkeep.removal import drop_odd
@@ -26,6 +27,7 @@ Kind = Literal["damaged", "strange", "unknown", "lost", "size", "ref", "sums"]
 
 _SETTLED = 5.0  # s: older than this, a blob without a row is not one that a job is about to tell the index of
 _REST = 62  # hexadecimal digits of a digest behind those of its shard
+_CLEARING = 0.05  # s between looks whether a cache is still being cleared
 _TOGETHER = 256  # rows looked at under the index's write lock: 5 ms
 
 _SIZE = "SELECT size FROM blobs WHERE algorithm = ? AND digest = ?"
@@ -73,7 +75,8 @@ def check(keeping: Upkeep, *, repair: bool = False, threads: int | None = None) 
     4. Compare the refs with the blobs that they name. Repair: those of no use are forgotten, and fetched anew one day.
     5. Compare the sums that the index keeps with its rows. Repair: they are counted anew.
 
-    What another process is just writing or removing is looked at again before it is called a trouble. Raises
+    What another process is just writing or removing is looked at again before it is called a trouble; one that
+    clears the cache is waited for. Raises
     `CacheUnusable` and `StorageFull`. Closed early, or cancelled, what was mended stays mended.
     """
     young: dict[str, ReadBlob | None] = {}
@@ -147,27 +150,44 @@ def _settle(keeping: Upkeep, suspects: dict[str, ReadBlob | None], repair: bool)
     """Looks again where row and blob did not agree, while no process can change a row; what was read is given."""
     names = list(suspects)
     for start in range(0, len(names), _TOGETHER):
-        troubles: list[Trouble] = []
-        together = names[start : start + _TOGETHER]
+        yield from _settle_some(keeping, suspects, names[start : start + _TOGETHER], repair)
 
-        def look(select: Select, together: list[str] = together, troubles: list[Trouble] = troubles) -> list[Change]:
-            changes: list[Change] = []
-            for digest in together:
-                found = select(_SIZE, split(digest))
-                path, read = keeping.blobs.path(digest), suspects[digest]
-                size = files.plain_size_of(path)
-                kind, detail = judge(found[0][0] if found else None, size)
-                if kind == "lost":
-                    changes.append(lost(digest))
-                elif kind is None or read is None or size != read.size:
-                    continue  # all is well by now, or it came while we looked
-                else:
-                    changes.append(stored(digest, read.size, read.modified))
-                troubles.append(Trouble(kind, path, detail, repair))
-            return changes if repair else []
 
+def _settle_some(
+    keeping: Upkeep, suspects: dict[str, ReadBlob | None], digests: Sequence[str], repair: bool
+) -> list[Trouble]:
+    """Rows whose blobs are gone may be those of a cache that is being cleared, which is no trouble.
+
+    Of an index, even, that has given way to another since it was opened for this: so they are looked at twice.
+    """
+    troubles: list[Trouble] = []
+    doubt, first = True, True
+
+    def look(select: Select) -> list[Change]:
+        nonlocal doubt
+        changes: list[Change] = []
+        troubles.clear()
+        for digest in digests:
+            found = select(_SIZE, split(digest))
+            path, read = keeping.blobs.path(digest), suspects[digest]
+            size = files.plain_size_of(path)
+            kind, detail = judge(found[0][0] if found else None, size)
+            if kind == "lost":
+                changes.append(lost(digest))
+            elif kind is None or read is None or size != read.size:
+                continue  # all is well by now, or it came while we looked
+            else:
+                changes.append(stored(digest, read.size, read.modified))
+            troubles.append(Trouble(kind, path, detail, repair))
+        doubt = any(one.kind == "lost" for one in troubles) and (first or is_cleared(keeping.owner))
+        return changes if repair and not doubt else []
+
+    while doubt:
         keeping.change(look)
-        yield from troubles
+        first = False
+        while doubt and is_cleared(keeping.owner):
+            time.sleep(_CLEARING)
+    return troubles
 
 
 def judge(row_size: int | None, size: int | None) -> tuple[Kind | None, str]:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from asyncfetch.cache import files
+from asyncfetch.cache.opening import open_parts
+from asyncfetch.cache.recovery import Intents, clear
 from asyncfetch.cache.upkeep import Blob, Stale, Trouble, check, upkeep
 from asyncfetch.cache.upkeep.checking import judge
 from asyncfetch.settings import CachePolicy
@@ -221,6 +223,41 @@ async def test_a_blob_that_a_job_is_just_publishing_is_no_trouble(cache_dir: Pat
             job.execute("DELETE FROM blobs WHERE size = 5000")
             job.execute(SUM_UP)
             assert [item.kind for item in check(keeping) if isinstance(item, Trouble)] == ["unknown"]
+
+
+@pytest.mark.parametrize("repair", [False, True])
+async def test_blobs_that_a_clear_has_removed_before_the_index_are_no_trouble(cache_dir: Path, repair: bool) -> None:
+    await fill(cache_dir)
+    job = open_parts(CachePolicy(cache_dir=cache_dir), None)
+    intents = Intents(job.owner)
+    with upkeep(CachePolicy(cache_dir=cache_dir)) as keeping, pytest.MonkeyPatch.context() as patch:
+        intents.declare_clear()
+        remove(cache_dir)
+        waited: list[float] = []
+
+        def goes_on(seconds: float) -> None:
+            waited.append(seconds)
+            assert keeping.index.totals().blobs == 3  # nothing was mended
+            clear(job.index, job.blobs, job.partials)
+            intents.fulfil()
+
+        patch.setattr(time, "sleep", goes_on)
+        assert sorted(check(keeping, repair=repair), key=str) == [Blob(3000), Blob(4000)]
+        assert len(waited) == 1
+    intents.close()
+    for close in (job.index.close, job.owner.close, job.at_end):
+        close()
+
+
+async def test_rows_of_one_who_died_as_it_cleared_are_a_trouble(cache_dir: Path) -> None:
+    await fill(cache_dir)
+    with upkeep(CachePolicy(cache_dir=cache_dir)) as keeping:
+        dead = cache_dir / "v1" / "tmp" / "0123456789abcdef"
+        dead.mkdir()
+        (dead / "intent").write_text("clear\n")
+        (dead / "lock").touch()
+        remove(cache_dir)
+        assert [one.kind for one in check(keeping) if isinstance(one, Trouble)] == ["lost"]
 
 
 async def test_a_blob_that_a_job_removes_meanwhile_is_no_trouble(cache_dir: Path) -> None:
