@@ -109,8 +109,9 @@ class Batches(Generic[T]):
                 if not ripe or (self._drop_last and len(ripe) < self._size):
                     raise StopAsyncIteration
                 joined = self._joined = run.join(ripe)
-        except Exception:
-            await self.aclose()
+        except Exception as error:
+            self._gathered.clear()
+            await stream._end_with(error)
             raise
         run.emptied(joined.slots)
         batch = Batch(joined.items, joined.slots, joined.pixels, joined.values)

@@ -123,6 +123,7 @@ class Run(ABC, Generic[T]):
         self.private = private
         self.batch = batch  # items that the consumer takes at a time; 0: one by one
         self.closed = False
+        self._gone = False  # closed to its end
         self.engine = engine
         self._progress = progress
         self.feed = Feed(engine, reading, room=self._room, deliver=self.deliver, ended=self._wake)
@@ -166,7 +167,7 @@ class Run(ABC, Generic[T]):
         return found
 
     def step(self) -> Slot[T] | None:
-        """The slot of the next item, to be `stepped_over`; None while it is not there. Raises as `take` does."""
+        """The slot of the next item, for `step_over`; None while it is not there. Raises as `take` does."""
         coming = self.coming
         if self.held:
             self.let_go([slot for slot in self.held if slot not in coming])
@@ -180,9 +181,8 @@ class Run(ABC, Generic[T]):
             self._read_on()
         return coming[0]
 
-    def stepped_over(self) -> None:
-        """Says that the item of the step is handed out: whoever calls this returns it, and calls nothing before."""
-        slot = self.coming[0]
+    def step_over(self, slot: Slot[T]) -> None:
+        """Takes the slot of a step as handed out: whoever calls this returns its item, and calls nothing before."""
         slot.result = None
         self._stepped += (slot,)
         del self.coming[0]
@@ -230,8 +230,8 @@ class Run(ABC, Generic[T]):
             self._waiter = self.awaited = None
 
     def close(self) -> None:
-        """Lets go of everything under way. May be called again."""
-        if self.closed:
+        """Lets go of everything under way. May be called again; where it was interrupted, it is to be."""
+        if self._gone:
             return
         self.closed = True
         self.feed.close()
@@ -253,6 +253,7 @@ class Run(ABC, Generic[T]):
         self._outstanding = self._unread = 0
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(FetcherClosed("The stream was closed while an item was awaited"))
+        self._gone = True
 
     def report(self) -> Report:
         """What has been taken so far."""

@@ -74,6 +74,7 @@ class Stream(Generic[T]):
         self._progress = Progress(point or Checkpoint(), first_epoch=self._plan.first_epoch)
         self._run: Run[T] | None = None
         self._ended = False
+        self._unsaid: Exception | None = None  # what ended it, until that is raised
         self._waiting = False
         self._given: float | None = None
         self._finalizer: weakref.finalize[..., Stream[T]] | None = None
@@ -202,12 +203,12 @@ class Stream(Generic[T]):
             slot = run.step() or await self._draw(run, run.step)
             if slot is None:
                 raise StopAsyncIteration
-        except Exception:
-            await self.aclose()
+        except Exception as error:
+            await self._end_with(error)
             raise
         item = run.item(slot)
         self._given = perf_counter()
-        run.stepped_over()
+        run.step_over(slot)
         return item
 
     def batch(self, n: int, *, drop_last: bool = False) -> Batches[T]:
@@ -238,6 +239,8 @@ class Stream(Generic[T]):
         """
         while not (taken := take()):
             if run.closed:
+                if self._unsaid is not None:
+                    raise self._unsaid
                 if not self._ended:
                     raise FetcherClosed("The fetcher of this stream is closed")
                 return None
@@ -250,6 +253,12 @@ class Stream(Generic[T]):
             finally:
                 self._waiting = False
         return taken
+
+    async def _end_with(self, error: Exception) -> None:
+        """Ends the stream for what a step is about to raise; if an interrupt comes instead, the next one raises it."""
+        self._unsaid = error
+        await self.aclose()
+        self._unsaid = None
 
     def _leave(self, run: Run[T], slots: Sequence[Slot[T]]) -> None:
         """Ends a step that hands slots over: whoever calls this returns them, and calls nothing before."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from asyncfetch import Fetcher, streams
-from asyncfetch.errors import SourcesInterrupted
+from asyncfetch.errors import ObjectNotFound, SourcesInterrupted
 from asyncfetch.streams import work
 from tests.decode.parts import photographs
 from tests.interrupts import interrupted
@@ -154,6 +154,26 @@ def test_an_interrupt_as_a_stream_begins_is_never_its_end(loop: Loop, form: Call
             assert indices(given, batch) == there, at
         loop.run(stream.aclose())
     assert 0 < raised < at - 10
+
+
+@pytest.mark.parametrize("batch", [0, 2])
+def test_an_interrupt_as_a_failure_ends_the_stream_does_not_hide_it(loop: Loop, batch: int) -> None:
+    for at in itertools.count(1):
+        stream = loop.make(partial(loop.fetcher.entries, loop.paths[2:3]))
+        stream = stream.batch(batch) if batch else stream
+        task: asyncio.Task[Any] = loop.make(lambda: asyncio.ensure_future(anext(stream)))  # noqa: B023 (called at once)
+        hit = interrupted(
+            lambda: loop.run(asyncio.wait([task])),  # noqa: B023
+            at,
+            STREAMS,
+            function="aclose",
+        )
+        with pytest.raises(ObjectNotFound):
+            loop.run(anext(stream) if hit else task)
+        if not hit:
+            break
+        assert isinstance(task.exception(), KeyboardInterrupt)
+    assert at > 1
 
 
 def test_sources_that_an_interrupt_comes_to_are_not_taken_to_have_ended(loop: Loop) -> None:
