@@ -206,7 +206,8 @@ class Parts:
         Where it is not, those there are bring their parts, and nobody takes their place.
         """
         self._most = 2 * self._streams if waiting else 0
-        self._recruit()
+        if waiting:
+            self._recruit()
         return not (self._over or self._plan is None or self._plan.over)
 
     def urge(self) -> None:
