@@ -14,8 +14,9 @@ class Intake:
     """What `http.Intake` asks for: up to `left` bytes of a body, brought to the disk a buffer at a time.
 
     Each read, each digest and each write lets go of the interpreter, and takes turns with the other threads to have it
-    again: that costs more than what a smaller buffer would gain by lying in a core's own cache. `at` is where in the
-    body the next byte belongs that is to be written.
+    again: that costs more than what a smaller buffer would gain by lying in a core's own cache.
+
+    `at` is where in the body the next byte belongs that is to be written.
     """
 
     __slots__ = ("_arrivals", "_buffer", "_filled", "_over", "_write", "at", "left")

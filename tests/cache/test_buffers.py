@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncfetch.cache import BufferPool
 from asyncfetch.cache.buffers import size_class
+from asyncfetch.cache.sinks import PIECE
 
 KIB = 1024
 
@@ -21,6 +25,12 @@ def test_size_class_holds_the_size_and_wastes_at_most_a_quarter(size: int) -> No
 
 def test_powers_of_two_are_classes() -> None:
     assert [size_class(1 << power) for power in range(12, 31)] == [1 << power for power in range(12, 31)]
+
+
+def test_a_piece_begins_where_a_page_does() -> None:
+    pool = BufferPool()
+    for piece in [pool.take(PIECE) for _ in range(3)]:
+        assert ctypes.addressof(ctypes.c_char.from_buffer(piece)) % mmap.PAGESIZE == 0
 
 
 def test_last_buffer_given_is_the_next_taken() -> None:

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import random
+import socket
 import threading
 from typing import TYPE_CHECKING
 
@@ -109,6 +110,18 @@ async def test_the_loop_receives_what_is_small_or_of_unknown_length_or_encrypted
             assert (await get(client, server, sink=sink)).received == len(body)
         assert bytes(sink.data) == body
         assert not sink.lent
+
+
+async def test_reads_wait_only_while_a_thread_has_the_socket() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        near.setblocking(False)
+        far.sendall(b"abc")
+        seen: list[bool] = []
+        loan = module.Loan(near.dup(), Taken(Offering(on_bytes=lambda: seen.append(os.get_blocking(near.fileno()))), 3))
+        await asyncio.to_thread(loan.run)
+        await loan.over
+        assert (set(seen), os.get_blocking(near.fileno())) == ({True}, False)
 
 
 async def test_what_no_thread_is_there_for_the_loop_receives(plain: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
