@@ -49,7 +49,7 @@ def receive(intake: Intake, start: int, *, stop: int = len(NOISE), step: int = 1
     try:
         while intake.left and start < stop:
             room = intake.get_buffer()
-            assert 0 < len(room) <= min(intake.left, PIECE)
+            assert 0 < len(room) <= min(intake.left, SMALL)  # the first buffer of what looked small is as large
             count = min(len(room), step, stop - start)
             room[:count] = NOISE[start : start + count]
             intake.advance(count)
