@@ -19,7 +19,7 @@ from asyncfetch.cache.changes import split
 from asyncfetch.cache.directory import layout_of, refuse_network
 from asyncfetch.cache.failures import explain
 from asyncfetch.cache.generations import database_of
-from asyncfetch.cache.index import rows
+from asyncfetch.cache.known import rows
 from asyncfetch.cache.records import CacheStats
 from asyncfetch.errors import CacheUnusable
 

@@ -31,7 +31,7 @@ CREATE TABLE blobs (
 CREATE INDEX blobs_by_use ON blobs (used) WHERE pinned = 0;
 
 -- Rows that come, and blobs that go, are counted by who inserts and deletes them (see sums): in triggers that was a
--- quarter of an insert, and 3 us of the 19 that a blob takes to go. What is rare is counted by triggers.
+-- quarter of an insert, and 3 us of the 19 that the row of a blob takes to go. What is rare is counted by triggers.
 CREATE TABLE totals (refs INTEGER, ref_bytes INTEGER, blobs INTEGER, blob_bytes INTEGER);
 INSERT INTO totals VALUES (0, 0, 0, 0);
 CREATE TRIGGER ref_removed AFTER DELETE ON refs

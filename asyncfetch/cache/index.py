@@ -8,41 +8,29 @@ object it is.
 from __future__ import annotations
 
 import contextlib
-import functools
-import itertools
 import logging
 import sqlite3
 import time
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asyncfetch.cache import database, epochs, files, generations
 from asyncfetch.cache.changes import count, make, split
 from asyncfetch.cache.failures import WouldWait, explain
-from asyncfetch.cache.records import CacheStats, Known, Ref
+from asyncfetch.cache.known import rows
+from asyncfetch.cache.records import CacheStats
 from asyncfetch.errors import CacheUnusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from asyncfetch.cache.changes import Change
-    from asyncfetch.cache.records import RefKey
+    from asyncfetch.cache.records import Known, RefKey
     from asyncfetch.settings import Digest
 
 _log = logging.getLogger(__name__)
 
 _STUCK_SECONDS = 0.05  # the wait once that has happened, so that a stuck process slows nobody down to a batch in 2 s
 RETRY_SECONDS = 5.0  # between attempts to begin an index where there can be none, as on a full disk
-
-# A statement for each key took 18,600 instructions for one that is not there and 36,500 for one that is; of 64 keys
-# together each takes 5,600 and 22,400. Keys that are NULL are nobody's.
-_FIND = """
-WITH wanted (place, name) AS (VALUES {})
-SELECT place, refs.size, etag, refs.digest, validated, last_modified, used, epoch, pinned
-FROM wanted CROSS JOIN refs ON endpoint = ? AND container = ? AND version = ? AND refs.algorithm = ? AND key = name
-LEFT JOIN blobs ON blobs.algorithm = refs.algorithm AND blobs.digest = refs.digest
-"""
-_MOST_TOGETHER = 64
 
 _EPOCH_OF = "SELECT epoch FROM blobs WHERE algorithm = ? AND digest = ?"
 _LIMITED = "SELECT 1 FROM counters WHERE name = 'limited'"
@@ -398,31 +386,3 @@ class Index:
             _log.warning(
                 "%s: could not %s the index (%s); objects it does not know are fetched anew", self._path, doing, error
             )
-
-
-def rows(connection: sqlite3.Connection, keys: Sequence[RefKey], algorithm: Digest) -> list[Known | None]:
-    """What a database knows of each object. Raises `sqlite3.Error`, and `AttributeError` or `TypeError` for damage."""
-    prefix = algorithm + ":"
-    found: list[Known | None] = [None] * len(keys)
-    start = 0
-    for where, group in itertools.groupby(keys, _where):
-        names: list[str | None] = list(map(_name, group))
-        end = start + len(names)
-        while start < end:
-            some, names = names[:_MOST_TOGETHER], names[_MOST_TOGETHER:]
-            width = 1 << (len(some) - 1).bit_length()
-            values = (*some, *[None] * (width - len(some)), *where, algorithm)
-            for place, size, etag, name, validated, modified, *blob in connection.execute(_find(width), values):
-                found[start + place] = Known(Ref(size, etag, prefix + name.hex(), validated, modified), *blob)
-            start += len(some)
-    return found
-
-
-_where = attrgetter("endpoint", "container", "version")
-_name = attrgetter("key")
-
-
-@functools.cache
-def _find(width: int) -> str:
-    """The statement that finds so many keys."""
-    return _FIND.format(", ".join(f"({place}, ?)" for place in range(width)))

@@ -15,6 +15,7 @@ from asyncfetch.cache.changes import confirm, forget, learn, remember
 from asyncfetch.cache.checks import Check, Checks
 from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Release, Write
 from asyncfetch.cache.generations import lying
+from asyncfetch.cache.line import BATCH_BODIES, BATCH_BYTES
 from asyncfetch.cache.opening import open_parts
 from asyncfetch.cache.partfile import PartFile
 from asyncfetch.cache.parts import PartedBody
@@ -28,7 +29,7 @@ from asyncfetch.cache.spill import Spill
 from asyncfetch.cache.strikes import add, known
 from asyncfetch.cache.syncer import Syncer
 from asyncfetch.cache.thread import CacheThread
-from asyncfetch.cache.work import BATCH_BODIES, BATCH_BYTES, Work
+from asyncfetch.cache.work import Work
 from asyncfetch.cache.writers import Writers
 from asyncfetch.errors import CacheUnusable, FetcherClosed
 

@@ -23,9 +23,9 @@ from asyncfetch.cache.damage import Damage
 from asyncfetch.cache.eviction import Room
 from asyncfetch.cache.failures import WouldWait, explain
 from asyncfetch.cache.finding import Finding
+from asyncfetch.cache.line import BATCH_LOOK_UPS, Line, sort_out
 from asyncfetch.cache.placing import Placing
 from asyncfetch.cache.recovery import drop_lost
-from asyncfetch.settings import MIB
 
 if TYPE_CHECKING:
     import sqlite3
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from asyncfetch.cache.changes import Change
     from asyncfetch.cache.commands import Command
     from asyncfetch.cache.index import Index
+    from asyncfetch.cache.line import Looking, Writing
     from asyncfetch.cache.owner import Owner
     from asyncfetch.cache.partials import Partials
     from asyncfetch.cache.proofs import Proofs
@@ -45,18 +46,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# What look-ups handed in meanwhile wait for at most: 64 bodies of 86 KB take 3 ms into memory, 16 MiB take 15 ms.
-BATCH_BODIES = 64
-BATCH_BYTES = 16 * MIB
-BATCH_CHANGES = 1024  # to the index alone, at 3 to 9 us each
-BATCH_LOOK_UPS = 256  # keys, at 10 us each
 SEEN_SECONDS = 0.001  # what was seen so long ago still holds for a read; three `stat` calls, a third of what it takes
 HERE_SECONDS = 0.05  # after something that the loop did itself it is taken to be about to do more
 HINDERED_SECONDS = 0.05  # after another process held the loop up, the thread does what could be held up again
 MOST_OWED = 10_000  # changes kept for an index that takes none; the blobs of others are met again when they are wanted
-
-_Looking = LookUp | Read
-_Writing = Write | Note | Discard | Ask | Release  # what is done after the look-ups of its batch
 
 
 class Work:
@@ -79,8 +72,7 @@ class Work:
         self.placing = Placing(blobs, self.room)
         self.finding = Finding(index, blobs, owner, proofs, self.damage, self.room)
         self.claims = Claims(index, owner, index.algorithm, self.finding.look)
-        self._look_ups: deque[_Looking] = deque()
-        self._writes: deque[_Writing] = deque()
+        self._line = Line()
         self._handed_on: deque[Batch] = deque()  # that the loop has not finished
         self._owed: list[Change] = []  # of blobs that are in their places, and that the index could not take
         self._counted: dict[str, int] = {}  # for the index's counters, when it is written to anyway
@@ -94,13 +86,11 @@ class Work:
     @property
     def waits(self) -> bool:
         """Whether commands are in line."""
-        return bool(self._look_ups or self._writes or self._handed_on)
+        return bool(self._line or self._handed_on)
 
     def take(self, commands: Sequence[Command]) -> None:
         """Puts commands in line."""
-        look_ups, writes = _sort_out(commands)
-        self._look_ups += look_ups
-        self._writes += writes
+        self._line.take(commands)
 
     def take_on(self, batch: Batch) -> None:
         """Puts a batch in line that the loop has not finished."""
@@ -112,7 +102,7 @@ class Work:
             batch = self._handed_on.popleft()
             self._finish(batch)
             return batch
-        return self._do(Batch(), self._next_look_ups(), self._next_writes())
+        return self._do(Batch(), self._line.next_look_ups(), self._line.next_writes())
 
     def do_here(self, commands: Sequence[Command]) -> Batch | None:
         """On the loop: does commands that are quick, and no more of them than a batch has. None where it would wait.
@@ -124,7 +114,7 @@ class Work:
         self._here_at = time.perf_counter()
         self._index.patient = False
         try:
-            return self._do(batch, *_sort_out(commands))
+            return self._do(batch, *sort_out(commands))
         except WouldWait:
             self._leave_to_thread()
             return None
@@ -156,7 +146,7 @@ class Work:
         self.busy_seconds += time.perf_counter() - began
         return batch
 
-    def _do(self, batch: Batch, look_ups: Sequence[_Looking], writes: Sequence[_Writing]) -> Batch:
+    def _do(self, batch: Batch, look_ups: Sequence[Looking], writes: Sequence[Writing]) -> Batch:
         began = time.perf_counter()
         self._follow()
         self._make_room(writes, evict=not batch.here)
@@ -258,35 +248,13 @@ class Work:
             _log.exception("the index could not be changed")
             return False
 
-    def _next_look_ups(self) -> list[_Looking]:
-        taken: list[_Looking] = []
-        keys = 0
-        while self._look_ups and (not keys or keys + _weight(self._look_ups[0]) <= BATCH_LOOK_UPS):
-            command = self._look_ups.popleft()
-            taken.append(command)
-            keys += _weight(command)
-        return taken
-
-    def _next_writes(self) -> list[_Writing]:
-        """Takes the next batch out of the line: as much as the limits allow, and an `Ask` alone."""
-        taken: list[_Writing] = []
-        bodies = size = 0
-        while self._writes and bodies < BATCH_BODIES and size < BATCH_BYTES and len(taken) < BATCH_CHANGES:
-            command = self._writes[0]
-            if isinstance(command, Ask):
-                return taken or [self._writes.popleft()]
-            taken.append(self._writes.popleft())
-            if isinstance(command, Write):
-                bodies, size = bodies + 1, size + command.body.held
-        return taken
-
-    def _make_room(self, writes: Sequence[_Writing], *, evict: bool) -> None:
+    def _make_room(self, writes: Sequence[Writing], *, evict: bool) -> None:
         bodies = [command.body for command in writes if isinstance(command, Write) and not command.private]
         if bodies:
             self.attempt(partial(self.room.make, [body.size for body in bodies], evict=evict))
             self._intents.declare(dict.fromkeys([*map(blob_of, self._owed), *[body.digest for body in bodies]]))
 
-    def _find(self, command: _Looking, batch: Batch) -> None:
+    def _find(self, command: Looking, batch: Batch) -> None:
         find = self.finding
         result: list[Found | Elsewhere | None] | bytes | Exception | None
         try:
@@ -302,7 +270,7 @@ class Work:
             self.awaited += found is not None
             batch.answers.extend((partial(later, key), found, None) for later in laters)
 
-    def _do_writes(self, writes: Sequence[_Writing], batch: Batch) -> None:
+    def _do_writes(self, writes: Sequence[Writing], batch: Batch) -> None:
         for command in writes:
             if isinstance(command, Write):
                 self._write(command, batch)
@@ -403,22 +371,6 @@ class Work:
             return explain(error, self._blobs.root)
         except Exception as error:  # whoever asked gets it
             return error
-
-
-def _sort_out(commands: Sequence[Command]) -> tuple[list[_Looking], list[_Writing]]:
-    look_ups: list[_Looking] = []
-    writes: list[_Writing] = []
-    for command in commands:
-        if isinstance(command, (LookUp, Read)):
-            look_ups.append(command)
-        else:
-            writes.append(command)
-    return look_ups, writes
-
-
-def _weight(command: _Looking) -> int:
-    """How many look-ups a command is worth in a batch: reading 86 KB takes as long as three."""
-    return len(command.keys) if isinstance(command, LookUp) else 4
 
 
 def _discard(path: str) -> None:

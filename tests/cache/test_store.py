@@ -15,7 +15,7 @@ import pytest
 import uvloop
 
 from asyncfetch.cache import SMALL, Found, Published, Ref, files
-from asyncfetch.cache.work import BATCH_BODIES
+from asyncfetch.cache.line import BATCH_BODIES
 from asyncfetch.errors import FetcherClosed
 from asyncfetch.settings import Digest
 
