@@ -78,9 +78,6 @@ class SourcesInterrupted(AsyncfetchError, RuntimeError):
 
     hint = "Make it anew, and have it go on from the state() of this one."
 
-    def __init__(self) -> None:
-        super().__init__("An interrupt came while the sources were read, and nobody knows which of them it took")
-
 
 class ExtraMissing(AsyncfetchError, ImportError):
     """Raised when a part of the package needs others that were not installed with it."""

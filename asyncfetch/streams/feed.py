@@ -203,7 +203,7 @@ class Feed:
     def _break(self) -> None:
         """After an exception that is nobody's: what was read last may not have been delivered."""
         self.broken = True
-        self._fail(SourcesInterrupted())
+        self._fail(SourcesInterrupted("An interrupt came while the sources were read: which it took, nobody knows"))
         self._end()
 
     def _end(self) -> None:
