@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import gc
 import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,9 @@ def interrupted(
     Python looks for signals as a function begins, and when one of C has returned; also at the end of each turn of a
     loop, and when a class has made its object, which counts only `closely`, as that makes it slow. With `function` only
     the moments of functions of that name count. False when it had fewer moments, and ran to its end.
+
+    No garbage is collected meanwhile: a generator that another run left would be closed here, and the interrupt lost in
+    it.
     """
     left = at
 
@@ -44,6 +48,8 @@ def interrupted(
         if event in ("call", "c_return") and matches(frame.f_code):
             moment()
 
+    collects = gc.isenabled()
+    gc.disable()
     try:
         if closely:
             _trace(matches, moment)
@@ -54,6 +60,8 @@ def interrupted(
         return True
     finally:
         sys.settrace(None) if closely else sys.setprofile(None)
+        if collects:
+            gc.enable()
     return left <= 0
 
 
