@@ -20,7 +20,7 @@ class Call(NamedTuple):
 
 
 class Form(NamedTuple):
-    """What a worker is told of the pixels that are wanted. All of it is plain data."""
+    """What a worker is told of the pixels that are wanted. All of it is plain data, which JSON carries."""
 
     color: str = "rgb"
     dtype: str = "uint8"
@@ -36,11 +36,6 @@ class Form(NamedTuple):
     with_file: bool = False
     takes: str = "pixels"  # or "bytes" or "path": what the first of the calls is given
     calls: tuple[Call, ...] = ()  # one after the other, behind the transform; the last may give anything
-
-    @property
-    def told(self) -> tuple[Any, ...]:
-        """The same as bare tuples, of which alone an order may be made."""
-        return (*self[:-1], tuple(map(tuple, self.calls)))
 
 
 class ImageFile(NamedTuple):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from asyncfetch.decode.arena import Slot
 from asyncfetch.decode.forms import MOST_FORMS
 from asyncfetch.decode.shared import anonymous_file, map_file
-from asyncfetch.decode.wire import STATUS, Unpacker, pack_orders
+from asyncfetch.decode.wire import STATUS, Unpacker, pack
 
 if TYPE_CHECKING:
     import asyncio
@@ -109,7 +109,7 @@ class WorkerProcess:
         self._dropped: list[int] = []
         self._groups: list[list[Any]] = []
         self._unsent: deque[tuple[bytes, list[Slot]]] = deque()
-        self._unpacker = Unpacker.of_answers()
+        self._unpacker = Unpacker()
         self._blocked = False
         self._closed = False
         with contextlib.ExitStack() as parts:
@@ -188,7 +188,7 @@ class WorkerProcess:
             if len(self._forms) == MOST_FORMS:
                 self._forms.clear()
             self._forms.add(manner.number)
-            group.append(manner.form.told)
+            group.append(manner.form)
         self._groups.append(group)
 
     def learn(self, count: int, seconds: float) -> None:
@@ -223,7 +223,7 @@ class WorkerProcess:
         """Sends what has gathered. Never blocks: what the socket does not take follows when it does."""
         if self._made or self._dropped or self._groups or self.frugal:
             made = [[slot.number, slot.capacity] for slot in self._made]
-            self._unsent.append((pack_orders([made, self._dropped, self.frugal, self._groups]), self._made))
+            self._unsent.append((pack([made, self._dropped, self.frugal, self._groups]), self._made))
             self._made, self._dropped, self._groups, self.frugal = [], [], [], False
             if len(self._unsent) == 1:
                 self._write()

@@ -26,7 +26,7 @@ from asyncfetch.decode.packing import pack as pack_value
 from asyncfetch.decode.reading import Reader, read_whole
 from asyncfetch.decode.shared import map_file
 from asyncfetch.decode.sniff import HEAD
-from asyncfetch.decode.wire import KEPT_HEAP, STATUS, Unpacker, pack_answers
+from asyncfetch.decode.wire import KEPT_HEAP, STATUS, Unpacker, pack
 
 if TYPE_CHECKING:
     import mmap
@@ -82,7 +82,7 @@ class _Worker:
 
     def serve(self) -> None:
         """Greets, then obeys until the socket closes."""
-        self._pool.sendall(pack_answers([]))
+        self._pool.sendall(pack([]))
         for (made, dropped, frugal, groups), descriptors in self._orders():
             for number in dropped:
                 del self._slots[number]
@@ -100,7 +100,7 @@ class _Worker:
 
     def _orders(self) -> Iterator[tuple[list[Any], deque[int]]]:
         """Orders as they come, with the queue of descriptors, which arrive no later than the order that needs them."""
-        unpacker, descriptors = Unpacker.of_orders(), deque[int]()
+        unpacker, descriptors = Unpacker(), deque[int]()
         more = select.poll()
         more.register(self._pool, select.POLLIN)
         while True:
@@ -231,7 +231,7 @@ class _Worker:
 
     def _flush(self) -> None:
         if self._answers:
-            self._pool.sendall(pack_answers(self._answers))
+            self._pool.sendall(pack(self._answers))
             self._answers.clear()
             self._unheard = 0
         self._flushed = time.perf_counter()

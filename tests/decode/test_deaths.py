@@ -365,7 +365,7 @@ def say(answers):
     pool.sendall(struct.pack("<I", len(body)) + body)
 say([])
 while data := socket.recv_fds(pool, 1 << 16, 64)[0]:
-    for *_, groups in Unpacker.of_orders().feed(data):
+    for *_, groups in Unpacker().feed(data):
         for number, *_ in groups[0][4] if groups else []:
             say({answers})
 """

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncfetch.decode.wire import Unpacker, pack_answers, pack_orders
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from asyncfetch.decode.wire import Unpacker, pack
 
 messages = st.lists(
     st.lists(st.integers() | st.text() | st.none() | st.lists(st.floats(allow_nan=False), max_size=3), max_size=4),
@@ -20,19 +16,13 @@ messages = st.lists(
 )
 
 
-@pytest.mark.parametrize(
-    ("pack", "open_unpacker"), [(pack_orders, Unpacker.of_orders), (pack_answers, Unpacker.of_answers)]
-)
 @given(messages, st.data())
 def test_messages_come_out_as_they_went_in_however_the_bytes_are_split(
-    pack: Callable[[list[object]], bytes],
-    open_unpacker: Callable[[], Unpacker],
-    sent: list[list[object]],
-    data: st.DataObject,
+    sent: list[list[object]], data: st.DataObject
 ) -> None:
     stream = b"".join(map(pack, sent))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
-    unpacker, received = open_unpacker(), []
+    unpacker, received = Unpacker(), []
     for begin, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
         received += unpacker.feed(stream[begin:end])
     assert received == sent
@@ -40,9 +30,9 @@ def test_messages_come_out_as_they_went_in_however_the_bytes_are_split(
 
 def test_a_file_name_that_is_no_unicode_survives() -> None:
     name = os.fsdecode(b"/caf\xe9.jpg")
-    assert Unpacker.of_orders().feed(pack_orders([name])) == [[name]]
+    assert Unpacker().feed(pack([name])) == [[name]]
 
 
-def test_an_answer_that_is_not_json_is_a_value_error() -> None:
+def test_a_frame_that_is_not_json_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="Expecting value"):
-        Unpacker.of_answers().feed(b"\x04\0\0\0what")
+        Unpacker().feed(b"\x04\0\0\0what")
