@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import os
 import signal
 import subprocess
@@ -74,6 +75,25 @@ async def test_colours_and_orders(cache_dir: Path, files: dict[str, bytes], colo
     assert [seen[index] for index in sorted(seen)] == list(files)
     if order == "input":
         assert list(seen) == sorted(seen)
+
+
+async def test_names_and_options_may_be_of_subclasses(cache_dir: Path, files: dict[str, bytes]) -> None:
+    """As they come out of arrays and enumerations."""
+
+    class Gray(enum.StrEnum):
+        GRAY = "gray"
+
+    class Side(enum.IntEnum):
+        SMALL = 64
+
+    path = next(iter(files))
+    async with Fetcher(cache_dir=cache_dir, workers=1) as fetcher:
+        for name in (np.array([path])[0], type("Text", (str,), {})(path)):
+            gray: Any = Gray.GRAY
+            image = await fetcher.image(name, color=gray, max_size=Side.SMALL)
+            assert max(image.pixels.shape[:2]) == 64
+        plain = await fetcher.image(path)
+        np.testing.assert_array_equal(plain.pixels, expected(files[path]))
 
 
 async def test_a_single_image_and_max_size(cache_dir: Path, files: dict[str, bytes]) -> None:

@@ -31,6 +31,7 @@ from asyncfetch.decode.wire import KEPT_HEAP, STATUS, Unpacker, pack
 if TYPE_CHECKING:
     import mmap
     from collections.abc import Iterator
+    from types import FrameType
 
     from asyncfetch.decode.transforms import Function
 
@@ -51,15 +52,22 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 def main(channel: int, status: int, limits: Limits) -> None:
     """Works for the pool at the other end of `channel`, a socket's descriptor, until that closes."""
     # Ctrl-C, a terminal that closes, and what a service manager or a scheduler sends to all of a group, are a word to
-    # the parent, which ends its workers: what they have under way it may want yet.
+    # the parent, which ends its workers: what they have under way it may want yet. Heard and passed over, not ignored
+    # nor blocked any longer: a program that a user's function starts would inherit that, and could not be terminated.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _pass_over)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
     with contextlib.suppress(ConnectionError):
         pool = socket.socket(fileno=channel)
         threading.Thread(target=_leave_with, args=(channel,), daemon=True).start()
         _keep_heap()
         _Worker(pool, map_file(status, STATUS.size), limits).serve()
     os._exit(0)  # the destructors of the libraries have nothing to save
+
+
+def _pass_over(number: int, frame: FrameType | None) -> None:
+    """Does nothing: the signal was heard."""
 
 
 class _Worker:

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import random
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -255,3 +257,13 @@ async def test_a_stream_of_values_goes_on_from_its_state(arrays: list[tuple[str,
         await stream.aclose()
         rest = [item.index async for item in fetcher.bytes(arrays).map(load).shuffle(4).resume(state)]
     assert sorted(first + rest) == list(range(60))
+
+
+async def test_a_program_that_a_function_starts_can_be_terminated(arrays: list[tuple[str, int]]) -> None:
+    def start_and_end(_: bytes) -> int:
+        program = subprocess.Popen(["sleep", "60"])
+        program.terminate()
+        return program.wait(20)
+
+    async with Fetcher() as fetcher:
+        assert [item.value async for item in fetcher.bytes(arrays[:1]).map(start_and_end)] == [-signal.SIGTERM]
