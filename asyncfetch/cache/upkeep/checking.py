@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import time
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from asyncfetch.cache import files
@@ -28,6 +29,7 @@ Kind = Literal["damaged", "strange", "unknown", "lost", "size", "ref", "sums"]
 _SETTLED = 5.0  # s: older than this, a blob without a row is not one that a job is about to tell the index of
 _REST = 62  # hexadecimal digits of a digest behind those of its shard
 _CLEARING = 0.05  # s between looks whether a cache is still being cleared
+_PATIENCE = 60.0  # s that a check waits for those who clear: one may have been stopped
 _TOGETHER = 256  # rows looked at under the index's write lock: 5 ms
 
 _SIZE = "SELECT size FROM blobs WHERE algorithm = ? AND digest = ?"
@@ -76,7 +78,7 @@ def check(keeping: Upkeep, *, repair: bool = False, threads: int | None = None) 
     5. Compare the sums that the index keeps with its rows. Repair: they are counted anew.
 
     What another process is just writing or removing is looked at again before it is called a trouble; one that
-    clears the cache is waited for. Raises
+    clears the cache is waited for, a minute at most, as it may have been stopped. Raises
     `CacheUnusable` and `StorageFull`. Closed early, or cancelled, what was mended stays mended.
     """
     young: dict[str, ReadBlob | None] = {}
@@ -148,13 +150,20 @@ def _damaged(keeping: Upkeep, blob: ReadBlob, repair: bool) -> Trouble:
 
 def _settle(keeping: Upkeep, suspects: dict[str, ReadBlob | None], repair: bool) -> Iterator[Trouble]:
     """Looks again where row and blob did not agree, while no process can change a row; what was read is given."""
-    names = list(suspects)
+    names, patience = list(suspects), _Patience(_PATIENCE)
     for start in range(0, len(names), _TOGETHER):
-        yield from _settle_some(keeping, suspects, names[start : start + _TOGETHER], repair)
+        yield from _settle_some(keeping, suspects, names[start : start + _TOGETHER], repair, patience)
+
+
+@dataclass(slots=True)
+class _Patience:
+    """For how long it is waited yet, in seconds."""
+
+    left: float
 
 
 def _settle_some(
-    keeping: Upkeep, suspects: dict[str, ReadBlob | None], digests: Sequence[str], repair: bool
+    keeping: Upkeep, suspects: dict[str, ReadBlob | None], digests: Sequence[str], repair: bool, patience: _Patience
 ) -> list[Trouble]:
     """Rows whose blobs are gone may be those of a cache that is being cleared, which is no trouble.
 
@@ -162,6 +171,9 @@ def _settle_some(
     """
     troubles: list[Trouble] = []
     doubt, first = True, True
+
+    def cleared() -> bool:
+        return patience.left > 0 and is_cleared(keeping.owner)
 
     def look(select: Select) -> list[Change]:
         nonlocal doubt
@@ -179,14 +191,15 @@ def _settle_some(
             else:
                 changes.append(stored(digest, read.size, read.modified))
             troubles.append(Trouble(kind, path, detail, repair))
-        doubt = any(one.kind == "lost" for one in troubles) and (first or is_cleared(keeping.owner))
+        doubt = any(one.kind == "lost" for one in troubles) and (first or cleared())
         return changes if repair and not doubt else []
 
     while doubt:
         keeping.change(look)
         first = False
-        while doubt and is_cleared(keeping.owner):
+        while doubt and cleared():
             time.sleep(_CLEARING)
+            patience.left -= _CLEARING
     return troubles
 
 

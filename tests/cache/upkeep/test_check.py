@@ -249,6 +249,22 @@ async def test_blobs_that_a_clear_has_removed_before_the_index_are_no_trouble(ca
         close()
 
 
+async def test_one_who_is_stopped_as_it_clears_is_not_waited_for_without_end(cache_dir: Path) -> None:
+    await fill(cache_dir)
+    job = open_parts(CachePolicy(cache_dir=cache_dir), None)
+    intents = Intents(job.owner)
+    with upkeep(CachePolicy(cache_dir=cache_dir)) as keeping, pytest.MonkeyPatch.context() as patch:
+        intents.declare_clear()
+        remove(cache_dir)
+        waited: list[float] = []
+        patch.setattr(time, "sleep", waited.append)
+        assert [one.kind for one in check(keeping) if isinstance(one, Trouble)] == ["lost"]
+        assert sum(waited) == pytest.approx(60, abs=0.1)
+    intents.close()
+    for close in (job.index.close, job.owner.close, job.at_end):
+        close()
+
+
 async def test_rows_of_one_who_died_as_it_cleared_are_a_trouble(cache_dir: Path) -> None:
     await fill(cache_dir)
     with upkeep(CachePolicy(cache_dir=cache_dir)) as keeping:
