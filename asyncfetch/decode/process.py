@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from asyncfetch.decode.arena import Slot
 from asyncfetch.decode.forms import MOST_FORMS
 from asyncfetch.decode.shared import anonymous_file, map_file
-from asyncfetch.decode.wire import STATUS, Unpacker, pack
+from asyncfetch.decode.wire import FOR_PARENT, STATUS, Unpacker, pack
 
 if TYPE_CHECKING:
     import asyncio
@@ -358,7 +358,7 @@ def _start(channel: int, stderr: int, policy: DecodePolicy) -> tuple[mmap.mmap, 
         limits = str(policy.max_pixels), str(policy.worker_memory)
         command = [sys.executable, "-P", "-c", _BOOTSTRAP, str(channel), str(page)]
         # Blocked from before its first instruction to where the worker passes it over.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_PARENT)
         try:
             process = subprocess.Popen(
                 [

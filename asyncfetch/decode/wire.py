@@ -32,11 +32,15 @@ them. The word says what `detail` is:
 from __future__ import annotations
 
 import json
+import signal
 import struct
 from typing import Any
 
 KEPT_HEAP = 64 << 20  # memory that a worker keeps for the next image: the pixels of 21 megapixels
 STATUS = struct.Struct("=QQQ")  # the status page
+
+# What Ctrl-C, a terminal that closes, and a service manager or a scheduler send to all of a group, meaning the parent.
+FOR_PARENT = signal.SIGINT, signal.SIGHUP, signal.SIGTERM
 
 _LENGTH = struct.Struct("<I")
 

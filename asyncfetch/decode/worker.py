@@ -26,7 +26,7 @@ from asyncfetch.decode.packing import pack as pack_value
 from asyncfetch.decode.reading import Reader, read_whole
 from asyncfetch.decode.shared import map_file
 from asyncfetch.decode.sniff import HEAD
-from asyncfetch.decode.wire import KEPT_HEAP, STATUS, Unpacker, pack
+from asyncfetch.decode.wire import FOR_PARENT, KEPT_HEAP, STATUS, Unpacker, pack
 
 if TYPE_CHECKING:
     import mmap
@@ -51,13 +51,12 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 def main(channel: int, status: int, limits: Limits) -> None:
     """Works for the pool at the other end of `channel`, a socket's descriptor, until that closes."""
-    # Ctrl-C, a terminal that closes, and what a service manager or a scheduler sends to all of a group, are a word to
-    # the parent, which ends its workers: what they have under way it may want yet. Heard and passed over, not ignored
-    # nor blocked any longer: a program that a user's function starts would inherit that, and could not be terminated.
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+    # The parent ends its workers: what they have under way it may want yet. Heard and passed over, not ignored nor
+    # blocked any longer: a program that a user's function starts would inherit that, and could not be terminated.
+    for number in FOR_PARENT:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _pass_over)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FOR_PARENT)
     with contextlib.suppress(ConnectionError):
         pool = socket.socket(fileno=channel)
         threading.Thread(target=_leave_with, args=(channel,), daemon=True).start()
