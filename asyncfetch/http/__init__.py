@@ -1,7 +1,6 @@
 """An HTTP/1.1 client on asyncio that receives bodies straight into the caller's buffers. It knows nothing of S3."""
 
 from asyncfetch.http.client import Client, Statistics
-from asyncfetch.http.connection import Exchange
 from asyncfetch.http.dial import Endpoint
 from asyncfetch.http.errors import (
     CertificateRefused,
@@ -17,8 +16,10 @@ from asyncfetch.http.errors import (
     Stalled,
     TLSFailed,
 )
+from asyncfetch.http.exchange import Exchange
 from asyncfetch.http.head import ResponseHead
-from asyncfetch.http.parser import Response, Sink
+from asyncfetch.http.parser import Response
+from asyncfetch.http.sink import Sink
 from asyncfetch.http.tls import client_context
 
 __all__ = [

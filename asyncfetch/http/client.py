@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from asyncfetch.http.connection import Exchange
     from asyncfetch.http.dial import Endpoint
+    from asyncfetch.http.exchange import Exchange
     from asyncfetch.http.parser import Response
 
 # nginx and AWS's load balancers hang up after 60-75 s: better to be first than to find out by a request lost.

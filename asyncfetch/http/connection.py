@@ -7,7 +7,6 @@ import contextlib
 import logging
 import select
 import ssl
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 from asyncfetch.http.errors import ReadTimeout, Stalled
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from asyncfetch.http.head import ResponseHead
-    from asyncfetch.http.parser import Response, Sink
+    from asyncfetch.http.exchange import Exchange
+    from asyncfetch.http.parser import Response
     from asyncfetch.http.receivers import Intake, Receivers
 
 logger = logging.getLogger(__name__)
@@ -30,49 +29,8 @@ logger = logging.getLogger(__name__)
 # idle for some turns of the loop, nearly each request would pay. No server gives up a connection so soon.
 UNSEEN: Final = 0.25
 
-MAX_BODY: Final = 1 << 20  # an error document has a few KiB; who expects more than a usual page of keys says so
-
 # RFC 9110, section 9.2.2: to do these twice is to do them once, so they may be repeated on a fresh connection.
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-
-
-class Exchange(ABC):
-    """One request on its way. A subclass says what its bytes are, and where the answer goes.
-
-    An object and not two functions, for a request under way is looked at by each collection of garbage: closures would
-    more than double what there is to look at.
-    """
-
-    __slots__ = ("connection", "future", "max_body", "method")
-
-    def __init__(self, method: str, *, max_body: int = MAX_BODY) -> None:
-        self.method = method
-        self.max_body = max_body
-        self.connection: Connection | None = None
-        self.future: asyncio.Future[Response] | None = None  # of whoever waits, while it does
-
-    @abstractmethod
-    def build(self) -> bytes:
-        """The request's bytes. Called when they are sent, and once more for a repeat."""
-
-    @abstractmethod
-    def on_head(self, head: ResponseHead) -> Sink | None:
-        """Takes the final head. Gives the sink for the body, or None to have it collected, up to `max_body` bytes."""
-
-    @property
-    def wanted(self) -> bool:
-        """Whether somebody still waits for it."""
-        return self.future is not None and not self.future.done()
-
-    def end(self, response: Response) -> None:
-        """Tells who waits, unless it no longer does."""
-        if self.future is not None and not self.future.done():
-            self.future.set_result(response)
-
-    def fail(self, error: BaseException) -> None:
-        """Tells who waits, unless it no longer does."""
-        if self.future is not None and not self.future.done():
-            self.future.set_exception(error)
 
 
 class Waits(NamedTuple):

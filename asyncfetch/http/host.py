@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from asyncfetch.http.connection import Connection, Exchange
+from asyncfetch.http.connection import Connection
 from asyncfetch.http.dial import Dialer
 from asyncfetch.http.errors import ClientClosed, ConnectionLost
 from asyncfetch.http.pool import Pool
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from asyncfetch.http.connection import Waits
     from asyncfetch.http.dial import Endpoint, Shared
+    from asyncfetch.http.exchange import Exchange
     from asyncfetch.http.receivers import Receivers
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from asyncfetch.http.receivers import Intake
+    from asyncfetch.http.sink import Sink
 
     # Has a thread receive up to so many bytes, into what the sink gives for it: a future to await, None for no.
     Lender = Callable[[Callable[[int], Intake | None], int], asyncio.Future[None] | None]
@@ -30,25 +31,6 @@ IDLE, HEAD, BODY, CHUNK_SIZE, CHUNK_END, TRAILERS = range(6)
 _CHUNK = re.compile(r"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _NOWHERE: Final = Collected(0, 0)  # stands for a sink where there is no body
-
-
-class Sink(Protocol):
-    """Where a body goes.
-
-    `get_buffer(hint)` gives room, never empty, for some of the `hint` bytes still to come (-1: unknown), and
-    `advance(count)` takes the first bytes of that room as written. A loop may ask for room and then find nothing to
-    put there; it asks again when there is.
-
-    A sink that can fall behind also has `drain()`. It is asked before room is: None when the sink can take more at
-    once, else a future, until which nothing is read from the connection.
-
-    Such a sink may also have `intake(left)`: where the next bytes go, up to `left` of them, while a thread receives
-    them (`asyncfetch.http.receivers`), or None. Until that is over the sink is asked nothing else.
-    """
-
-    def get_buffer(self, hint: int) -> memoryview: ...
-
-    def advance(self, count: int) -> None: ...
 
 
 class Taker(Protocol):

@@ -3,6 +3,7 @@
 from asyncfetch.streams.batch import Batch, Batches, take_back
 from asyncfetch.streams.bodies import BodyRun
 from asyncfetch.streams.branches import Branches
+from asyncfetch.streams.entries import EntryRun
 from asyncfetch.streams.images import ImageRun
 from asyncfetch.streams.listing import Listing, PagesAhead
 from asyncfetch.streams.mapped import MapRun
@@ -10,7 +11,7 @@ from asyncfetch.streams.options import ImageKeywords, Order, StreamKeywords, run
 from asyncfetch.streams.order import check_step, describe, has_index
 from asyncfetch.streams.outcomes import FailureLimit, OnError, Substitute
 from asyncfetch.streams.plan import Epochs, Shard, Shuffle, Uneven
-from asyncfetch.streams.run import EntryRun, Run
+from asyncfetch.streams.run import Run
 from asyncfetch.streams.sources import read_name, split
 from asyncfetch.streams.stream import Stream
 

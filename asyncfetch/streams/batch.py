@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from asyncfetch.objects import Report
-    from asyncfetch.streams.run import Joined, Run, Slot
+    from asyncfetch.streams.run import Run
+    from asyncfetch.streams.slots import Joined, Slot
     from asyncfetch.streams.stream import Stream
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from asyncfetch.engine import BodyJob
 from asyncfetch.objects import Body
-from asyncfetch.streams.run import entry_of
+from asyncfetch.streams.entries import entry_of
 from asyncfetch.streams.work import WorkRun, WorkSlot
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from asyncfetch.objects import ObjectStat
     from asyncfetch.streams.order import Placed, Reading
     from asyncfetch.streams.progress import Progress
-    from asyncfetch.streams.run import Slot
+    from asyncfetch.streams.slots import Slot
     from asyncfetch.uris import Location
 
 # Bodies read or being read and not yet taken: two batches under way and as many ready. What is on disk is soon read.

@@ -6,15 +6,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from asyncfetch.objects import Image
-from asyncfetch.streams.run import Joined, entry_of
+from asyncfetch.streams.entries import entry_of
 from asyncfetch.streams.seated import SeatedRun
+from asyncfetch.streams.slots import Joined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from asyncfetch.decode import Pixels
     from asyncfetch.engine import Landed
-    from asyncfetch.streams.run import Slot
+    from asyncfetch.streams.slots import Slot
     from asyncfetch.streams.work import WorkSlot
 
 

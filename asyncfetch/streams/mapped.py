@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from asyncfetch.decode import Packed, UnpackError
 from asyncfetch.errors import TransformFailed
 from asyncfetch.objects import Failure, Mapped
-from asyncfetch.streams.run import Joined, Slot, entry_of
+from asyncfetch.streams.entries import entry_of
 from asyncfetch.streams.seated import SeatedRun
+from asyncfetch.streams.slots import Joined, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

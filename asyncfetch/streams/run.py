@@ -14,12 +14,12 @@ from abc import ABC, abstractmethod
 from collections import deque
 from itertools import islice
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from asyncfetch.engine import Ticket
-from asyncfetch.errors import AsyncfetchError, FetcherClosed, ObjectError
-from asyncfetch.objects import Entry, Failure, Report
+from asyncfetch.errors import AsyncfetchError, FetcherClosed
+from asyncfetch.objects import Failure, Report
 from asyncfetch.streams.feed import BATCH, Feed
+from asyncfetch.streams.slots import NOWHERE, Joined, Slot
 from asyncfetch.streams.sources import read_name, split, text_of
 from asyncfetch.streams.tally import Tally
 from asyncfetch.uris import Location, parse
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable, Sequence
 
-    from asyncfetch.engine import Crash, Engine, Landed
+    from asyncfetch.engine import Engine, Landed
     from asyncfetch.objects import ObjectStat
     from asyncfetch.streams.order import Placed, Reading
     from asyncfetch.streams.outcomes import Outcomes
@@ -41,63 +41,7 @@ _GROUP = 32  # items that are taken at a time for one who steps from item to ite
 # that takes its minutes must not let the memory of those that overtook it grow without end.
 _MOST_SPREAD = 1 << 16
 
-_NOWHERE = Location("", "", "")
 _place_and_mark = attrgetter("place", "mark")
-
-
-class Slot(Ticket, Generic[T]):
-    """The place of one source in its stream."""
-
-    __slots__ = ("index", "instead", "landed", "mark", "payload", "place", "result", "run", "taken")
-
-    def __init__(
-        self,
-        run: Run[T],
-        placed: Placed,
-        payload: Any,
-        uri: str,
-        location: Location = _NOWHERE,
-        listed: ObjectStat | None = None,
-    ) -> None:
-        Ticket.__init__(self, uri, location, listed, private=run.private)  # super() costs as much again
-        self.run = run
-        self.place, self.index, _, self.mark = placed
-        self.payload = payload
-        self.landed: Landed | None = None
-        self.result: Any = None  # once it is settled: what the item is made of, a failure, or what takes its place
-        self.instead = False  # whether that takes the place of a failure
-        self.taken = False
-
-    def land(self, landed: Landed) -> None:
-        if not self.run.closed:  # a look at local files that is under way cannot be taken back
-            self.landed = landed
-            self.run.make(self, landed)
-
-    def crash(self, crash: Crash) -> None:
-        if not self.run.closed:
-            self.fail(*crash)
-
-    def fail(self, stage: str, error: Exception) -> None:
-        """Puts the failure in the place of the item."""
-        attempts = error.attempts if isinstance(error, ObjectError) else 0
-        self.run.settle(self, Failure(self.uri, self.index, self.payload, stage, attempts, error))
-
-
-def entry_of(uri: str, landed: Landed, index: int, payload: Any) -> Entry:
-    """The entry that a source's object has become."""
-    return Entry(uri, landed.path, landed.size, landed.digest, landed.etag, landed.from_cache, index, payload)
-
-
-class Joined(NamedTuple, Generic[T]):
-    """What a batch is made of: its items, or what gives them when they are asked for, and what is in all of them.
-
-    That is an array, or a list, or None where they are not that.
-    """
-
-    slots: list[Slot[T]]
-    items: Sequence[T] | Callable[[], Sequence[T]]
-    pixels: Any = None
-    values: Any = None
 
 
 class Run(ABC, Generic[T]):
@@ -412,7 +356,7 @@ class Run(ABC, Generic[T]):
                 self.engine.origin(location)
                 self._served.add(location.scheme)
         except AsyncfetchError as error:
-            slot = self.slot(placed, payload, text_of(source), _NOWHERE, None)
+            slot = self.slot(placed, payload, text_of(source), NOWHERE, None)
             self._line.append(slot)
             slot.fail("source", error)
         else:
@@ -424,11 +368,3 @@ class Run(ABC, Generic[T]):
 def _landed(slots: list[Slot[T]]) -> list[Landed]:
     """The objects of slots, for the report; not what takes the place of a failure."""
     return [slot.landed for slot in slots if slot.landed is not None and not slot.instead]
-
-
-class EntryRun(Run[Entry]):
-    """A run whose items are objects on disk."""
-
-    def make(self, slot: Slot[Entry], landed: Landed) -> None:
-        slot.result = entry_of(slot.uri, landed, slot.index, slot.payload)
-        self.came((slot,))

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from asyncfetch.objects import ObjectStat
     from asyncfetch.streams.order import Placed, Reading
     from asyncfetch.streams.progress import Progress
-    from asyncfetch.streams.run import Joined, Run, Slot
+    from asyncfetch.streams.run import Run
+    from asyncfetch.streams.slots import Joined, Slot
     from asyncfetch.uris import Location
 
 T = TypeVar("T")

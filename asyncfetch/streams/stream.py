@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from asyncfetch.engine import Engine
     from asyncfetch.objects import Body, Entry, Image, Mapped, Report, Sources
     from asyncfetch.streams.plan import Step, Uneven
-    from asyncfetch.streams.run import Run, Slot
+    from asyncfetch.streams.run import Run
+    from asyncfetch.streams.slots import Slot
 
 Q = TypeVar("Q")
 R = TypeVar("R")

@@ -7,7 +7,8 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from asyncfetch.errors import ObjectNotFound
-from asyncfetch.streams.run import Run, Slot
+from asyncfetch.streams.run import Run
+from asyncfetch.streams.slots import Slot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
