@@ -1,8 +1,8 @@
 """Single flight across processes: who brings an object is said in the index, and the others wait for it there.
 
 A claim saves bandwidth and nothing rests on it. Whoever waits goes on when the object is there, when the claim is gone
-without it, when its owner is dead, and after `RACE_SECONDS` in any case. While no other owner lives there are no rows:
-what is under way is remembered in memory, and told when one appears.
+without it, when its owner is dead, and after `RACE_SECONDS` in any case, whoever has held the claim meanwhile. While no
+other owner lives there are no rows: what is under way is remembered in memory, and told when one appears.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     Find = Callable[[Sequence[RefKey]], list[Found | None]]
     Later = Callable[[RefKey, Found | None], None]
 
-RACE_SECONDS = 30.0  # the most that a waiter waits for one owner; 2.5 GB come until then at the 85 MB/s of AWS
+# The most that a waiter waits for an object, however many owners its claim has had; 2.5 GB come until then at the 85
+# MB/s of AWS.
+RACE_SECONDS = 30.0
 POLL_SECONDS = 0.02  # between looks at the index, provided that they take this share of the time at most:
 _POLL_SHARE = 0.02  # with a tenth, eight processes that wait for each other took twice the CPU of seven that need not
 _DEAD_SECONDS = 0.25  # between looks at whether an owner lives, 15 us each
@@ -58,7 +60,7 @@ class Settled(NamedTuple):
 
 class _Wait(NamedTuple):
     owner: str
-    since: float
+    since: float  # when it began; another owner makes it no longer
     laters: list[Later]
 
 
@@ -171,7 +173,7 @@ class Claims:
         for key, row in zip(keys, rows, strict=True):
             wait = self._awaited[key]
             if row is not None and row[0] != wait.owner:
-                self._awaited[key] = wait = _Wait(row[0], now, wait.laters)
+                self._awaited[key] = wait = wait._replace(owner=row[0])
             if row is None or now - wait.since > RACE_SECONDS or wait.owner in self._dead:
                 over.append(key)
         here = dict(zip(over, self._find(over), strict=True))

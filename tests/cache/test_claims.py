@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -108,6 +110,22 @@ async def test_waiter_races_after_a_bounded_time(two: tuple[Asker, Asker], monke
     assert await other.told.get() == (A, None)
     assert (await publish(one.cache, b"bytes", A)).stored
     assert not (await publish(other.cache, b"bytes", A)).stored
+
+
+async def test_waiters_for_what_hangs_race_all_together_and_not_one_after_the_other(
+    tmp_path: Path, two: tuple[Asker, Asker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first takes the claim over, and is waited for only until the time of the others is up too."""
+    one, other = two
+    async with opened(tmp_path) as cache:
+        third = Asker(cache)
+        await one.ask(A)
+        assert await other.ask(A) == await third.ask(A) == [ELSEWHERE]
+        hour = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600, time=time.time)
+        monkeypatch.setattr(claims, "RACE_SECONDS", 3600)
+        monkeypatch.setattr(claims, "time", hour)
+        async with asyncio.timeout(10):
+            assert await other.told.get() == await third.told.get() == (A, None)
 
 
 async def test_what_was_under_way_before_the_other_came_is_claimed_too(tmp_path: Path) -> None:
