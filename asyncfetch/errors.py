@@ -318,7 +318,7 @@ class DecodeTimeout(DecodeError, TimeoutError):
 
 
 class OutOfMemory(DecodeError, MemoryError):
-    """Raised when decoding an image takes more memory than `DecodePolicy.worker_memory` gives to a worker."""
+    """Raised when an image, or what a function made of it, takes more memory than `DecodePolicy.worker_memory`."""
 
     hint = "A larger DecodePolicy(worker_memory=…) gives it more."
 

@@ -273,7 +273,7 @@ class DecodePolicy:
     An image of more than `max_pixels` is refused by its header, before memory is taken for it. One that takes longer
     than `timeout` seconds, reading included, has its worker killed and replaced. A worker gets no more than
     `worker_memory` bytes beside the pixels that it hands over: an image that will take more is refused by its header,
-    and on Linux the system holds to it as well (RLIMIT_DATA).
+    and on Linux the system holds to it as well (RLIMIT_DATA). Nor may what a function of the user's gives have more.
     """
 
     workers: int | None = None

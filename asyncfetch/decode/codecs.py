@@ -135,8 +135,13 @@ def arrange(image: Pixels, form: Form) -> Pixels:
     return np.array(image, order="C")
 
 
-def put(array: Pixels, slot: mmap.mmap | memoryview) -> tuple[tuple[int, ...], str] | int:
-    """Writes any array to a slot. Gives its shape and dtype, or the bytes it needs."""
+def put(array: Pixels, slot: mmap.mmap | memoryview, most: int) -> tuple[tuple[int, ...], str] | int:
+    """Writes any array to a slot. Gives its shape and dtype, or the bytes it needs.
+
+    With more than `most` bytes it raises `MemoryError`: a view may announce what no computer has.
+    """
+    if array.nbytes > most:
+        raise MemoryError(f"it has {array.nbytes >> 20} MiB")
     if array.nbytes > len(slot):
         return array.nbytes
     array = np.asarray(array, array.dtype.newbyteorder("="))

@@ -32,7 +32,7 @@ class Function:
 
         _make_whole("asyncfetch.decode")
         _make_whole("asyncfetch")
-        self._name = name
+        self.name = name
         self._function: Callable[..., Any] | None = None
         self._failure = ""
         try:
@@ -51,7 +51,7 @@ class Function:
         try:
             return self._function(*given)
         except BaseException as error:  # SystemExit too: it would end the worker, and is a mistake here
-            raise TransformError(f"{self._name} raised {describe(error)}") from None
+            raise TransformError(f"{self.name} raised {describe(error)}") from None
 
 
 class Transform(Function):

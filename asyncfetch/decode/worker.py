@@ -223,16 +223,17 @@ class _Worker:
                 given = (function(given, seed, epoch, index),)
             [value] = given
             if not form.calls or (type(value) is np.ndarray and value.dtype.kind in "?biufc"):
-                return self._codecs.put(value, slot)
+                return self._codecs.put(value, slot, self._limits.memory)
             try:
                 return pack_value(value, slot, self._limits.memory)
-            except MemoryError as error:
-                raise self._codecs.UndecodableError(
-                    "memory", f"what the mapped function gave is too large to be handed over: {error}"
-                ) from None
+            except MemoryError:
+                raise
             except Exception as error:  # whatever the objects in it may raise
                 what = f"{type(value).__name__}, which cannot be pickled: {describe(error)}"
                 raise TransformError(f"the mapped function gave a value of the type {what}") from None
+        except MemoryError as error:
+            what = f"what {functions[-1].name} gave is too large to be handed over: {error}"
+            raise self._codecs.UndecodableError("memory", what) from None
         except TransformError as error:
             raise self._codecs.UndecodableError("transform", str(error)) from None
 

@@ -16,8 +16,8 @@ import pytest
 
 from asyncfetch import DecodePolicy, Fetcher
 from asyncfetch.decode import DecodeOptions
-from asyncfetch.errors import DecodeTimeout, TransformFailed, UsageError, WorkerDied
-from tests.decode.parts import Outcome, decode, environment, expected, photographs, until
+from asyncfetch.errors import DecodeTimeout, OutOfMemory, TransformFailed, UsageError, WorkerDied
+from tests.decode.parts import Outcome, PlainBudget, decode, environment, expected, photographs, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -246,6 +246,23 @@ async def test_a_transform_that_takes_too_much_memory_is_refused_it(open_pool: O
     assert isinstance(error, TransformFailed)
     assert "MemoryError" in str(error)
     assert pool.statistics().died == 0
+
+
+async def test_an_array_of_more_than_its_worker_may_have_is_never_given_room(
+    open_pool: OpenPool, tmp_path: Path
+) -> None:
+    budget = PlainBudget()
+    pool = open_pool(1, budget, worker_memory=64 << 20)
+    [path] = photographs(tmp_path, 1)
+    endless = Outcome(pool, path, urgent=True, transform=lambda _: np.broadcast_to(np.uint8(1), 1 << 40))
+    error = await endless.error()
+    assert isinstance(error, OutOfMemory)
+    assert "what the transform gave is too large to be handed over: it has 1048576 MiB. A larger DecodePolicy(" in str(
+        error
+    )
+    assert budget.overdrafts == 0
+    most = await decode(pool, path, transform=lambda _: np.broadcast_to(np.uint8(1), 64 << 20))
+    assert most.shape == (64 << 20,)
 
 
 async def test_a_module_that_workers_cannot_import_is_named(

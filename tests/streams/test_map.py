@@ -214,6 +214,9 @@ async def test_memory_of_values_stays_within_the_budget_and_a_value_too_large_is
     def too_much(data: bytes) -> Any:
         return {"data": np.broadcast_to(np.uint8(1), 80 * MIB)} if data[0] == 3 else None
 
+    def far_too_much(data: bytes) -> Any:
+        return np.broadcast_to(np.uint8(1), 1 << 40) if data[0] == 3 else np.zeros(3)
+
     policy = DecodePolicy(workers=2, worker_memory=64 * MIB)
     async with Fetcher(cache_dir=cache_dir, decode=policy, memory_budget=24 * MIB) as fetcher:
         for function in as_array, as_value:
@@ -226,10 +229,12 @@ async def test_memory_of_values_stays_within_the_budget_and_a_value_too_large_is
                     kept.clear()
                 del item, array
         assert fetcher.stats().memory_peak <= 24 * MIB
-        ends = [item async for item in fetcher.bytes(paths[:6], on_error="yield").map(too_much)]
-        [failure] = [item for item in ends if isinstance(item, Failure)]
-        assert failure.index == 3
-        assert isinstance(failure.exception, OutOfMemory)
+        for function in too_much, far_too_much:
+            ends = [item async for item in fetcher.bytes(paths[:6], on_error="yield").map(function)]
+            [failure] = [item for item in ends if isinstance(item, Failure)]
+            assert failure.index == 3
+            with pytest.raises(OutOfMemory, match="what the mapped function gave is too large to be handed over"):
+                raise failure.exception
         assert fetcher.stats().memory_peak <= 24 * MIB
 
 
