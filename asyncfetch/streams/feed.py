@@ -182,7 +182,7 @@ class Feed:
                 raise
             finally:
                 self.seconds += perf_counter() - asked
-            if (placed := sift.push(source)) is not None:
+            for placed in sift.push(source):
                 await put(placed)
         for placed in sift.end():
             await put(placed)

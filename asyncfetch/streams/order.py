@@ -35,6 +35,8 @@ class AsyncReading(NamedTuple):
     sift: Sift
 
 
+_TOO_SHORT = "The sources end before the place that the state has reached"
+
 # An iterator gives None where it has read a source and has nothing to give yet.
 Reading: TypeAlias = "Iterator[Placed | None] | AsyncReading"
 
@@ -175,15 +177,15 @@ def _as_they_come(sources: Iterable[Any], sift: Sift) -> Iterator[Placed | None]
                 source = next(iterator)
             except StopIteration:
                 break
-            yield sift.push(source)
+            yield from sift.push(source) or (None,)
         yield from sift.end()
 
 
 class Sift:
     """Makes the order of sources that have no index, one epoch after the other: each is pushed, some come out.
 
-    From a checkpoint on, what was handed out is read and passed over. `PlanMismatch` is raised where it turns out not
-    to be what was read before.
+    From a checkpoint on, what was handed out is read and passed over, and what it had overtaken is held back until all
+    of that is known to be what was read before; else `PlanMismatch` is raised.
     """
 
     def __init__(self, plan: Plan, point: Checkpoint, progress: Progress) -> None:
@@ -194,7 +196,9 @@ class Sift:
         self._limit = plan.limit
         self._place = point.start
         self._index = 0
-        self._read = b""  # the digest of what was read in this epoch
+        self._read = point.before  # the digest of all that was read, in the epochs before too
+        self._furthest = point.furthest
+        self._held: list[Placed] = []
         self._fruitful = True
         self._stages: list[_Stage] = []
 
@@ -202,16 +206,17 @@ class Sift:
         """Begins the next epoch, if there is one."""
         epoch = next(self._epochs, None)
         if epoch is None or not self._fruitful or self._over:
+            if self._place <= self._furthest:
+                raise PlanMismatch(_TOO_SHORT)
             return False
         self._fruitful = False  # endless epochs over nothing must end
         self._index = 0
-        self._read = b""
         self._stages = [_stage(step, epoch) for step in self._plan.each]
-        self._progress.begins(epoch, self._place)
+        self._progress.begins(epoch, self._place, self._read)
         return True
 
-    def push(self, source: Any) -> Placed | None:
-        """Takes the next source, and gives what comes next in the plan, if that is known now."""
+    def push(self, source: Any) -> Sequence[Placed]:
+        """Takes the next source, and gives what comes next in the plan, as far as that is known now."""
         name = identity(source).encode(errors="surrogatepass")
         self._read = hashlib.blake2b(self._read + name, digest_size=8).digest()
         item = (self._index, source)
@@ -219,7 +224,7 @@ class Sift:
         for stage in self._stages:
             found = stage.push(item)
             if found is None:
-                return None
+                return ()
             item = found
         return self._put(item)
 
@@ -236,27 +241,31 @@ class Sift:
                 for later in self._stages[at + 1 :]:
                     if item is not None:
                         item = later.push(item)
-                if item is not None and (placed := self._put(item)) is not None:
-                    yield placed
+                if item is not None:
+                    yield from self._put(item)
         if self._place < self._point.low:
-            raise PlanMismatch("The sources end before the place that the state has reached")
+            raise PlanMismatch(_TOO_SHORT)
 
     @property
     def _over(self) -> bool:
         return self._limit is not None and self._place >= self._limit
 
-    def _put(self, item: _Item) -> Placed | None:
+    def _put(self, item: _Item) -> Sequence[Placed]:
         if self._over:
-            return None
+            return ()
         place, point = self._place, self._point
         self._place += 1
         self._fruitful = True
-        if place < point.low or place in point.above:
-            if place == point.low - 1 and point.prefix not in (None, self._read):
+        if place > self._furthest:
+            return ((place, *item, self._read),)
+        if place == self._furthest:
+            if point.prefix != self._read:
                 raise PlanMismatch("The sources are not those that were read when the state was taken")
-            self._progress.reread(place, self._read)
-            return None
-        return place, *item, self._read
+            held, self._held = self._held, []
+            return held
+        if place >= point.low and place not in point.above:
+            self._held.append((place, *item, self._read))
+        return ()
 
 
 _Item: TypeAlias = tuple[int, Any]  # index, source

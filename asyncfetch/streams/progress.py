@@ -17,8 +17,11 @@ class Checkpoint:
     """What a stream has handed out: every place before `low`, and those in `above`.
 
     Places count from the plan's beginning through all epochs; `start` is the place of the first item of `epoch`, in
-    which `low` lies. `prefix` is the digest of the sources that were read for the places of this epoch before `low`,
-    where nothing but reading can tell them. `left_by` are the states of other shards whose rest this plan is over.
+    which `low` lies. `left_by` are the states of other shards whose rest this plan is over.
+
+    Where nothing but reading can tell the sources, `prefix` is the digest of all that were read from the plan's
+    beginning up to the furthest place that was handed out, and `before` of those that were read before `epoch`. It is
+    then the epoch of the place before `low`: one that is over is read again to be compared.
     """
 
     plan: str = ""
@@ -28,7 +31,13 @@ class Checkpoint:
     low: int = 0
     above: frozenset[int] = frozenset()
     prefix: bytes | None = None
+    before: bytes = b""
     left_by: tuple[Checkpoint, ...] = ()
+
+    @property
+    def furthest(self) -> int:
+        """The last place that was handed out; -1 where none was."""
+        return max(self.above, default=self.low - 1)
 
 
 class Progress:
@@ -37,14 +46,15 @@ class Progress:
     The latest are kept apart until others follow or somebody asks: they may be taken back.
     """
 
-    __slots__ = ("_above", "_first_epoch", "_latest", "_prefix", "_starts", "low")
+    __slots__ = ("_above", "_first_epoch", "_furthest", "_latest", "_prefix", "_starts", "low")
 
     def __init__(self, point: Checkpoint, *, first_epoch: int = 0) -> None:
         self._first_epoch = first_epoch
         self.low = point.low
-        self._above: dict[int, bytes | None] = dict.fromkeys(point.above)  # with the digest of what was read for each
+        self._above = set(point.above)
+        self._furthest = point.furthest
         self._prefix = point.prefix
-        self._starts = deque([(point.epoch, point.start)])
+        self._starts = deque([(point.epoch, point.start, point.before)])
         self._latest: list[tuple[int, bytes | None]] = []
 
     def hand_over(self, places: list[tuple[int, bytes | None]]) -> None:
@@ -65,40 +75,34 @@ class Progress:
     def passed(self, places: Iterable[tuple[int, bytes | None]]) -> None:
         """Counts places as handed out, each with the digest of the sources read until then, if there is one."""
         for place, mark in places:
+            if place > self._furthest:
+                self._furthest = place
+                self._prefix = mark
             if place != self.low:
                 if place > self.low:  # else an interrupt has it counted once more
-                    self._above[place] = mark
+                    self._above.add(place)
                 continue
             self.low = place + 1
-            self._prefix = mark
             while self.low in self._above:
-                self._prefix = self._above[self.low]
-                del self._above[self.low]
+                self._above.remove(self.low)
                 self.low += 1
 
-    def begins(self, epoch: int, start: int) -> None:
-        """Hears that an epoch begins at a place."""
-        self._starts.append((epoch, start))
-        while len(self._starts) > 1 and self._starts[1][1] <= self.low:
+    def begins(self, epoch: int, start: int, before: bytes = b"") -> None:
+        """Hears that an epoch begins at a place, and the digest of the sources that were read before it."""
+        self._starts.append((epoch, start, before))
+        while len(self._starts) > 1 and self._starts[1][1] < self.low:
             self._starts.popleft()
 
     def epoch_of(self, place: int) -> int:
         """The epoch of a place that was not handed out yet, counted as whoever shuffles counts them."""
-        epoch, start = self._starts[-1]
+        epoch, start, _ = self._starts[-1]
         if start <= place:
             return self._first_epoch + epoch
-        return self._first_epoch + next(epoch for epoch, start in reversed(self._starts) if start <= place)
-
-    def reread(self, place: int, mark: bytes) -> None:
-        """Hears the digest at a place that was handed out before the stream was resumed."""
-        if place in self._above:
-            self._above[place] = mark
-        elif place == self.low - 1:
-            self._prefix = mark
+        return self._first_epoch + next(epoch for epoch, start, _ in reversed(self._starts) if start <= place)
 
     def checkpoint(self, plan: str, shard: Shard, left_by: tuple[Checkpoint, ...]) -> Checkpoint:
         """As of now."""
         self.hand_over([])
-        epoch, start = next(item for item in reversed(self._starts) if item[1] <= self.low)
-        prefix = self._prefix if self.low > start else None
-        return Checkpoint(plan, shard, epoch, start, self.low, frozenset(self._above), prefix, left_by)
+        place = self.low if self._prefix is None else max(self.low - 1, 0)
+        epoch, start, before = next(item for item in reversed(self._starts) if item[1] <= place)
+        return Checkpoint(plan, shard, epoch, start, self.low, frozenset(self._above), self._prefix, before, left_by)

@@ -15,7 +15,7 @@ from asyncfetch.streams.progress import Checkpoint
 if TYPE_CHECKING:
     from asyncfetch.streams.plan import Plan
 
-_VERSION = 1
+_VERSION = 2
 _MOST_BITMAP = 16 << 20  # bytes; a stream's own bitmap has as many bits as items may overtake one, a few thousand
 
 
@@ -31,6 +31,7 @@ def to_state(point: Checkpoint, plan: Plan) -> dict[str, Any]:
         "low": point.low,
         "above": _bitmap(point),
         "prefix": None if point.prefix is None else point.prefix.hex(),
+        "before": point.before.hex(),
         "left_by": [to_state(state, plan) for state in point.left_by],
     }
 
@@ -50,6 +51,7 @@ def from_state(state: Any) -> Checkpoint:
             low=low,
             above=frozenset(_places(state["above"], low)),
             prefix=None if prefix is None else bytes.fromhex(prefix),
+            before=bytes.fromhex(state["before"]),
             left_by=tuple(from_state(inner) for inner in state["left_by"]),
         )
     except (KeyError, TypeError, ValueError, zlib.error, binascii.Error) as error:

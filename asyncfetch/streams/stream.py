@@ -163,7 +163,8 @@ class Stream(Generic[T]):
         that was raised does not, and comes again. It holds a digest of the plan, with the seed, and of the sources'
         names, the epoch, the first place that was not handed out, and a bitmap of those behind it that were (with
         `order="completion"` there are some). The first call reads all names of sources with an index, some 0.2 s for
-        a million; of other sources the digest is that of what was read, and they are read again up to there.
+        a million; of other sources the digest is that of all that was read for what was handed out, and they are read
+        again up to there, from the beginning of its epoch.
         """
         if self._run is not None:
             self._run.count_steps()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import zlib
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from asyncfetch import Entry, Failure, Fetcher
@@ -19,8 +21,8 @@ from asyncfetch.errors import ObjectNotFound, PlanMismatch, UsageError
 from asyncfetch.streams.order import AsyncReading, digest_of, has_index, read
 from asyncfetch.streams.plan import Epochs, Plan, Shard, Shuffle, Take
 from asyncfetch.streams.progress import Checkpoint, Progress
-from asyncfetch.streams.state import point_of, to_state
-from tests.streams.orders import Anew, slowly
+from asyncfetch.streams.state import from_state, point_of, to_state
+from tests.streams.orders import Anew, plan_of, slowly
 
 Order = Literal["input", "completion"]
 
@@ -117,6 +119,64 @@ def test_dropping_shards_in_another_number_are_equally_long_and_repeat_nothing(
     if counts[0] != counts[1]:
         assert len({len(rest) for rest in rests}) == 1
         assert length - len(seen) < counts[1]
+
+
+@given(
+    length=st.integers(1, 30),
+    epochs=st.integers(1, 3),
+    shuffle=st.sampled_from([None, Shuffle(2, window=5)]),
+    shard=st.sampled_from([Shard(), Shard(1, 3), Shard(2, 3, "pad"), Shard(0, 3, "drop")]),
+    data=st.data(),
+)
+def test_other_sources_are_refused_wherever_they_differ_in_what_was_handed_out_of_an_epoch(
+    length: int, epochs: int, shuffle: Shuffle | None, shard: Shard, data: st.DataObject
+) -> None:
+    steps = [step for step in (shuffle, shard, Epochs(epochs)) if step is not None]
+    plan = plan_of(*steps, sources=Anew(()))
+    progress = Progress(Checkpoint())
+    reading = read(plan, Anew(range(length)), Checkpoint(), progress)
+    assert not isinstance(reading, AsyncReading)
+    under_way = [placed for placed in itertools.islice(reading, data.draw(st.integers(1, 90))) if placed]
+    taken = [placed for placed in under_way if data.draw(st.booleans())]
+    progress.passed([(place, mark) for place, _, _, mark in taken])
+    point = progress.checkpoint("", shard, ())
+    assume(any(place >= point.start for place, *_ in taken))
+    changed = data.draw(st.sampled_from([source for place, _, source, _ in taken if place >= point.start]))
+    others: list[Any] = list(range(length))
+    how = data.draw(st.sampled_from(["changed", "missing", "none"]))
+    others = {
+        "changed": [*others[:changed], "another", *others[changed + 1 :]],
+        "missing": [*others[:changed], *others[changed + 1 :]],
+        "none": [],
+    }[how]
+    again = read(plan, Anew(others), point, Progress(point))
+    assert not isinstance(again, AsyncReading)
+    with pytest.raises(PlanMismatch):
+        pytest.fail(f"{next(placed for placed in again if placed)} came")
+
+
+@pytest.mark.parametrize("begin", [0, 4], ids=["the first epoch", "the second"])
+@pytest.mark.parametrize("handed_out", [[], [1, 2, 3]], ids=["nothing", "all but the first"])
+def test_other_sources_are_refused_at_the_beginning_of_an_epoch(begin: int, handed_out: list[int]) -> None:
+    plan = Plan().then(Epochs(2))
+    gone = [*range(begin), *(begin + place for place in handed_out)]
+    progress = Progress(Checkpoint())
+    reading = read(plan, Anew("abcd"), Checkpoint(), progress)
+    assert not isinstance(reading, AsyncReading)
+    marks = {placed[0]: placed[3] for placed in reading if placed}
+    progress.passed([(place, marks[place]) for place in gone])
+    state = json.loads(json.dumps(to_state(progress.checkpoint("", Shard(), ()), plan)))
+    assert state["low"] == begin
+    point = from_state(state)
+    again = read(plan, Anew("wxyz"), point, Progress(point))
+    assert not isinstance(again, AsyncReading)
+    seen = []
+    with pytest.raises(PlanMismatch) if gone else nullcontext():
+        seen += [placed for placed in again if placed]
+    assert len(seen) == (0 if gone else 8)
+    again = read(plan, Anew("abcd"), point, Progress(point))
+    assert not isinstance(again, AsyncReading)
+    assert [placed[0] for placed in again if placed] == [place for place in range(8) if place not in gone]
 
 
 def paths(directory: Path, count: int, *, missing: Sequence[int] = ()) -> list[str]:
@@ -254,6 +314,25 @@ async def test_other_sources_without_an_index_are_noticed_before_an_item_comes(
         assert [entry.index async for entry in changed_later] == [4]
 
 
+@pytest.mark.parametrize("kind", [iter, slowly])
+async def test_what_was_overtaken_comes_once_the_sources_are_known_to_be_the_same(
+    tmp_path: Path, cache_dir: Path, kind: Any
+) -> None:
+    names = paths(tmp_path, 10)
+    progress = Progress(Checkpoint())
+    reading = read(Plan(), iter(names), Checkpoint(), progress)
+    assert not isinstance(reading, AsyncReading)
+    progress.passed([(placed[0], placed[3]) for placed in reading if placed and placed[0] in (1, 3, 6)])
+    state = to_state(progress.checkpoint(Plan().digest(digest_of(iter(()))), Shard(), ()), Plan())
+    async with Fetcher(cache_dir=cache_dir) as fetcher:
+        same = fetcher.entries(kind(names), look_ahead=2).resume(state)
+        assert [entry.index async for entry in same] == [0, 2, 4, 5, 7, 8, 9]
+        with pytest.raises(PlanMismatch, match="not those that were read"):
+            await anext(fetcher.entries(kind([*names[:5], names[0], *names[6:]])).resume(state))
+        with pytest.raises(PlanMismatch, match="end before"):
+            await anext(fetcher.entries(kind(names[:6])).resume(state))
+
+
 async def test_shards_that_cannot_be_divided_anew_say_so(tmp_path: Path, cache_dir: Path) -> None:
     names = paths(tmp_path, 10)
     async with Fetcher(cache_dir=cache_dir) as fetcher:
@@ -295,7 +374,8 @@ async def test_shards_that_cannot_be_divided_anew_say_so(tmp_path: Path, cache_d
         {"shard": None},
         {"prefix": "xyz"},
         {"left_by": [{}]},
-        {"version": 2},
+        {"before": "xyz"},
+        {"version": 1},
     ],
     ids=str,
 )
