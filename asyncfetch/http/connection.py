@@ -60,8 +60,11 @@ class Keeper(Protocol):
 class Connection(asyncio.BufferedProtocol):
     """One connection to a server; `start` sends a request when there is none on it.
 
-    The view that receives a body ends at the body's last byte, so whatever comes behind it is seen for what it is, a
-    violation of the protocol, and the connection is closed.
+    Bytes between responses are a violation of the protocol, and the connection is closed. A view that receives a body
+    goes one byte beyond it where the sink has the room; where it has not, or whatever else the last bytes of an answer
+    came into was filled by them, and behind an answer that announced a body without having one (to HEAD, 304), the
+    socket is looked at before it takes the next request. What such a server sends later still, behind a request that
+    was sent meanwhile, nobody can tell from the answer to that, if it looks like one (RFC 9112, section 9.2).
 
     While a large body comes over plain TCP its socket is lent to a thread, which receives what the sink takes there and
     not a byte more; the loop reads no more until it has it back. Over TLS, whose state is the loop's, it is not lent.
@@ -83,7 +86,10 @@ class Connection(asyncio.BufferedProtocol):
         self._loan: Loan | None = None  # under way; it may outlive the request, and the transport
         self._loop = asyncio.get_running_loop()
         self._done_at = -1.0  # the loop's time when the last response was whole
-        self._hidden = False  # reading was paused, and a TLS layer may have forgotten what ended meanwhile
+        self._offered = 0  # bytes of the room given last
+        # Something may have come that the loop did not show: the last read had no room for it, or reading was paused
+        # and a TLS layer has forgotten what ended meanwhile.
+        self._hidden = False
         self._heard = False  # something happened since the last look at the clock
         self._quiet_since = 0.0
         self._received = 0  # of the answer to the request on it, head included
@@ -106,7 +112,8 @@ class Connection(asyncio.BufferedProtocol):
         unseen, self._hidden = self._hidden or self._loop.time() - self._done_at > UNSEEN, False
         if unseen and not self.fresh and self._poll.poll(0):
             # The server has hung up, or sent bytes that would pass for this request's answer, and the loop did not tell
-            # yet: asyncio reads but once a turn, and its TLS layer forgets an end that comes while reading is paused.
+            # yet: asyncio reads but once a turn, no more than there is room for, and its TLS layer forgets an end that
+            # comes while reading is paused.
             self._leave(exchange)
             self.close()
             return True
@@ -170,7 +177,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         try:
-            return self._parser.get_buffer()
+            room = self._parser.get_buffer()
         except Exception as error:  # a sink's; raised further, the loop would log it and lose it
             exchange = self._detach()
             if exchange is not None:
@@ -179,6 +186,8 @@ class Connection(asyncio.BufferedProtocol):
             # Not now: a transport of uvloop that is closed in here takes the process with it.
             self._loop.call_soon(self.close)
             return self._parser.get_buffer()
+        self._offered = len(room)
+        return room
 
     def buffer_updated(self, nbytes: int) -> None:
         if self.exchange is None:
@@ -197,6 +206,8 @@ class Connection(asyncio.BufferedProtocol):
             self._interrupted(error)
             raise
         if response is not None:
+            if nbytes == self._offered or (not response.received and response.head.announces_body):
+                self._hidden = True
             self._finish(response)
         elif self._parser.blocked is not None:
             self._pause()

@@ -93,6 +93,14 @@ class ResponseHead:
             return CHUNKED
         return UNTIL_CLOSE if self.content_length is None else self.content_length
 
+    @property
+    def announces_body(self) -> bool:
+        """Whether its fields tell of bytes, which an answer to HEAD and a 304 may do without having any.
+
+        RFC 9110, section 8.6, and RFC 9112, section 6.1.
+        """
+        return bool(self.content_length) or self._coding is not None
+
     def __repr__(self) -> str:
         if not hasattr(self, "persistent"):  # in the traceback of one that could not be read
             return "<ResponseHead>"

@@ -53,12 +53,13 @@ class ResponseParser:
     """Takes one connection's responses apart, one after another.
 
     For each response `expect` is called once, then `get_buffer` and `received` for each arrival of bytes, until
-    `received` gives the whole response. Body bytes are received straight into the sink, in a view that ends at the
-    body's last byte; those that came with the head, or with a chunk's size, are copied once.
+    `received` gives the whole response. Body bytes are received straight into the sink, in a view that ends with the
+    body, or one byte behind it; those that came with the head, or with a chunk's size, are copied once.
 
     `lender`, if set, is offered what is large. `blocked` is the future that it, or the sink, wants awaited, else None.
     Bytes that come while that is set, as a TLS layer may still bring some, are kept; `unblock` goes on. `surplus` says
-    that more bytes came than the last response has: it is whole, but the connection is in doubt.
+    that more bytes came than the last response has: it is whole, but the connection is in doubt. Where its last bytes
+    filled the view there may be more that did not come yet.
 
     What `received`, `get_buffer` and `unblock` raise ends the connection: `ProtocolError`, `ResponseTooLarge`, or what
     the sink or `on_head` raised.

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import ssl
 from typing import TYPE_CHECKING
 
 import pytest
 
-from asyncfetch.http import ConnectionLost, HTTPError, ProtocolError, ReadTimeout, TLSFailed
+from asyncfetch.http import Client, ConnectionLost, Endpoint, HTTPError, ProtocolError, ReadTimeout, TLSFailed
+from asyncfetch.http.parser import HEAD_ROOM
 from asyncfetch.testing.scripted import ScriptedServer, dribble
-from tests.http.helpers import Channel, Collect, Ending, Hold, answer, get, leaving_nothing
+from tests.http.helpers import Asking, Channel, Collect, Ending, Hold, answer, get, leaving_nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import trustme
 
+    from asyncfetch.http import ResponseHead
     from asyncfetch.testing.scripted import Answer
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -205,6 +208,78 @@ async def test_bytes_behind_a_body_are_seen_before_the_next_request(channel: Cha
                 await get(client, server, sink=sink)
         assert [bytes(sink.data) for sink in sinks] == [body] * 3
         assert server.connections == 2
+
+
+class Exact(Collect):
+    """A sink whose room never is more than the body still needs, as one is that writes into what becomes the result."""
+
+    def get_buffer(self, hint: int) -> memoryview:
+        return super().get_buffer(hint)[:hint]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("new_sink", [lambda: Exact(1 << 16), lambda: None], ids=["exact", "collected"])
+async def test_bytes_behind_a_body_are_seen_though_nobody_had_room_for_them(
+    channel: Channel, new_sink: Callable[[], Collect | None], at_once: bool
+) -> None:
+    """The last view ends with the body itself, and what lies behind it stays where the system has it."""
+    body = os.urandom(40_000)
+    answers = [answer(body) + answer(b"poison"), answer(body), answer(body)]
+    async with channel.talk(answers, max_connections=1) as (server, client):
+        sinks = [new_sink() for _ in range(3)]
+        if at_once:
+            responses = await asyncio.gather(*[get(client, server, sink=sink) for sink in sinks])
+        else:
+            responses = [await get(client, server, sink=sink) for sink in sinks]
+        bodies = [bytes(sink.data) if sink else got.body for sink, got in zip(sinks, responses, strict=True)]
+        assert bodies == [body] * 3
+        assert server.connections == 2
+
+
+async def test_bytes_behind_an_answer_that_fills_the_room_of_heads_are_seen(plain: Channel) -> None:
+    """One of small pieces, which ends just where that room does."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: %s\r\n\r\n"
+    framing = b"2\r\nab\r\n0\r\n\r\n"
+    whole = head % (b"x" * (HEAD_ROOM - len(head) - len(framing) + 2)) + framing
+    assert len(whole) == HEAD_ROOM
+    async with plain.talk([whole + answer(b"poison"), answer(b"b")], max_connections=1) as (server, client):
+        bodies = [response.body for response in await asyncio.gather(get(client, server), get(client, server))]
+        assert bodies == [b"ab", b"b"]
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "status"), [("HEAD", "200 OK"), ("GET", "304 Not Modified"), ("GET", "204 No Content")]
+)
+@pytest.mark.parametrize("framing", [b"Content-Length: 40", b"Transfer-Encoding: chunked"])
+async def test_a_body_where_none_may_be_is_seen_when_it_comes_behind_the_head(
+    method: str, status: str, framing: bytes
+) -> None:
+    """It is announced, and came while the head was read: who waits for the connection would be given it."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        listener.settimeout(5)
+        endpoint, client = Endpoint("127.0.0.1", listener.getsockname()[1], False), Client(max_connections=1)
+
+        async def accept() -> socket.socket:
+            server = stack.enter_context(await asyncio.to_thread(lambda: listener.accept()[0]))
+            await asyncio.to_thread(server.recv, 100)
+            return server
+
+        def come_behind(head: ResponseHead) -> None:
+            server.sendall(answer(b"poison"))
+
+        asked = [
+            Asking(lambda: b"%s / HTTP/1.1\r\n\r\n" % method.encode(), come_behind, method=method),
+            Asking(lambda: b"GET / HTTP/1.1\r\n\r\n"),
+        ]
+        first, second = [asyncio.create_task(client.request(endpoint, one)) for one in asked]
+        server = await accept()
+        server.sendall(b"HTTP/1.1 %s\r\n%s\r\n\r\n" % (status.encode(), framing))
+        assert (await first).head.status == int(status[:3])
+        (await accept()).sendall(answer(b"asked for"))
+        assert (await second).body == b"asked for"
+        await client.aclose()
 
 
 async def test_a_failed_request_hurts_no_other(channel: Channel) -> None:

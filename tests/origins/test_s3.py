@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from asyncfetch.cache import MemorySink
 from asyncfetch.errors import (
     BucketNotFound,
     FetcherClosed,
@@ -29,13 +32,15 @@ from asyncfetch.origins.headers import USER_AGENT
 from asyncfetch.settings import NetworkPolicy
 from asyncfetch.testing import Ending, Hold, ScriptedServer, answer
 from asyncfetch.uris import s3
+from tests.cache.helpers import opened
 from tests.leaks import census
 from tests.origins.scripts import KEY_ID, OBJECT, head_of, listed, read, refusing
 from tests.origins.sinks import Collector, Stuck
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from asyncfetch.origins import Sink
     from asyncfetch.origins.s3 import S3Origin
     from asyncfetch.testing.scripted import Answer
 
@@ -267,6 +272,44 @@ async def test_a_range_behind_the_end_of_an_object_that_came_whole(
 
 
 # Conditions.
+
+
+@pytest.mark.parametrize("kind", ["memory", "part"])
+async def test_what_comes_behind_a_range_is_never_the_next_answer(
+    native: Callable[..., S3Origin], kind: str, tmp_path: Path
+) -> None:
+    """Sinks that write into what becomes the result have no room behind it, so such bytes wait with the system."""
+    half = 40_000
+    body = os.urandom(2 * half)
+    first = [f"Content-Range: bytes 0-{half - 1}/{2 * half}"]
+    second = [f"Content-Range: bytes {half}-{2 * half - 1}/{2 * half}"]
+    part, rest = (
+        answer(body[at : at + half], status="206 Partial Content", headers=headers)
+        for at, headers in ((0, first), (half, second))
+    )
+    poison = answer(b"!" * half, status="206 Partial Content", headers=second)
+    ranges = [ByteRange(0, half), ByteRange(half, 2 * half)]
+
+    async def read_all(sinks: Sequence[Sink]) -> None:
+        pairs = zip(sinks, ranges, strict=True)
+        await asyncio.gather(*(origin.read(OBJECT, sink, range=span) for sink, span in pairs))
+
+    async with ScriptedServer([part + poison, rest]) as server, opened(tmp_path) as cache:
+        origin = native(server.url, network=NetworkPolicy(concurrency=1, hedge=False))
+        if kind == "memory":
+            sinks = [MemorySink() for _ in ranges]
+            await read_all(sinks)
+            assert b"".join(sink.finish() for sink in sinks) == body
+        else:
+            parted = cache.parted(len(body))
+            parts = [parted.part(0, half), parted.part(half, 2 * half)]
+            await read_all(parts)
+            for one in parts:
+                await one.flush()
+            whole = await parted.finish()
+            assert Path(whole.path).read_bytes() == body
+            whole.release()
+        assert server.connections == 2
 
 
 async def test_conditions_hold_where_the_server_pays_them_no_heed(native: Callable[..., S3Origin]) -> None:
