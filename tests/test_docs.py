@@ -92,9 +92,11 @@ def test_the_commands_of_a_page_run_one_after_the_other(
 
 @pytest.mark.parametrize("code", TESTS)
 def test_an_example_of_a_test_passes(code: str, tmp_path: Path) -> None:
-    (tmp_path / "test_example.py").write_text(code)
+    example = tmp_path / "test_example.py"
+    example.write_text(code)
+    scratch = tmp_path / "scratch"  # pytest's own would first be rid of what runs long gone left there
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", str(tmp_path)],
+        [sys.executable, "-m", "pytest", "-q", f"--basetemp={scratch}", "-o", "asyncio_mode=auto", str(example)],
         cwd=tmp_path,
         env=environment(),
         capture_output=True,
