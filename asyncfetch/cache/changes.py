@@ -74,6 +74,7 @@ _TOUCH = "UPDATE blobs SET used = ? WHERE algorithm = ? AND digest = ? AND used 
 _UNCLAIM = f"DELETE FROM claims WHERE {_ONE} AND algorithm = ? AND owner = ?"  # noqa: S608
 _DISTRUST = "UPDATE blobs SET epoch = -1 WHERE algorithm = ? AND digest = ?"
 _LOST = "blobs that went"  # not a statement: see `drop_blobs`
+_LIMITED = "INSERT INTO counters VALUES ('limited', ?) ON CONFLICT DO NOTHING"
 _COUNT = "INSERT INTO counters VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value"
 
 
@@ -229,3 +230,8 @@ def split(digest: str) -> BlobName:
     """A digest as the index keeps it."""
     algorithm, _, name = digest.partition(":")
     return algorithm, bytes.fromhex(name)
+
+
+def limited(at: float) -> Change:
+    """Somebody evicts, since then: a time in s since 1970."""
+    return _LIMITED, (at,)

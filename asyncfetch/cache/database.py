@@ -9,11 +9,11 @@ from urllib.parse import quote
 from asyncfetch.cache import files
 from asyncfetch.settings import MIB
 
-SCHEMA = 4  # PRAGMA user_version
+SCHEMA = 5  # PRAGMA user_version
 BUSY_SECONDS = 2.0  # a batch holds the write lock for milliseconds: whoever waits longer meets a process that is stuck
 _CHECK_BYTES = 256 * MIB  # an index up to this size (1.5 million refs) is checked whole at open: 0.9 ms/MiB measured
 
-# What a row costs, in batches of 64 and 200,000 rows: refs alone 2.5 us; blobs, its index and the sums 12 more, most of
+# What a row costs, in batches of 64 and 200,000 rows: refs alone 2.5 us; blobs and the sums 10 more, most of
 # them for keys that come in no order. A look-up with its blob's row takes 4.1 us, without 2.4.
 _CREATE = """
 CREATE TABLE refs (
@@ -28,7 +28,6 @@ CREATE TABLE blobs (
     pinned INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (algorithm, digest)
 ) WITHOUT ROWID;
-CREATE INDEX blobs_by_use ON blobs (used) WHERE pinned = 0;
 
 -- Rows that come, and blobs that go, are counted by who inserts and deletes them (see sums): in triggers that was a
 -- quarter of an insert, and 3 us of the 19 that the row of a blob takes to go. What is rare is counted by triggers.

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from asyncfetch.cache import files
 from asyncfetch.cache.admission import Level, room, to_free
 from asyncfetch.cache.failures import WouldWait
+from asyncfetch.cache.finding import UNLIMITED_SECONDS
+from asyncfetch.cache.oldest import Oldest
 from asyncfetch.cache.sums import drop_known_blobs
 from asyncfetch.settings import MIB
 
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 
     from asyncfetch.cache.admission import Limits
     from asyncfetch.cache.blobs import Blobs
+    from asyncfetch.cache.changes import BlobName
     from asyncfetch.cache.index import Index
+    from asyncfetch.cache.oldest import Victim
     from asyncfetch.cache.owner import Owner
     from asyncfetch.cache.partials import Partials
     from asyncfetch.cache.recovery import Intents
@@ -35,31 +39,17 @@ _log = logging.getLogger(__name__)
 SLICE = 128  # victims; they hold the write lock for some 3 ms
 SLICES = 4  # for one batch of bodies at most: 512 victims for 64 bodies, and look-ups wait for 12 ms
 # Beside a running job, of victims and of refs: 1.5 to 2 ms, for which the loop stands still where it removes itself.
-# With 128 a victim costs a tenth less.
 SLICE_BESIDE = 64
 FULL_SLACK = 16 * MIB  # bytes, as many as a batch of bodies has
 LOOK_SECONDS = 1.0  # between looks at the disk's free space, unless more than so many bytes were written meanwhile:
 LOOK_BYTES = 64 << 20
+# More between looks for something to evict, for each blob: 100 times what it takes to pass it.
+LOOK_SECONDS_EACH, LOOK_SECONDS_MOST = 3e-5, 60.0
 
 # The share of the time that slices beside a running job take, some of it while the loop takes answers; what they do not
 # get then they get when it is idle. A job that does nothing but look up loses about as much. In a cache of a million
-# entries a victim takes 22 to 28 us of CPU: 14 in SQLite, of which 6 write the page that its row is on, as each lies on
-# another one; 5 to 8 to unlink; the rest in Python. So 100,000 take 25 s beside such a job, and 3 s beside none.
+# entries a victim takes 24 us of CPU on slow cores (40 with an index of uses): 9 to 16 to unlink, 12 in SQLite.
 SHARE = 0.1
-
-_OLDEST = "SELECT min(used) FROM blobs WHERE pinned = 0"
-_VICTIMS = "SELECT algorithm, digest, size FROM blobs WHERE pinned = 0 AND used < ? ORDER BY used LIMIT ?"
-
-# Uses that lie in the future were noted before the clock was set back, and would keep their blobs until it is there
-# again. They count as of now, or of the start of a job that lives, so that nothing goes that a job may be using. Some
-# 40 ms at once, when nothing else is left to evict.
-AHEAD_SECONDS = 86_400  # clocks of machines that share a volume may differ, but not by a day
-REWOUND = 4096
-_REWIND = """
-UPDATE blobs SET used = ? WHERE (algorithm, digest) IN (
-    SELECT algorithm, digest FROM blobs WHERE pinned = 0 AND used > ? ORDER BY used DESC LIMIT ?
-)
-"""
 
 _KEEP = "UPDATE blobs SET used = ? WHERE algorithm = ? AND digest = ?"
 
@@ -98,7 +88,10 @@ class Room:
         self._looked_at = 0.0
         self._written = 0  # since that look
         self._room = -1.0  # until the first look: the limit may be lower than last time
-        self._exhausted_at = -1.0  # when nothing that may be evicted was left
+        self._oldest = Oldest()
+        self._exhausted_until = -math.inf  # nothing that may be evicted is left until then
+        self._barren = -math.inf, math.nan  # nor until then, as long as the oldest job is the same
+        self._pressed = False  # uses that were noted to the day alone do not hold what nothing else holds
         self._slice_at = 0.0
         self._last_ref = _FIRST_REF
         self._refs_due = 0  # to be looked at, whether their blobs are there
@@ -150,7 +143,7 @@ class Room:
     def look(self) -> None:
         """Sees anew how much there is, because something came that no batch brought, and that may go too."""
         if self._limited:
-            self._looked_at, self._exhausted_at = 0.0, -1.0
+            self._looked_at, self._exhausted_until, self._barren = 0.0, -math.inf, (-math.inf, math.nan)
             self._room = room(self._limits, self._level())
 
     def pause(self) -> float | None:
@@ -192,44 +185,76 @@ class Room:
 
     def _is_exhausted(self) -> bool:
         """Nothing to evict was found a moment ago; jobs end and blobs age, so that holds only for a while."""
-        return time.monotonic() - self._exhausted_at < LOOK_SECONDS and self._exhausted_at >= 0
+        return time.monotonic() < self._exhausted_until
 
-    def _slice(self, need: int, most: int = SLICE) -> int:
-        """Evicts blobs of `need` bytes, or as many as a slice has, the least recently used first. Returns how many.
+    def _slice(self, need: int, most: int = SLICE) -> bool:
+        """Evicts blobs of `need` bytes, or as many as a slice has, the least recently used first.
 
         What came of unfinished objects goes in its turn, as if used when the last of it came, and where no blob may go.
+        False where nothing more may go for now.
         """
         if self._is_exhausted():
-            return 0
-        parts = self._evict_parts(need)
-        need -= sum(parts)
+            return False
+        until, oldest_job = self._barren
+        if time.monotonic() < until and self._owner.oldest_job() == oldest_job:
+            self._exhausted_until = time.monotonic() + LOOK_SECONDS
+            return False
+        need -= sum(self._evict_parts(need, in_turn=True))
         if need <= 0:
-            return len(parts)
+            return True
         gone: list[int] = []
+        found = 0
 
         def work(connection: sqlite3.Connection) -> None:
+            nonlocal found
             gone.clear()
-            self._remove(connection, need, most, gone)
+            before = self._unused_since()  # under the lock: who has opened this cache by now may use what it finds
+            victims = self._oldest.take(connection, before, need, most)
+            found = len(victims)
+            self._remove(connection, victims, before, gone)
 
-        if self._index.apply((), (work,)):
+        done = self._index.apply((), (work,))
+        if done:
             self._intents.fulfil_victims()
         # Else their rows are still there and are met first by the next slice, or by whoever inherits the intents.
-        if not gone:
-            parts += self._evict_parts(need, last_resort=True)
-            if not parts:
-                self._exhausted_at = time.monotonic()
-            return len(parts)
-        self._count(gone)
-        self._refs_due = min(self._refs_due + REFS_EACH * len(gone), self._index.totals().objects)
-        return len(parts) + len(gone)
+        if gone:
+            self._count(gone)
+            self._refs_due = min(self._refs_due + REFS_EACH * len(gone), self._index.totals().objects)
+            return True
+        return self._goes_on(need, done=done, stuck=found > 0)
 
-    def _evict_parts(self, need: int, *, last_resort: bool = False) -> list[int]:
-        """Removes unfinished objects that are older than the least recently used blob, or, at last, any."""
+    def _goes_on(self, need: int, *, done: bool, stuck: bool) -> bool:
+        """What becomes of a slice in which nothing went: whether the next one may find something."""
+        if done and not stuck:
+            if not self._oldest.exhausted:
+                return True
+            if not self._pressed and self._unused_since() < self._owner.oldest_job():
+                self._pressed = True
+                return True
+        if self._evict_parts(need):
+            return True
+        now = time.monotonic()
+        self._exhausted_until = now + LOOK_SECONDS
+        if done and not stuck:
+            seconds = min(LOOK_SECONDS_MOST, self._index.totals().blobs * LOOK_SECONDS_EACH)
+            self._barren = now + seconds, self._owner.oldest_job()
+        return False
+
+    def _unused_since(self) -> float:
+        """What was last used before that, no job that lives has used."""
+        since = self._owner.oldest_job()
+        noted = self._pressed or self._index.limited_since() <= since
+        return since if noted else since - UNLIMITED_SECONDS
+
+    def _evict_parts(self, need: int, *, in_turn: bool = False) -> list[int]:
+        """Removes unfinished objects: those that are older than the blobs that go next, or any."""
         if not self._partials.held():
             return []
-        (row,) = [None] if last_resort else self._index.first_rows(_OLDEST, [()])
-        oldest = row[0] if row else None  # None too where there is no blob
-        parts = self._partials.evict(need, math.inf if oldest is None else oldest)
+        horizon = None
+        if in_turn:
+            before = self._unused_since()
+            horizon = self._index.read(lambda connection: self._oldest.horizon(connection, before))
+        parts = self._partials.evict(need, math.inf if horizon is None else horizon)
         self._count(parts)
         return parts
 
@@ -238,24 +263,19 @@ class Room:
         self.evicted_bytes += sum(gone)
         self._looked_at = 0.0
 
-    def _remove(self, connection: sqlite3.Connection, need: int, most: int, gone: list[int]) -> None:
-        before = self._owner.oldest_job()
-        victims = []
-        for algorithm, name, size in connection.execute(_VICTIMS, (before, most)):
-            victims.append((f"{algorithm}:{name.hex()}", algorithm, name, size))
-            need -= size
-            if need <= 0:
-                break
-        if not victims:
-            now = max(time.time(), before)
-            connection.execute(_REWIND, (now, now + AHEAD_SECONDS, REWOUND))
-        self._intents.declare_victims(victim[0] for victim in victims)
-        removed, stuck = [], []
-        for digest, algorithm, name, size in victims:
+    def _remove(
+        self, connection: sqlite3.Connection, victims: Sequence[Victim], before: float, gone: list[int]
+    ) -> None:
+        digests = [victim.digest for victim in victims]
+        self._intents.declare_victims(digests)
+        removed: list[BlobName] = []
+        stuck: list[tuple[float, str, bytes]] = []
+        for (algorithm, name, size), digest in zip(victims, digests, strict=True):
             try:
                 files.remove(self._blobs.path(digest))
             except OSError as error:
-                _log.warning("a blob could not be evicted: %s", error)
+                if not stuck:
+                    _log.warning("a blob could not be evicted: %s", error)
                 stuck.append((before, algorithm, name))
             else:
                 removed.append((algorithm, name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from functools import partial
 from typing import TYPE_CHECKING
@@ -130,7 +131,7 @@ class Finding:
         """Notes that this job uses a blob. False when the index knows that, or nobody evicts and it nearly does."""
         ref, used, started = known.ref, known.used, self._owner.job_started
         if used is not None and (
-            used >= started or (used >= started - UNLIMITED_SECONDS and not self._index.is_limited())
+            used >= started or (used >= started - UNLIMITED_SECONDS and self._index.limited_since() == math.inf)
         ):
             return False
         now = self._owner.now()

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import sqlite3
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asyncfetch.cache import database, epochs, files, generations
-from asyncfetch.cache.changes import count, make, split
+from asyncfetch.cache.changes import limited, make, split
 from asyncfetch.cache.failures import WouldWait, explain
 from asyncfetch.cache.known import rows
 from asyncfetch.cache.records import CacheStats
@@ -33,7 +34,7 @@ _STUCK_SECONDS = 0.05  # the wait once that has happened, so that a stuck proces
 RETRY_SECONDS = 5.0  # between attempts to begin an index where there can be none, as on a full disk
 
 _EPOCH_OF = "SELECT epoch FROM blobs WHERE algorithm = ? AND digest = ?"
-_LIMITED = "SELECT 1 FROM counters WHERE name = 'limited'"
+_LIMITED = "SELECT value FROM counters WHERE name = 'limited'"
 
 _GENERATIONS = 3  # that a change is made in: the one that is damaged or replaced just now, and two that follow
 
@@ -68,12 +69,13 @@ class Index:
         self._stuck = False  # the write lock could not be had last time
         self._timeout = database.BUSY_SECONDS  # of what is open
         self.patient = True  # it may wait for others; else it raises `WouldWait`, and nothing was done
-        self._limited: bool | None = None  # not looked at since `follow`
+        self._limited_since: float | None = None  # not looked at since `follow`
         self._attach()
 
     def follow(self) -> None:
         """Opens another generation if `CURRENT` names one by now. Two `stat` calls when it does not."""
-        self._limited = self._limited or None
+        if self._limited_since == math.inf:
+            self._limited_since = None
         if self._connection is None and time.monotonic() < self._retry_at:
             return
         if self._connection is None or self._stamps != self._look():
@@ -100,18 +102,25 @@ class Index:
             self._failed(error, "read")
             return [None] * len(keys)
 
-    def first_rows(self, statement: str, rows: Sequence[tuple[str, ...]]) -> list[tuple[Any, ...] | None]:
-        """The first row that a statement gives for each of these parameters; None where there is none, or no answer."""
+    def read(self, work: Callable[[sqlite3.Connection], _T]) -> _T | None:
+        """What `work` reads, all of one moment; None where there is no answer."""
         try:
-            if self._connection is not None and rows:
+            if self._connection is not None:
                 self._connection.execute("BEGIN")
                 try:
-                    return [self._connection.execute(statement, row).fetchone() for row in rows]
+                    return work(self._connection)
                 finally:
                     database.leave(self._connection)
         except sqlite3.Error as error:
             self._failed(error, "read")
-        return [None] * len(rows)
+        return None
+
+    def first_rows(self, statement: str, rows: Sequence[tuple[str, ...]]) -> list[tuple[Any, ...] | None]:
+        """The first row that a statement gives for each of these parameters; None where there is none, or no answer."""
+        if not rows:
+            return []
+        found = self.read(lambda connection: [connection.execute(statement, row).fetchone() for row in rows])
+        return [None] * len(rows) if found is None else found
 
     def apply(self, changes: Sequence[Change], also: Sequence[Callable[[sqlite3.Connection], object]] = ()) -> bool:
         """Makes changes in their order and then calls `also`, all in one transaction, under the write lock.
@@ -145,16 +154,21 @@ class Index:
                     return True
         return False
 
-    def is_limited(self) -> bool:
-        """Whether somebody evicts from this cache, so that it matters when a blob was used; as of the last `follow`."""
-        if self._limited is None:
-            self._limited = self.first_rows(_LIMITED, [()]) != [None]
-        return self._limited
+    def limited_since(self) -> float:
+        """Since when somebody evicts from this cache, in s since 1970, so that it matters when a blob was used.
+
+        Infinite while nobody does, as of the last `follow`.
+        """
+        if self._limited_since is None:
+            (row,) = self.first_rows(_LIMITED, [()])
+            self._limited_since = math.inf if row is None else float(row[0])
+        return self._limited_since
 
     def limit(self) -> None:
         """Lets all users know that somebody evicts."""
-        if not self._limited:
-            self._limited = self.apply([count("limited", 1)])
+        if self.limited_since() == math.inf and self.apply([limited(time.time())]):
+            self._limited_since = None
+            self.limited_since()
 
     def trusts(self, epoch: int | None) -> bool:
         """Whether the blobs of an epoch were synced, or stored under this boot. Those without a row (None) were not."""
@@ -327,7 +341,11 @@ class Index:
         except BaseException:
             connection.close()
             raise
-        self._path, self._connection, self._limited = generations.database_of(self.directory, named), connection, None
+        self._path, self._connection, self._limited_since = (
+            generations.database_of(self.directory, named),
+            connection,
+            None,
+        )
         self._timeout = database.BUSY_SECONDS
         self._trusted = {0: True}
         self._stamps = None

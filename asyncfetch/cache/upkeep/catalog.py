@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections import Counter
+from heapq import merge
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from asyncfetch.cache import strikes
 from asyncfetch.cache.records import CacheStats, Known, Ref, RefKey
 from asyncfetch.cache.upkeep.selection import Place, Selection
+from asyncfetch.settings import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    import sqlite3
+    from collections.abc import Collection, Iterator, Sequence
 
     from asyncfetch.cache.index import Index
     from asyncfetch.cache.strikes import Strikes
@@ -32,10 +36,11 @@ _BLOBS = """
 SELECT digest, size, used, epoch, pinned FROM blobs WHERE algorithm = ? AND digest >= ? AND digest < ? ORDER BY digest
 """
 _BLOB = "SELECT digest, size, used, epoch, pinned FROM blobs WHERE algorithm = ? AND digest = ?"
-_BY_USE = """
-SELECT algorithm, digest, size, used, epoch, pinned FROM blobs
-WHERE pinned = 0 AND used < ? AND (used, algorithm, digest) > (?, ?, ?) ORDER BY used, algorithm, digest LIMIT ?
+_UNUSED = """
+SELECT digest, size, used, epoch, pinned FROM blobs
+WHERE algorithm = ? AND digest >= ? AND digest < ? AND pinned = 0 AND used < ? ORDER BY digest
 """
+_USES = "SELECT used, size FROM blobs WHERE pinned = 0 AND used < ? ORDER BY used"
 _ODD_REFS = """
 SELECT endpoint, container, key, version, refs.algorithm, refs.digest, refs.size, blobs.size FROM refs
 LEFT JOIN blobs ON blobs.algorithm = refs.algorithm AND blobs.digest = refs.digest
@@ -133,9 +138,7 @@ class Catalog:
 
     def blobs(self, algorithm: str, shard: str) -> list[BlobRow]:
         """The blobs whose digests begin with the two hexadecimal digits of a shard."""
-        first = int(shard, 16)
-        bounds = bytes([first]), bytes([first + 1]) if first < 255 else b"\xff" * 33
-        return [_blob(algorithm, row) for row in self.rows(_BLOBS, (algorithm, *bounds))]
+        return [_blob(algorithm, row) for row in self.rows(_BLOBS, (algorithm, *_bounds(int(shard, 16))))]
 
     def blob(self, digest: str) -> BlobRow | None:
         """What is known of one blob."""
@@ -143,13 +146,38 @@ class Catalog:
         row = self._one(_BLOB, (algorithm, bytes.fromhex(name)))
         return None if row is None else _blob(algorithm, row)
 
-    def by_use(self, before: float) -> Iterator[list[BlobRow]]:
-        """The blobs that are not pinned and were last used before a time, the longest unused first, in pages."""
-        after: tuple[float, str, bytes] = (-math.inf, "", b"")
-        while rows := self.rows(_BY_USE, (before, *after, PAGE)):
-            yield [_blob(algorithm, row) for algorithm, *row in rows]
-            algorithm, digest, _, used, *_ = rows[-1]
-            after = (used, algorithm, digest)
+    def unused(self, before: float) -> Iterator[list[BlobRow]]:
+        """The blobs that are not pinned and were last used before a time, in the order of their digests, in pages."""
+        for algorithm in get_args(Digest):
+            for shard in range(256):
+                if rows := self.rows(_UNUSED, (algorithm, *_bounds(shard), before)):
+                    yield [_blob(algorithm, row) for row in rows]
+
+    def longest_unused(
+        self, before: float, size: int, *, others: Sequence[tuple[float, int]], but: Collection[str]
+    ) -> tuple[float, int]:
+        """Until when that was used of which `size` bytes may go: a time, and the bytes to go of what was used then.
+
+        What is pinned counts not, nor what was used at `before` or later, nor the digests in `but`; `others`, of which
+        times and bytes are given, do. Infinite where all that has not so many bytes. 1 s for a million blobs.
+        """
+        passed = Counter((one.used, one.size) for one in map(self.blob, but) if one is not None)
+
+        def read(connection: sqlite3.Connection) -> tuple[float, int]:
+            last, at_last, missing = -math.inf, size, size
+            left = passed.copy()
+            for used, one in merge(connection.execute(_USES, (before,)), sorted(others)):
+                if left and left[used, one] > 0:
+                    left[used, one] -= 1
+                    continue
+                if used != last:
+                    last, at_last = used, missing
+                missing -= one
+                if missing <= 0:
+                    return last, at_last
+            return math.inf, 0
+
+        return self._index.ask(read)
 
     def odd_refs(self) -> Iterator[list[OddRef]]:
         """The refs that no look-up can hit, in pages; 1.5 s for a million refs."""
@@ -205,6 +233,11 @@ class Catalog:
 
     def _one(self, statement: str, row: _Values) -> _Values | None:
         return next(iter(self.rows(statement, row)), None)
+
+
+def _bounds(shard: int) -> tuple[bytes, bytes]:
+    """The first digest of a shard, and what comes after its last."""
+    return bytes([shard]), bytes([shard + 1]) if shard < 255 else b"\xff" * 33
 
 
 def _listed(place: Place, row: _Values) -> Listed:

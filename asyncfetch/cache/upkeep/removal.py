@@ -20,6 +20,7 @@ from asyncfetch.cache.failures import explain
 from asyncfetch.cache.finding import UNLIMITED_SECONDS
 from asyncfetch.cache.partials import Unfinished
 from asyncfetch.cache.recovery import Intents
+from asyncfetch.cache.sums import rows_of
 from asyncfetch.cache.upkeep.catalog import BlobRow
 from asyncfetch.cache.upkeep.reading import list_blobs
 from asyncfetch.cache.upkeep.selection import Selection
@@ -32,14 +33,13 @@ if TYPE_CHECKING:
 
 _Sized = TypeVar("_Sized", bound=BlobRow | Unfinished)
 
-# Blobs removed under the index's write lock, for some 10 ms: what jobs keep of the index in their memory is worth
+# Blobs removed under the index's write lock, for some 5 ms: what jobs keep of the index in their memory is worth
 # nothing after each commit of another process, and they have to read it anew.
 _TOGETHER = 512
 # Of the time, that the write lock is taken at most. Whoever waits for it looks now and then whether it is free, at last
 # every 0.1 s: with 0.8 a job of which half the looks were in vain besides gave up after its two seconds.
 _SHARE = 0.5
 
-_ROW = "SELECT size, used, pinned FROM blobs WHERE algorithm = ? AND digest = ?"
 _DROP_OBJECT = """
 DELETE FROM refs WHERE endpoint = ? AND container = ? AND key = ? AND version = ? AND algorithm = ? AND digest = ?
 """
@@ -88,11 +88,11 @@ def prune(
             yield from _remove_old(keeping, removing, stored_before)
             yield from removing.drop(_unfinished(keeping, min(stored_before, oldest_job)))
         if unused_since is not None:
-            for page in keeping.catalog.by_use(min(unused_since, running)):
+            for page in keeping.catalog.unused(min(unused_since, running)):
                 yield from removing.remove([row.digest for row in page])
             yield from removing.drop(_unfinished(keeping, min(unused_since, oldest_job)))
         if max_bytes is not None:
-            parts = [one for one in _unfinished(keeping, oldest_job) if one.name not in removing.foretold]
+            parts = [one for one in _unfinished(keeping, oldest_job) if not removing.is_told(one.name)]
             yield from _remove_excess(keeping, removing, running, parts, max_bytes)
         if not dry_run:
             forget_stale(keeping)
@@ -100,8 +100,9 @@ def prune(
 
 def _jobs_since(keeping: Upkeep) -> float:
     """What was used at this time or later may be in use by a job that runs."""
-    since, exactly = keeping.owner.oldest_job(), "limited" in keeping.catalog.counters()
-    return since if exactly or since == keeping.owner.job_started else since - UNLIMITED_SECONDS
+    since = keeping.owner.oldest_job()
+    exactly = since == keeping.owner.job_started or keeping.index.limited_since() <= since
+    return since if exactly else since - UNLIMITED_SECONDS
 
 
 def clear_old(keeping: Upkeep, stored_before: float, *, dry_run: bool = False) -> Iterator[Gone | Unfinished | Stuck]:
@@ -139,7 +140,7 @@ def remove(
 
 
 def forget_stale(keeping: Upkeep) -> int:
-    """Forgets the objects whose blobs have gone, and returns how many."""
+    """Forgets the objects whose blobs have gone, also those that others removed, and returns how many."""
     return sum(drop_odd(keeping, page) for page in keeping.catalog.odd_refs())
 
 
@@ -156,6 +157,16 @@ class _Removing:
         self._keeping, self._spare_since, self._dry_run = keeping, spare_since, dry_run
         self._intents = Intents(keeping.owner)
         self.foretold: dict[str, int] = {}  # sizes by digests, or names, of what a dry run has told, and not removed
+        self._stuck: set[str] = set()  # digests, or names, of what could not be removed
+
+    @property
+    def told(self) -> list[str]:
+        """The digests that were told of, of blobs that are still there."""
+        return [name for name in (*self.foretold, *self._stuck) if ":" in name]
+
+    def is_told(self, name: str) -> bool:
+        """Whether a digest, or a name of something unfinished, was told of and is still there."""
+        return name in self.foretold or name in self._stuck
 
     def remove(self, digests: Sequence[str]) -> Iterator[Gone | Stuck]:
         for start in range(0, len(digests), _TOGETHER):
@@ -180,6 +191,7 @@ class _Removing:
                 gone = self._keeping.partials.remove(one)
             except OSError as error:
                 path = self._keeping.partials.path(one.name)
+                self._stuck.add(one.name)
                 yield Stuck(path, str(explain(error, path)))
             else:
                 if gone:
@@ -190,9 +202,10 @@ class _Removing:
 
     def _slice(self, digests: Sequence[str], told: list[Gone | Stuck], select: Select) -> list[Change]:
         victims: list[tuple[str, int | None]] = []
-        for digest in digests:
-            found = select(_ROW, split(digest))
-            size, used, pinned = found[0] if found else (None, 0.0, 0)
+        names = [split(digest) for digest in digests]
+        found = rows_of(names, select)
+        for digest, name in zip(digests, names, strict=True):
+            size, used, pinned = found.get(name, (None, 0.0, 0))
             if digest not in self.foretold and (self._spare_since is None or (not pinned and used < self._spare_since)):
                 victims.append((digest, size))
         if self._dry_run:
@@ -208,6 +221,7 @@ class _Removing:
             try:
                 files.remove(path)
             except OSError as error:
+                self._stuck.add(digest)
                 told.append(Stuck(path, str(explain(error, path))))
             else:
                 told.append(Gone(freed))
@@ -232,38 +246,39 @@ def _unfinished(keeping: Upkeep, before: float = math.inf) -> list[Unfinished]:
 def _remove_excess(
     keeping: Upkeep, removing: _Removing, before: float, parts: Sequence[Unfinished], max_bytes: int
 ) -> Iterator[Gone | Unfinished | Stuck]:
-    """Removes blobs last used before a time, and `parts`, which are in order, until `max_bytes` or less are left.
+    """Removes blobs last used before a time, and `parts`, until `max_bytes` or less are left, the longest unused.
 
-    The longest unused first.
+    Blobs go in the order of their digests, in which a slice has far fewer pages of the index to write.
     """
 
     def excess() -> int:
         found = keeping.totals()
         return found.blob_bytes + found.unfinished_bytes - max_bytes - sum(removing.foretold.values())
 
-    for page in keeping.catalog.by_use(before):
-        older = [one for one in parts if one.modified < page[-1].used]
-        parts = parts[len(older) :]
-        rows = [row for row in page if row.digest not in removing.foretold]
-        candidates: list[BlobRow | Unfinished] = [*older, *rows]
-        chosen = _enough(sorted(candidates, key=_used), excess())
-        yield from removing.drop(one for one in chosen if isinstance(one, Unfinished))
-        yield from removing.remove([one.digest for one in chosen if isinstance(one, BlobRow)])
-        if excess() <= 0:
-            return
-    yield from removing.drop(_enough(parts, excess()))
+    gone = True
+    while gone and (size := excess()) > 0:  # once more where something was stuck, or jobs added something meanwhile
+        gone = False
+        for step in _remove_unused(keeping, removing, before, parts, size):
+            gone = gone or not isinstance(step, Stuck)
+            yield step
 
 
-def _used(one: BlobRow | Unfinished) -> float:
-    return one.used if isinstance(one, BlobRow) else one.modified
+def _remove_unused(
+    keeping: Upkeep, removing: _Removing, before: float, parts: Sequence[Unfinished], size: int
+) -> Iterator[Gone | Unfinished | Stuck]:
+    """Removes the longest unused of so many bytes."""
+    parts = [one for one in parts if not removing.is_told(one.name)]
+    uses = [(one.modified, one.size) for one in parts]
+    last, at_last = keeping.catalog.longest_unused(before, size, others=uses, but=removing.told)
 
+    def goes(used: float, size: int) -> bool:
+        nonlocal at_last
+        if used == last and at_last > 0:
+            at_last -= size
+            return True
+        return used < last
 
-def _enough(candidates: Sequence[_Sized], size: int) -> list[_Sized]:
-    """As many, from the first, as make up a size."""
-    taken = []
-    for one in candidates:
-        if size <= 0:
-            break
-        taken.append(one)
-        size -= one.size
-    return taken
+    yield from removing.drop([one for one in parts if goes(one.modified, one.size)])
+    for page in keeping.catalog.unused(min(before, math.nextafter(last, math.inf))):
+        rows = [row for row in page if not removing.is_told(row.digest)]
+        yield from removing.remove([row.digest for row in rows if goes(row.used, row.size)])
