@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,9 @@ def point_of(states: Any, plan: Plan, digest: str, *, indexed: bool) -> Checkpoi
     shard, shards = plan.shard, [point.shard for point in points]
     if len({(other.count, other.uneven) for other in shards}) > 1:
         raise UsageError("These are states of shards of several kinds", remedy="Pass those of one number of shards.")
+    twice, times = Counter(shards).most_common(1)[0]
+    if times > 1:
+        raise UsageError(f"There are {times} states of {twice}", remedy="Pass the latest of each shard.")
     own = [point for point in points if point.shard == shard]
     if own:
         return own[0]

@@ -180,7 +180,7 @@ class Stream(Generic[T]):
         the states of all shards, another number of shards divides what they left among itself; what shards of
         `uneven="drop"` left out of an unfinished epoch is divided too. Raises `PlanMismatch` for a state of another
         plan or of other sources (where they have no index, while they are read), and `UsageError` for what is no
-        state, for shards that are missing, and for padded shards in another number.
+        state, for shards that are missing or there twice, and for padded shards in another number.
         """
         self._check_not_begun()
         return self._derive(self._plan, point_of(state, self._plan, self._digest, indexed=has_index(self._sources)))

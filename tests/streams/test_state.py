@@ -347,7 +347,7 @@ async def test_shards_that_cannot_be_divided_anew_say_so(tmp_path: Path, cache_d
             fetcher.entries(names).shard(0, 2, uneven="pad").resume(kept)
         with pytest.raises(UsageError, match="without an index"):
             fetcher.entries(iter(names)).shard(0, 2).resume(coming)
-        for some in (kept[:2], kept[1:], [*kept, kept[0]], kept[0]):
+        for some in (kept[:2], kept[1:], kept[0]):
             with pytest.raises(UsageError, match="All 3 shards"):
                 half.resume(some)
         with pytest.raises(UsageError, match="several kinds"):
@@ -358,6 +358,21 @@ async def test_shards_that_cannot_be_divided_anew_say_so(tmp_path: Path, cache_d
         assert fetcher.entries(names).shard(1, 3, uneven="pad").resume(padded).state() == padded[1]
         with pytest.raises(PlanMismatch):
             fetcher.entries(names).shard(0, 2).take(3).resume(kept)
+
+
+async def test_two_states_of_one_shard_are_refused(tmp_path: Path, cache_dir: Path) -> None:
+    names = paths(tmp_path, 10)
+    async with Fetcher(cache_dir=cache_dir) as fetcher:
+        whole, stream = fetcher.entries(names), fetcher.entries(names).shard(1, 3)
+        states = [fetcher.entries(names).shard(index, 3).state() for index in range(3)]
+        old = [whole.state(), states[1]]
+        await anext(whole)
+        await anext(stream)
+        with pytest.raises(UsageError, match=r"2 states of shard\(0, 1"):
+            fetcher.entries(names).resume([old[0], whole.state()])
+        for index, count in ((1, 3), (0, 3), (0, 2)):
+            with pytest.raises(UsageError, match=r"2 states of shard\(1, 3.*the latest of each"):
+                fetcher.entries(names).shard(index, count).resume([*states, stream.state()])
 
 
 @pytest.mark.parametrize(
