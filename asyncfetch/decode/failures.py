@@ -19,6 +19,7 @@ from asyncfetch.errors import (
 )
 
 if TYPE_CHECKING:
+    from asyncfetch.decode.jobs import DecodeJob
     from asyncfetch.errors import ObjectError
 
 _ERRORS: dict[str, type[ObjectError]] = {
@@ -45,3 +46,13 @@ def death(uri: str, fate: str, *, late: bool, at: str) -> DecodeError:
     if late:
         return DecodeTimeout(uri, what)
     return WorkerDied(uri, what, remedy="The kernel does that when memory runs out." if "SIGKILL" in fate else "")
+
+
+def insatiable(job: DecodeJob) -> ObjectError:
+    """What has been given all the room that it asked for, time and again, and asks for more."""
+    more = f"of {job.asked} times, and has no end: the last time it needed {job.need >> 20} MiB"
+    if job.transforms:
+        name = "mapped function" if job.maps else "transform"
+        remedy = "It must give as much each time it is called for an item: with another room it is called again."
+        return TransformFailed(job.uri, f"what its {name} gave was larger each {more}", remedy=remedy)
+    return DecodeError(job.uri, f"it wanted more room each {more}")

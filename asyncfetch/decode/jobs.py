@@ -204,17 +204,23 @@ class DecodeJob:
     index: int = 0
     row: Row | None = None  # where its pixels are to lie, if they have room there
     # The pool's own notes: the job's number (0: never submitted), what it knows of such images, the bytes that this one
-    # is known to need for its pixels and beside them, its place.
+    # is known to need for its pixels and beside them, how often it has asked for these, its place.
     number: int = field(default=0, init=False)
     manner: Manner | None = field(default=None, init=False)
     need: int = field(default=0, init=False)
     scratch: int = field(default=0, init=False)
+    asked: int = field(default=0, init=False)
     state: Literal["new", "waiting", "sent", "over"] = field(default="new", init=False)
 
     @property
     def maps(self) -> bool:
         """Whether functions of the user's say what comes out, and it may be anything."""
         return isinstance(self.options, MapOptions)
+
+    @property
+    def transforms(self) -> bool:
+        """Whether a function of the user's is called for it, of either sort."""
+        return self.maps or (isinstance(self.options, DecodeOptions) and self.options.transform is not None)
 
 
 def _check_word(value: str, name: str, words: tuple[str, ...]) -> None:

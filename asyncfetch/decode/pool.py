@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from asyncfetch.decode.allowance import Allowance
 from asyncfetch.decode.counts import DecodeStatistics
 from asyncfetch.decode.crew import Crew
-from asyncfetch.decode.failures import death, failure
+from asyncfetch.decode.failures import death, failure, insatiable
 from asyncfetch.decode.manners import Manners
 from asyncfetch.decode.packing import Packed
 from asyncfetch.decode.process import WorkerProcess
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from asyncfetch.settings import DecodePolicy
 
 _LOOK_SECONDS = 0.5  # between looks at what takes too long, which cost some microseconds
+
+# For more room than it was given. Two come about with every image of a new size: by its header, and by what a function
+# makes of it. More only where that function draws a size at random; the largest of so many is soon found.
+_MOST_ASKED = 8
 
 
 class DecodePool:
@@ -329,6 +333,10 @@ class DecodePool:
             self._seating.put_back(place)
             if word == "needs":
                 job.need, job.scratch = detail
+                job.asked += 1
+                if job.asked >= _MOST_ASKED:
+                    self._ends.settle(job, insatiable(job))
+                    return
                 manner.learn(job.need, job.scratch)
                 if job.row is not None and job.need > job.row.capacity:
                     job.row = None

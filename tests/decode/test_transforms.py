@@ -265,6 +265,29 @@ async def test_an_array_of_more_than_its_worker_may_have_is_never_given_room(
     assert most.shape == (64 << 20,)
 
 
+def growing(times: int) -> Callable[[Pixels], Pixels]:
+    """A transform whose results grow by a half each of its first calls."""
+    calls: list[int] = []
+
+    def grow(pixels: Pixels) -> Pixels:
+        calls.append(0)
+        return np.broadcast_to(pixels.ravel()[0], int(2e6 * 1.5 ** min(times, len(calls))))
+
+    return grow
+
+
+async def test_a_transform_whose_results_only_grow_is_not_called_for_ever(open_pool: OpenPool, tmp_path: Path) -> None:
+    pool = open_pool(1)
+    [path] = photographs(tmp_path, 1)
+    assert (await decode(pool, path, transform=growing(4))).shape == (int(2e6 * 1.5**4),)
+    error = await Outcome(pool, path, transform=growing(1000)).error()
+    assert isinstance(error, TransformFailed)
+    assert "what its transform gave was larger each of 8 times, and has no end: the last time it needed 48 MiB" in str(
+        error
+    )
+    assert "It must give as much each time it is called for an item" in str(error)
+
+
 async def test_a_module_that_workers_cannot_import_is_named(
     pool: DecodePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
