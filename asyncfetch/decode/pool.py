@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from asyncfetch.settings import DecodePolicy
 
 _LOOK_SECONDS = 0.5  # between looks at what takes too long, which cost some microseconds
+_START_SECONDS = 120.0  # for a worker to start: half a second, or half a minute from a cold network file system
 
 # For more room than it was given. Two come about with every image of a new size: by its header, and by what a function
 # makes of it. More only where that function draws a size at random; the largest of so many is soon found.
@@ -195,7 +196,7 @@ class DecodePool:
         assert self._loop is not None
         if self._crew.hire(len(self._waiting), self._loop.time()):
             self._schedule()
-        if (fate := self._crew.gave_up(self._loop.time())) is not None:
+        if (fate := self._crew.gave_up()) is not None:
             message = f"Decode workers do not start; the last one {fate}"
             for given_up in self._waiting.clear():
                 self._ends.settle(
@@ -216,13 +217,17 @@ class DecodePool:
         self._hungry = self._budget.excess > 0 or bool(open_to_more and self._waiting)
         if self._hungry and self._seating.has_returned:
             self._schedule()  # it came back while nobody was known to wait for it
-        if self._watching is None and not self._crew.idle:
+        if self._watching is None and not (self._crew.idle and self._crew.settled):
             self._watching = self._loop.call_later(min(_LOOK_SECONDS, self._policy.timeout / 2), self._watch)
 
     def _watch(self) -> None:
-        """Ends workers that have been at one image for too long. One timer for all, and none while nothing is sent."""
+        """Ends workers that have been at one image for too long, or at their start.
+
+        One timer for all, and none while nothing is sent and nobody starts.
+        """
         self._watching = None
         for worker in self._workers:
+            worker.end_unready(_START_SECONDS)
             if worker.sent:
                 worker.end_after(self._policy.timeout)
         self._schedule()

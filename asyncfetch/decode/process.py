@@ -97,11 +97,13 @@ class WorkerProcess:
         self.answered = False
         self.mad = False  # whether it has answered nonsense, and was killed for that
         self.overdue = 0  # the job that took too long, once it has been killed for that
+        self.hung = 0.0  # seconds that it had to start, once it has been killed for not having done so
         self.allowance = allowance
         self.frugal = False  # with the next orders it is told to keep no memory for the next image
         self._loop = loop
         self._on_answers = on_answers
         self._on_exit = on_exit
+        self._begun = loop.time()
         self._pace = 0.0  # seconds for an image
         self._unseen = 0
         self._filled = False  # it had all the jobs that it may have, and has not yet done half of them
@@ -133,6 +135,11 @@ class WorkerProcess:
     def pid(self) -> int:
         """The process id."""
         return self._process.pid
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether it has neither greeted nor hung up."""
+        return not self.ready and self._channel.fileno() >= 0
 
     @property
     def has_room(self) -> bool:
@@ -245,6 +252,12 @@ class WorkerProcess:
             self.overdue = number
             self._process.kill()
 
+    def end_unready(self, seconds: float) -> None:
+        """Kills the process if it has not greeted for longer: what it imports hangs."""
+        if self.is_starting and self._loop.time() - self._begun > seconds:
+            self.hung = seconds
+            self._process.kill()
+
     def end_mad(self) -> None:
         """Kills the process, since what it says makes no sense: strangers' bytes may have got the better of it."""
         self.mad = True
@@ -257,6 +270,8 @@ class WorkerProcess:
             end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         except ValueError:
             end = f"was killed by signal {-code}"
+        if self.hung:
+            end = f"was killed because it had not started after {self.hung:g} seconds"
         size = os.fstat(self._stderr).st_size
         tail = os.pread(self._stderr, _QUOTED_BYTES, max(0, size - _QUOTED_BYTES)).decode(errors="replace")
         words = " / ".join([line.strip() for line in tail.splitlines() if line.strip()][-_QUOTED_LINES:])

@@ -228,6 +228,61 @@ async def test_a_worker_that_fails_to_start_at_first_is_replaced(
     assert pool.statistics().died == 2
 
 
+HANGS_WHILE = """
+if os.path.exists('{hanging}'):
+    print('waiting for the file server', file=sys.stderr, flush=True)
+    os.read(os.pipe()[0], 1)
+sys.path.remove(os.path.dirname(__file__))
+del sys.modules["cv2"]
+import cv2
+"""
+
+
+async def test_workers_that_hang_while_they_start_are_ended_and_named(
+    open_pool: OpenPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging = tmp_path / "hanging"
+    hanging.touch()
+    starts = broken_cv2(tmp_path, HANGS_WHILE.format(hanging=hanging), monkeypatch)
+    monkeypatch.setattr("asyncfetch.decode.pool._LOOK_SECONDS", 0.01)
+    pool, paths = open_pool(2), photographs(tmp_path, 2)
+    outcomes = [Outcome(pool, path) for path in paths]
+    await until(lambda: [os.fstat(worker._stderr).st_size > 0 for worker in pool._workers] == [True, True])
+    monkeypatch.setattr("asyncfetch.decode.pool._START_SECONDS", 0.05)
+    for outcome in outcomes:
+        error = await outcome.error()
+        assert isinstance(error, DecoderUnavailable)
+        assert "the last one was killed because it had not started after 0.05 seconds; its last words were: " in str(
+            error
+        )
+        assert "waiting for the file server" in str(error)
+    assert starts.read_text() == "xx", "nobody waits for a third one"
+    assert pool.statistics().workers == 0
+    hanging.unlink()
+    monkeypatch.setattr("asyncfetch.decode.pool._START_SECONDS", 60.0)
+    monkeypatch.setattr("asyncfetch.decode.crew._RETRY_SECONDS", -1.0)
+    assert (await decode(pool, paths[0])).shape == (240, 320, 3)
+
+
+async def test_one_worker_that_hangs_while_it_starts_keeps_the_others_from_nothing(
+    open_pool: OpenPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging = tmp_path / "hanging"
+    broken_cv2(tmp_path, HANGS_WHILE.format(hanging=hanging), monkeypatch)
+    monkeypatch.setattr("asyncfetch.decode.pool._LOOK_SECONDS", 0.01)
+    pool, paths = open_pool(2), photographs(tmp_path, 8)
+    await decode(pool, paths[0])
+    hanging.touch()
+    for outcome in [Outcome(pool, path) for path in paths]:
+        await outcome.get()
+    [_, hung] = pids(pool)
+    assert not pool._workers[1].ready
+    monkeypatch.setattr("asyncfetch.decode.pool._START_SECONDS", 0.05)
+    await until(lambda: hung not in pids(pool))
+    assert (await decode(pool, paths[0])).shape == (240, 320, 3)
+    assert pool.statistics().failed == 0
+
+
 @pytest.mark.parametrize("executable", ["", "/nothing/here"])
 async def test_without_an_interpreter_the_answer_is_decoder_unavailable(
     pool: DecodePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executable: str
