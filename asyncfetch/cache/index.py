@@ -104,16 +104,20 @@ class Index:
 
     def read(self, work: Callable[[sqlite3.Connection], _T]) -> _T | None:
         """What `work` reads, all of one moment; None where there is no answer."""
+        connection = self._connection
+        if connection is None:
+            return None
+        if connection.in_transaction:  # amid `apply`, which judges what fails
+            return work(connection)
         try:
-            if self._connection is not None:
-                self._connection.execute("BEGIN")
-                try:
-                    return work(self._connection)
-                finally:
-                    database.leave(self._connection)
+            connection.execute("BEGIN")
+            try:
+                return work(connection)
+            finally:
+                database.leave(connection)
         except sqlite3.Error as error:
             self._failed(error, "read")
-        return None
+            return None
 
     def first_rows(self, statement: str, rows: Sequence[tuple[str, ...]]) -> list[tuple[Any, ...] | None]:
         """The first row that a statement gives for each of these parameters; None where there is none, or no answer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import os
 import resource
 import sqlite3
@@ -272,6 +273,26 @@ def test_swap_by_another_process_right_after_ours_is_noticed(open_index: Open, m
     other.apply([remember(key("a"), REF)])
     one.follow()
     assert refs(one, [key("a")]) == [REF]
+
+
+def test_what_is_read_amid_a_change_that_moves_to_another_generation_is_of_that_one(
+    tmp_path: Path, open_index: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As eviction does, which asks since when uses are noted."""
+    one, other = open_index(), open_index()
+    one.limit()
+    seen: list[float] = []
+
+    def look(connection: sqlite3.Connection) -> None:
+        if not seen:
+            other.restart()
+        seen.append(one.limited_since())
+
+    assert one.apply((), (look,))
+    assert len(seen) == 2
+    assert seen[0] < seen[1] == math.inf
+    assert warnings(caplog) == []
+    assert one._path == str(current(tmp_path))
 
 
 def test_restart_forgets_all_for_all(tmp_path: Path, open_index: Open) -> None:
