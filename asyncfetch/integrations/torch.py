@@ -60,8 +60,13 @@ class ImageDataset(IterableDataset[Any]):
       `LOCAL_WORLD_SIZE` counts them, divide them. They share its cache and are one job, which begins here.
     - `on_error` and the rest: as for `asyncfetch.Fetcher.images`. With `"skip"` ranks may come to unequal lengths.
 
-    Whatever the number of workers, a DataLoader gives the same batches in the same order. It can be iterated in the
-    process that made it, in forked and in spawned ones; each opens a fetcher of its own with the first item.
+    A DataLoader gives the same batches in the same order with any number of workers, as long as nothing is left out.
+    Where `on_error` leaves a failure out, the worker whose batch it was fills that with the next of its own items: each
+    comes once all the same, but batches are made of others, and each worker's last may be short, or left out with
+    `drop_last`.
+
+    It can be iterated in the process that made it, in forked and in spawned ones; each opens a fetcher of its own with
+    the first item.
     """
 
     def __init__(

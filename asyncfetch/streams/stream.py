@@ -138,8 +138,8 @@ class Stream(Generic[T]):
         """Takes every `count`th run of `n` items, from the run at `index` on: batches, dealt out to a rank's workers.
 
         After `shard`, which gives ranks equal lengths; with `batch(n)` behind it the workers in turn give the batches
-        that one alone would have given, in their order. Its state belongs to this hand of these. Raises `UsageError`
-        for a hand that does not exist and for a second one.
+        that one alone would have given, in their order, unless failures are left out. Its state belongs to this hand
+        of these. Raises `UsageError` for a hand that does not exist and for a second one.
         """
         return self._then(Deal(index, count, n))
 
