@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -23,7 +24,7 @@ from asyncfetch.errors import ObjectNotFound, PlanMismatch, UsageError
 from asyncfetch.integrations.share import Share, divided
 from asyncfetch.integrations.torch import ImageDataset, ImageLoader, Sample, TensorBatch, tensors
 from asyncfetch.settings import MIB
-from asyncfetch.testing import photographs
+from asyncfetch.testing import FaultServer, photographs
 from tests.blocking.scripts import program
 from tests.streams.orders import Anew
 
@@ -134,24 +135,72 @@ def test_a_data_loader_gives_the_same_batches_in_the_same_order(
 ) -> None:
     dataset = ImageDataset(rows, batch_size=4, shuffle=True, fetcher=fetcher, **FORM)
     alone = ImageLoader(dataset)
-    expected = [labels(alone), labels(alone)]
+    expected = [labels(alone) for _ in range(3)]
+
+    def loader(how: str) -> Any:
+        return StatefulDataLoader(
+            dataset, batch_size=None, num_workers=workers, multiprocessing_context=how, persistent_workers=True
+        )
+
     dataset.set_epoch(0)
-    loader = StatefulDataLoader(
-        dataset, batch_size=None, num_workers=workers, multiprocessing_context=how, persistent_workers=True
-    )
-    assert len(loader) == 3
-    assert labels(loader) == expected[0]
+    first = loader("fork")
+    assert len(first) == 3
+    assert labels(first) == expected[0]
     dataset.set_epoch(1)
-    iterator = iter(loader)
+    iterator = iter(first)
     seen = [next(iterator).labels.tolist()]
-    state = loader.state_dict()
-    del iterator, loader
-    if how == "spawn":
-        return
-    again = StatefulDataLoader(dataset, batch_size=None, num_workers=workers, multiprocessing_context=how)
+    state = first.state_dict()
+    del iterator, first
+    again = loader(how)
     again.load_state_dict(state)
     dataset.set_epoch(0)
     assert seen + labels(again) == expected[1], "the epoch is the state's"
+    dataset.set_epoch(2)
+    assert labels(again) == expected[2], "and workers that persist hear of the next"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
+    objects = {f"{number}": body for number, (_, body) in enumerate(photographs(10))}
+    with FaultServer(objects) as serving:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", serving.credentials.access_key_id)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", serving.credentials.secret_access_key)
+        yield serving
+
+
+def test_the_workers_of_a_data_loader_divide_the_host_and_are_one_job(server: FaultServer, tmp_path: Path) -> None:
+    uris = [server.uri(f"{number}") for number in range(10)]
+    with blocking.Fetcher(
+        cache_dir=tmp_path, endpoint_url=server.endpoint_url, region="us-east-1", workers=2
+    ) as fetcher:
+        dataset = ImageDataset(uris, batch_size=5, collate=_decoders, fetcher=fetcher, **FORM)
+        loader: Any = DataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context="fork")
+        assert list(loader) == [1, 1]
+        assert [server.count(key=f"{number}") for number in range(10)] == [1] * 10
+        assert len(list(fetcher.entries(uris))) == 10
+        assert server.count() == 10, "what one of them has checked no other checks again"
+
+
+def _decoders(batch: Any) -> int:
+    """How many decode workers the process has that takes the batch."""
+    return len(psutil.Process().children())
+
+
+def test_what_is_left_out_is_made_up_for_by_the_worker_whose_it_was(
+    fetcher: blocking.Fetcher, rows: list[tuple[str, int]]
+) -> None:
+    broken: list[Any] = [*rows[:2], ("/no/such/photograph", 2), *rows[3:9]]
+
+    def batches(workers: int, on_error: Any) -> list[list[int]]:
+        dataset = ImageDataset(broken, batch_size=2, on_error=on_error, fetcher=fetcher, **FORM)
+        loader: Any = DataLoader(
+            dataset, batch_size=None, num_workers=workers, multiprocessing_context="fork" if workers else None
+        )
+        return [batch.indices.tolist() for batch in loader]
+
+    assert batches(0, "skip") == [[0, 1], [3, 4], [5, 6], [7, 8]]
+    assert batches(2, "skip") == [[0, 1], [3, 6], [4, 5], [7], [8]]
+    assert batches(2, "yield") == batches(0, "yield"), "where nothing is left out they are the same"
 
 
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
