@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from asyncfetch.cache.changes import Change
     from asyncfetch.cache.claims import Missed
     from asyncfetch.cache.commands import Note, Write
+    from asyncfetch.cache.records import RefKey
     from asyncfetch.cache.recovery import Lost
 
 
@@ -28,6 +29,8 @@ class Batch:
     handled: int = 0  # commands
     beside: bool = False  # there were look-ups among them
     answers: deque[Answer] = field(default_factory=deque)
+    looked_up: list[tuple[Sequence[RefKey], Sequence[object]]] = field(default_factory=list)  # and the answers so far
+    read: list[tuple[RefKey, bytes | None]] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)  # of refs
     blobs: list[Change] = field(default_factory=list)
     released: list[Change] = field(default_factory=list)  # of claims

@@ -29,14 +29,13 @@ UNLIMITED_SECONDS = 86_400  # how exactly uses are kept while nobody evicts: to 
 
 
 class Finding:
-    """Answers look-ups. For the cache's thread, but `note`, which is for the loop; counters may be read by anybody."""
+    """Answers look-ups. For the cache's thread, but `note`, which is for the loop."""
 
     def __init__(self, index: Index, blobs: Blobs, owner: Owner, proofs: Proofs, damage: Damage, room: Room) -> None:
         self._index, self._blobs, self._owner, self._proofs = index, blobs, owner, proofs
         self._damage, self._room = damage, room
         self._noted: dict[RefKey, Note] = {}  # the last note on each object in line, which look-ups overtake
         self._noting = threading.Lock()
-        self.look_ups = self.hits = 0
 
     def note(self, note: Note) -> None:
         """Takes down what look-ups are to find from now on, though the index is told later."""
@@ -63,7 +62,6 @@ class Finding:
             if here is None:
                 self._lost(key, ref, batch)
                 continue
-            self.hits += 1
             if self._touch(known, batch):
                 batch.checks.append(partial(self._look_again, found, place))
         if (later := command.later) is not None and not self._room.refusing:
@@ -79,21 +77,18 @@ class Finding:
                 batch.missed.append(
                     Missed([keys[place] for place in places], seen, places, later, partial(self._missed, found))
                 )
-        self.look_ups += len(command.keys)
         return found
 
     def read(self, command: Read, batch: Batch) -> bytes | None:
         """The bytes of an object that is here and not doubted. Raises `OSError`."""
         (known,) = self._index.find([command.key])
         ref = known and self._now(command.key, known)
-        self.look_ups += 1
         if known is None or ref is None or not command.may(ref) or self._proofs.doubt(ref.digest, known.epoch):
             return None
         data = self._blobs.read(ref.digest, ref.size)
         if data is None:
             self._lost(command.key, ref, batch)
         else:
-            self.hits += 1
             self._touch(known, batch)
         return data
 
@@ -114,7 +109,6 @@ class Finding:
     def _missed(self, answer: list[Found | Elsewhere | None], place: int, found: Found | None, elsewhere: bool) -> None:
         """Hears that another brings one, or where one is after all; else it stays as it was seen."""
         if elsewhere or found is not None:
-            self.hits += (found is not None) - (answer[place] is not None)
             answer[place] = Elsewhere.ELSEWHERE if elsewhere else found
 
     def _lost(self, key: RefKey, ref: Ref, batch: Batch) -> None:
@@ -125,7 +119,6 @@ class Finding:
         one = found[place]
         if isinstance(one, Found) and self._blobs.find(one.ref.digest, one.ref.size) is None:
             found[place] = None
-            self.hits -= 1
 
     def _touch(self, known: Known, batch: Batch) -> bool:
         """Notes that this job uses a blob. False when the index knows that, or nobody evicts and it nearly does."""

@@ -266,8 +266,8 @@ class Cache:
         return CacheStatistics(
             busy_seconds=work.busy_seconds,
             batches=work.batches,
-            look_ups=work.finding.look_ups,
-            hits=work.finding.hits,
+            look_ups=work.tally.look_ups,
+            hits=work.tally.hits,
             published=placing.published,
             stored=placing.stored,
             stored_bytes=placing.stored_bytes,

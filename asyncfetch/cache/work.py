@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from asyncfetch.cache import files
 from asyncfetch.cache.batch import Batch
-from asyncfetch.cache.changes import blob_of, count, placed
+from asyncfetch.cache.changes import blob_of, placed
 from asyncfetch.cache.claims import Claims
 from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Read, Release, Write
 from asyncfetch.cache.damage import Damage
@@ -26,6 +26,7 @@ from asyncfetch.cache.finding import Finding
 from asyncfetch.cache.line import BATCH_LOOK_UPS, Line, sort_out
 from asyncfetch.cache.placing import Placing
 from asyncfetch.cache.recovery import drop_lost
+from asyncfetch.cache.tally import Tally
 
 if TYPE_CHECKING:
     import sqlite3
@@ -75,7 +76,7 @@ class Work:
         self._line = Line()
         self._handed_on: deque[Batch] = deque()  # that the loop has not finished
         self._owed: list[Change] = []  # of blobs that are in their places, and that the index could not take
-        self._counted: dict[str, int] = {}  # for the index's counters, when it is written to anyway
+        self.tally = Tally()  # the index is told when it is written to anyway
         self._warned = False  # of what `attempt` met
         self._followed = -1.0  # when `read_here` last looked which index is in force, and whether others live
         self._here_at = -math.inf  # when the loop last did something itself
@@ -136,7 +137,7 @@ class Work:
             if batch.blobs or batch.lost:
                 self._finish(batch)
             else:
-                batch.finished = True
+                self._end(batch)
         except WouldWait:
             self._leave_to_thread()
             return None
@@ -212,7 +213,7 @@ class Work:
     def end(self) -> None:
         """Gives back what is claimed, and tells the index what it has not heard."""
         self.attempt(self.claims.leave)
-        self._change_index(self._counts())
+        self._change_index(self.tally.untold(self.placing.stored, last=True))
 
     def attempt(self, chore: Callable[[], object]) -> None:
         """Does what nobody waits for, and nothing rests on. That the disk misbehaves is told once: it comes back."""
@@ -258,7 +259,12 @@ class Work:
         find = self.finding
         result: list[Found | Elsewhere | None] | bytes | Exception | None
         try:
-            result = find.find(command, batch) if isinstance(command, LookUp) else find.read(command, batch)
+            if isinstance(command, LookUp):
+                result = answers = find.find(command, batch)
+                batch.looked_up.append((command.keys, answers))
+            else:
+                result = data = find.read(command, batch)
+                batch.read.append((command.key, data))
         except OSError as error:
             result = explain(error, self._blobs.root)
         except Exception as error:  # whoever asked gets it; the thread serves others too
@@ -326,23 +332,29 @@ class Work:
 
         What the loop would have to wait for it leaves as it is, to be done once more from its beginning.
         """
-        counted = self._counted
         try:
             self._commit(batch)
-            counted = self._counted
             if batch.missed:
                 self.attempt(partial(self.claims.claim, batch.missed))
         except WouldWait:
-            self._counted = counted
             self._leave_to_thread()
             return
+        self._end(batch)
+
+    def _end(self, batch: Batch) -> None:
+        for keys, answers in batch.looked_up:  # by now they say what is told
+            self.tally.looked_up(keys, answers)
+        for key, data in batch.read:
+            self.tally.read(key, data)
         batch.finished = True
 
     def _commit(self, batch: Batch) -> None:
         batch.blobs.extend(self._proofs.take())
         if batch.changes or batch.blobs or batch.lost or batch.released:
             also = [drop_lost(self._blobs, batch.lost)] if batch.lost else []
-            if self._change_index([*self._owed, *batch.blobs, *batch.changes, *batch.released, *self._counts()], also):
+            counts = self.tally.untold(self.placing.stored)
+            if self._change_index([*self._owed, *batch.blobs, *batch.changes, *batch.released, *counts], also):
+                self.tally.told()
                 self._owed.clear()
             else:
                 self.unremembered += len(batch.changes)
@@ -355,14 +367,6 @@ class Work:
         checks, batch.checks = batch.checks, []
         for check in checks:
             check()
-
-    def _counts(self) -> list[Change]:
-        """What the index's counters have not been told yet."""
-        hits, misses = self.finding.hits, self.finding.look_ups - self.finding.hits
-        now = {"hits": hits, "misses": misses, "stored": self.placing.stored}
-        told, self._counted = self._counted, now
-        more = {name: number - told.get(name, 0) for name, number in now.items()}
-        return [count(name, number) for name, number in more.items() if number > 0]
 
     def _ask(self, function: Callable[[], object]) -> object:
         try:

@@ -20,7 +20,10 @@ def stats(
     by: Annotated[str | None, typer.Option(help="Also count by bucket, or by prefix.", metavar="bucket|prefix")] = None,
     depth: Annotated[int, typer.Option(help="Slashes in a prefix.", min=1, max=8)] = 1,
 ) -> None:
-    """Say what the cache holds, what storing equal bytes once saves, and how often it was hit."""
+    """Say what the cache holds, what storing equal bytes once saves, and how often it was hit.
+
+    With --by bucket also how often each bucket was: look-ups are counted by bucket, not by prefix.
+    """
     if by not in (None, "bucket", "prefix"):
         raise UsageError(f"--by must be bucket or prefix, not {by!r}")
     groups: list[Group] = []
@@ -37,10 +40,10 @@ def stats(
     directory = str(options.cache_policy().directory)
     saved = max(0, found.object_bytes - found.blob_bytes)
     hits, misses = counters.get("hits", 0), counters.get("misses", 0)
-    rate = hits / (hits + misses) if hits + misses else None
+    rate = _rate(hits, misses)
     if options.json:
         told = {"cache_dir": directory, **found._asdict(), "saved_bytes": saved, "pins": pins}
-        told |= {"hits": hits, "misses": misses, "hit_rate": rate and round(rate, 4)}
+        told |= _hits(hits, misses)
         options.out(told | {"groups": [_told(group) for group in groups]} if by else told)
         return
     print(directory)
@@ -54,7 +57,7 @@ def stats(
         print(f"{rate:.1%} of {hits + misses:,} look-ups were hits; {counted(pins, 'pin')}")
     for group in groups:
         name = f"{uri_under(group.place, group.prefix)}{at(group.place)}"
-        print(f"{group.objects:>12,}  {human(group.object_bytes):>8}  {name}")
+        print(f"{group.objects:>12,}  {human(group.object_bytes):>8}  {_hit_rate(group)}{name}")
 
 
 @command
@@ -118,8 +121,26 @@ def _line(listed: Listed) -> str:
 
 
 def _told(group: Group) -> dict[str, object]:
-    told = {"uri": uri_under(group.place, group.prefix), "endpoint": group.place.endpoint}
-    return told | {"objects": group.objects, "object_bytes": group.object_bytes}
+    told: dict[str, object] = {"uri": uri_under(group.place, group.prefix), "endpoint": group.place.endpoint}
+    told |= {"objects": group.objects, "object_bytes": group.object_bytes}
+    return told if group.looked is None else told | _hits(*group.looked)
+
+
+def _hits(hits: int, misses: int) -> dict[str, object]:
+    rate = _rate(hits, misses)
+    return {"hits": hits, "misses": misses, "hit_rate": rate and round(rate, 4)}
+
+
+def _rate(hits: int, misses: int) -> float | None:
+    return hits / (hits + misses) if hits + misses else None
+
+
+def _hit_rate(group: Group) -> str:
+    """A column for it where look-ups are counted."""
+    if group.looked is None:
+        return ""
+    rate = _rate(*group.looked)
+    return f"{'-' if rate is None else f'{rate:.1%} hits':>11}  "
 
 
 def uri_under(place: Place, prefix: str) -> str:

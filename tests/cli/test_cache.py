@@ -43,6 +43,23 @@ def test_stats_by_bucket_and_prefix(cached: Bucket, arguments: list[str], groups
     assert all(line.endswith(f"  at {cached.server.endpoint_url}") for line in lines[-len(groups) :])
 
 
+def test_stats_by_bucket_says_how_often_each_was_hit(cached: Bucket) -> None:
+    assert asyncfetch("prefetch", cached.uri(), "--quiet").code == 0
+    bucket = Bucket(cached.server, {"one.txt": b"one"})
+    assert asyncfetch("get", bucket.uri("one.txt"), given=b"").code == 0
+    (found,) = told("stats", "--by", "bucket")
+    rates = {group["uri"]: (group["hits"], group["misses"], group["hit_rate"]) for group in found["groups"]}
+    assert rates == {cached.uri(): (5, 5, 0.5), bucket.uri(): (0, 1, 0.0)}
+    assert (found["hits"], found["misses"]) == (5, 6)
+    lines = asyncfetch("cache", "stats", "--by", "bucket").out.decode().splitlines()
+    assert any(" 50.0% hits  s3://" in line for line in lines)
+    assert asyncfetch("cache", "rm", cached.uri()).code == 0
+    (found,) = told("stats", "--by", "bucket")
+    assert {group["uri"]: group["objects"] for group in found["groups"]} == {cached.uri(): 0, bucket.uri(): 1}
+    (found,) = told("stats", "--by", "prefix")
+    assert [group.keys() & {"hits", "misses", "hit_rate"} for group in found["groups"]] == [set()]
+
+
 def test_stats_of_a_cache_that_is_empty(cache_dir: Path) -> None:
     (found,) = told("stats", "--by", "prefix", "--cache-dir", cache_dir)
     assert (found["objects"], found["blobs"], found["groups"], found["hit_rate"]) == (0, 0, [], None)

@@ -7,8 +7,9 @@ from collections import Counter
 from heapq import merge
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from asyncfetch.cache import strikes
+from asyncfetch.cache import strikes, tally
 from asyncfetch.cache.records import CacheStats, Known, Ref, RefKey
+from asyncfetch.cache.tally import Looked
 from asyncfetch.cache.upkeep.selection import Place, Selection
 from asyncfetch.settings import Digest
 
@@ -102,12 +103,13 @@ class Pin(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The refs of one place whose keys begin alike."""
+    """The refs of one place whose keys begin alike. Look-ups are counted of a whole place alone."""
 
     place: Place
     prefix: str
     objects: int
     object_bytes: int
+    looked: Looked | None = None
 
 
 class Catalog:
@@ -190,8 +192,16 @@ class Catalog:
             after = rows[-1][:5]
 
     def by_place(self) -> list[Group]:
-        """The refs of each bucket and host, counted; 0.1 s for a million."""
-        return [Group(Place(*row[:2]), "", *row[2:]) for row in self.rows(_BY_PLACE)]
+        """The refs of each bucket and host, and its look-ups, counted; 0.1 s for a million.
+
+        One that was looked for and of which nothing is there is among them.
+        """
+        looked = tally.by_place(self.counters())
+        groups = {tuple(row[:2]): Group(Place(*row[:2]), "", *row[2:]) for row in self.rows(_BY_PLACE)}
+        return [
+            groups.get(place, Group(Place(*place), "", 0, 0))._replace(looked=looked.get(place, Looked()))
+            for place in sorted(groups.keys() | looked.keys())
+        ]
 
     def by_prefix(self, depth: int) -> Iterator[Group]:
         """The refs of each prefix of as many slashes as `depth`, or fewer where a key has no more.
