@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncfetch.errors import UsageError
@@ -25,8 +26,8 @@ class Share(NamedTuple):
 
     @property
     def parts(self) -> int:
-        """How many fetchers this host has: workers of all its ranks, of which torchrun says how many they are."""
-        return self.workers * (_number("LOCAL_WORLD_SIZE", 1) if self.ranks > 1 else 1)
+        """How many fetchers this host has: workers of all its ranks."""
+        return self.workers * ranks_of_host(self.ranks)
 
 
 def check_rank(rank: int, ranks: int) -> tuple[int, int]:
@@ -45,6 +46,17 @@ def rank_of_environment() -> tuple[int, int]:
     return check_rank(_number("RANK", 0), _number("WORLD_SIZE", 1))
 
 
+def ranks_of_host(ranks: int) -> int:
+    """How many of all ranks this host has: what `LOCAL_WORLD_SIZE` says, which torchrun sets.
+
+    Without it, all of them when `MASTER_ADDR` is a loopback address, at which none of another host could meet them.
+    Else this one alone: to know more, ranks would have to ask each other, and one that asks waits for all.
+    """
+    if ranks == 1:
+        return 1
+    return _number("LOCAL_WORLD_SIZE", ranks if _is_loopback(os.environ.get("MASTER_ADDR", "")) else 1, least=1)
+
+
 def divided(settings: Settings, parts: int) -> Settings:
     """What one of so many processes takes of a host's concurrency, memory budget and decode workers."""
     network = replace(settings.network, concurrency=max(1, settings.network.concurrency // parts))
@@ -53,9 +65,19 @@ def divided(settings: Settings, parts: int) -> Settings:
     return replace(settings, network=network, decode=decode, memory_budget=budget)
 
 
-def _number(name: str, usual: int) -> int:
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _number(name: str, usual: int, *, least: int = 0) -> int:
     text = os.environ.get(name) or str(usual)
     try:
-        return int(text)
+        number = int(text)
     except ValueError:
-        raise UsageError(f"{name} must be a whole number, not {text!r}") from None
+        number = -1
+    if number < least:
+        raise UsageError(f"{name} must be a whole number, {least} or more, not {text!r}")
+    return number

@@ -56,8 +56,10 @@ class ImageDataset(IterableDataset[Any]):
       `"drop"` leaves the last ones out, `"keep"` does neither.
     - `collate`: called with each `Batch` of NumPy arrays, or each `Image`, instead of `tensors`.
     - `fetcher`: a `asyncfetch.blocking.Fetcher`, else the one that all such calls share. Its concurrency, memory budget
-      and decode workers are those of the host: the workers of a DataLoader, and the ranks of a host as
-      `LOCAL_WORLD_SIZE` counts them, divide them. They share its cache and are one job, which begins here.
+      and decode workers are those of the host: the workers of a DataLoader and the ranks of a host divide them. How
+      many ranks that are `LOCAL_WORLD_SIZE` says, as torchrun sets it; without it they are all ranks where
+      `MASTER_ADDR` is a loopback address, else one, and each then takes the whole host. Workers share its cache and
+      are one job, which begins here; ranks are when `ASYNCFETCH_JOB` names it, or the dataset was pickled for them.
     - `on_error` and the rest: as for `asyncfetch.Fetcher.images`. With `"skip"` ranks may come to unequal lengths.
 
     A DataLoader gives the same batches in the same order with any number of workers, as long as nothing is left out.

@@ -350,17 +350,45 @@ def test_half_a_rank_in_the_environment_is_refused(fetcher: blocking.Fetcher, mo
         len(ImageDataset(["s3://b/k"], fetcher=fetcher))
 
 
-def test_workers_divide_what_the_host_has_and_are_one_job(
-    fetcher: blocking.Fetcher, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("local", "master", "parts"),
+    [
+        ("4", None, 12),
+        ("4", "127.0.0.1", 12),
+        (None, "127.0.0.1", 24),
+        (None, "localhost", 24),
+        (None, "::1", 24),
+        (None, "10.0.0.7", 3),
+        (None, "node-1", 3),
+        (None, None, 3),
+    ],
+)
+def test_ranks_of_a_host_divide_it_as_far_as_the_environment_tells_them(
+    monkeypatch: pytest.MonkeyPatch, local: str | None, master: str | None, parts: int
 ) -> None:
+    for name, value in (("LOCAL_WORLD_SIZE", local), ("MASTER_ADDR", master)):
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    assert Share(0, 8, 0, 3).parts == parts
+    assert Share(0, 1, 0, 3).parts == 3, "who is alone divides with nobody"
+
+
+@pytest.mark.parametrize("count", ["0", "-2", "two"])
+def test_a_count_of_ranks_that_means_nothing_is_refused(monkeypatch: pytest.MonkeyPatch, count: str) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", count)
+    with pytest.raises(UsageError, match="LOCAL_WORLD_SIZE must be a whole number"):
+        print(Share(0, 2, 0, 1).parts)
+
+
+def test_workers_have_their_part_of_what_the_host_has_and_its_job(fetcher: blocking.Fetcher) -> None:
     settings = Settings(network=NetworkPolicy(concurrency=64), decode=DecodePolicy(workers=8), memory_budget=512 * MIB)
     part = divided(settings, 4)
     assert (part.network.concurrency, part.decode.worker_count, part.memory_budget) == (16, 2, 128 * MIB)
     part = divided(settings, 100)
     assert (part.network.concurrency, part.decode.worker_count, part.memory_budget) == (1, 1, 32 * MIB)
     assert Share(0, 1, 0, 3).parts == 3
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert Share(0, 8, 0, 3).parts == 12
     dataset = ImageDataset(["s3://b/k"], fetcher=fetcher)
     there = pickle.loads(pickle.dumps(dataset))
     assert there._fetcher.settings == fetcher.settings
