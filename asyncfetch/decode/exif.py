@@ -10,7 +10,7 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from asyncfetch.decode import jpeg
+from asyncfetch.decode import boxes, jpeg
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,9 @@ _EXIF = b"Exif\0\0"
 _ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 _MOST_FIELDS = 4096  # real directories have some 60
 _MOST_TEXT = 64
+_PNG_CHUNK = struct.Struct(">I4s")
+_MOST_CHUNKS = 1 << 16  # of a PNG file: 512 MiB in the chunks of 8 KiB that libpng writes
+_WEBP_HAS_EXIF = 0x08  # a flag of VP8X (RFC 9649, section 2.7); without it decoders do not look
 _DATE = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)[ T](\d\d:\d\d:\d\d)")
 _OFFSET = re.compile(r"[+-]\d\d:\d\d")
 
@@ -35,7 +38,7 @@ class Exif(NamedTuple):
 
 
 def read_exif(kind: str, data: memoryview) -> Exif:
-    """Reads what a JPEG, PNG, WebP or TIFF file says, of the kind that `sniff` names. Others say nothing."""
+    """Reads what a JPEG, PNG, WebP, AVIF or TIFF file says, of the kind that `sniff` names. Others say nothing."""
     values: dict[int, int | str] = {}
     with suppress(struct.error):  # what was read until there stands
         block = _block(kind, data)
@@ -58,6 +61,13 @@ def orientation(exif: bytes | memoryview) -> int:
     return 1
 
 
+def is_on_its_side(kind: str, data: memoryview) -> bool:
+    """Whether the file of such a kind says that the upright image is as wide as its pixels are stored high."""
+    with suppress(struct.error):
+        return orientation(_block(kind, data)) >= 5
+    return False
+
+
 def _block(kind: str, data: memoryview) -> memoryview:
     """The TIFF structure of a file, empty where there is none. Raises `struct.error`."""
     empty = data[:0]
@@ -65,21 +75,40 @@ def _block(kind: str, data: memoryview) -> memoryview:
         return data
     if kind == "JPEG":
         return jpeg.look(data).exif or empty
-    if kind == "PNG":  # eXIf (PNG, third edition, section 11.3.3.1)
-        return next((body for name, body in _chunks(data, 8, ">I4s", 4) if name == b"eXIf"), empty)
-    if kind == "WebP":  # RIFF, with chunks of even length
-        body = next((body for name, body in _chunks(data, 12, "<4sI", 0) if name == b"EXIF"), empty)
-        return body[6:] if bytes(body[:6]) == _EXIF else body
+    if kind == "PNG":
+        return _in_png(data)
+    if kind == "AVIF":
+        return boxes.exif_item(data)
+    if kind == "WebP" and bytes(data[12:16]) == b"VP8X" and struct.unpack_from("B", data, 20)[0] & _WEBP_HAS_EXIF:
+        return _in_webp(data)
     return empty
 
 
-def _chunks(data: memoryview, at: int, head: str, tail: int) -> Iterator[tuple[bytes, memoryview]]:
-    """Chunks of PNG, which end with a checksum of `tail` bytes, or of RIFF."""
-    while at + 8 <= len(data):
-        one, two = struct.unpack_from(head, data, at)
-        name, length = (two, one) if isinstance(two, bytes) else (one, two)
-        yield name, data[at + 8 : at + 8 + length]
-        at += 8 + length + (tail or length % 2)
+def _in_png(data: memoryview) -> memoryview:
+    """The chunk eXIf, before the pixels or behind them (PNG, third edition, section 11.3.3.1)."""
+    at, end, read = 8, len(data) - 8, _PNG_CHUNK.unpack_from
+    for _ in range(_MOST_CHUNKS):
+        if at > end:
+            break
+        length, name = read(data, at)
+        if name == b"eXIf":
+            return data[at + 8 : at + 8 + length]
+        at += 12 + length  # with a checksum
+    return data[:0]
+
+
+def _in_webp(data: memoryview) -> memoryview:
+    """The chunk EXIF of RIFF, whose chunks have even lengths."""
+    at = 12
+    for _ in range(_MOST_CHUNKS):
+        if at + 8 > len(data):
+            break
+        name, length = struct.unpack_from("<4sI", data, at)
+        if name == b"EXIF":
+            body = data[at + 8 : at + 8 + length]
+            return body[len(_EXIF) :] if bytes(body[: len(_EXIF)]) == _EXIF else body
+        at += 8 + length + length % 2
+    return data[:0]
 
 
 def _directory(block: memoryview, at: int | None = None) -> Iterator[tuple[int, int | str]]:

@@ -10,7 +10,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncfetch.decode import jpeg, tiff
-from asyncfetch.decode.exif import orientation
+from asyncfetch.decode.exif import is_on_its_side, orientation
 from asyncfetch.decode.fitting import fit
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _COEFFICIENTS = (
 
 
 class Header(NamedTuple):
-    """What is known of an image: its size, 0 where nothing is, and the most that its channels and bits can be."""
+    """What is known of an image: its upright size, 0 where nothing is, and the most its channels and bits can be."""
 
     width: int
     height: int
@@ -95,6 +95,8 @@ def read_header(kind: str, data: memoryview, page: int = 0) -> Header:
         width, height = _largest_extent(data)
     if width < 0 or height < 0:
         return _UNKNOWN._replace(bits=32) if kind in _FLOATS else _UNKNOWN
+    if is_on_its_side(kind, data):
+        width, height = height, width
     return Header(width, height, channels if channels > 0 else 4, _bits(kind, data))
 
 
@@ -113,14 +115,15 @@ def needs(kind: str, header: Header, form: Form, size: int) -> Needs:
     if given != read:
         each += given
     fitted = fit(header.width, header.height, form, scalable=kind == "JPEG")
-    if fitted is None:
-        return Needs(0, size)
-    if channels == 4 and (fitted.width, fitted.height) != fitted.part[2:]:
+    scale = fitted.scale if fitted is not None else 1
+    if fitted is not None and channels == 4 and (fitted.width, fitted.height) != fitted.part[2:]:
         each += 4 * read  # the colours weighted by their alpha, which have twice the bits
     pixels = header.width * header.height
-    scratch = pixels * each // fitted.scale**2
+    scratch = pixels * each // scale**2
     if header.progressive:
-        scratch = pixels * _COEFFICIENTS + pixels * (each - read) // fitted.scale**2
+        scratch = pixels * _COEFFICIENTS + pixels * (each - read) // scale**2
+    if fitted is None:  # it is decoded none the less, and fails if its crop does not lie in what comes of that either
+        return Needs(0, scratch + size)
     result = fitted.width * fitted.height * given
     if form.transform or form.calls:  # which is given a copy of its own; what it makes of that is not known before
         return Needs(0, scratch + size + 2 * result)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_WIDTH, _HEIGHT, _BITS, _SAMPLES = 256, 257, 258, 277
+_WIDTH, _HEIGHT, _BITS, _ORIENTATION, _SAMPLES = 256, 257, 258, 274, 277
 _FORMATS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # the field types that these tags come in
 _MOST_FIELDS = 4096  # real ones have some 20
 
 
 class Page(NamedTuple):
-    """What a directory says of its page."""
+    """What a directory says of its page, whose width and height are those of the upright image."""
 
     width: int
     height: int
@@ -46,9 +46,12 @@ def _page(data: memoryview, order: str, big: bool, entries: range) -> Page:
     found = {}
     for entry in entries:
         tag, kind, count = struct.unpack_from(order + ("HHQ" if big else "HHI"), data, entry)
-        if tag in (_WIDTH, _HEIGHT, _BITS, _SAMPLES) and kind in _FORMATS:
+        if tag in (_WIDTH, _HEIGHT, _BITS, _ORIENTATION, _SAMPLES) and kind in _FORMATS:
             value, form = entry + (12 if big else 8), _FORMATS[kind]
             if count * struct.calcsize(form) > (8 if big else 4):  # too large to lie in the entry itself
                 value = struct.unpack_from(order + ("Q" if big else "I"), data, value)[0]
             found[tag] = struct.unpack_from(order + form, data, value)[0]
-    return Page(found.get(_WIDTH, 0), found.get(_HEIGHT, 0), found.get(_SAMPLES, 1), found.get(_BITS, 1))
+    width, height = found.get(_WIDTH, 0), found.get(_HEIGHT, 0)
+    if 5 <= found.get(_ORIENTATION, 1) <= 8:
+        width, height = height, width
+    return Page(width, height, found.get(_SAMPLES, 1), found.get(_BITS, 1))

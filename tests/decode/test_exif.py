@@ -17,7 +17,7 @@ from asyncfetch.decode.exif import Exif, orientation, read_exif
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-KINDS = {".jpg": "JPEG", ".png": "PNG", ".webp": "WebP"}
+KINDS = {".jpg": "JPEG", ".png": "PNG", ".webp": "WebP", ".avif": "AVIF"}
 
 
 def block(order: str, first: Mapping[int, int | str], second: Mapping[int, int | str]) -> bytes:
@@ -135,5 +135,6 @@ def test_every_truncation_is_survived(extension: str) -> None:
 @given(st.sampled_from([*KINDS.values(), "TIFF"]), st.binary(max_size=200), st.booleans())
 def test_hostile_bytes_raise_nothing(kind: str, data: bytes, begun: bool) -> None:
     heads = {"JPEG": b"\xff\xd8\xff\xe1\0\x60Exif\0\0II*\0", "PNG": b"\x89PNG\r\n\x1a\n\0\0\0\x50eXIfII*\0"}
-    head = heads.get(kind, b"RIFF\0\0\0\0WEBPEXIF\x50\0\0\0II*\0" if kind == "WebP" else b"MM\0*")
+    webp = b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x08" + bytes(9) + b"EXIF\x50\0\0\0II*\0"
+    head = heads.get(kind, webp if kind == "WebP" else b"MM\0*")
     assert isinstance(read_exif(kind, memoryview((head if begun else b"") + data)), Exif)

@@ -16,14 +16,16 @@ from hypothesis import strategies as st
 
 from asyncfetch import DecodePolicy, Fetcher
 from asyncfetch.decode import DecodeOptions
+from asyncfetch.decode.exif import is_on_its_side
 from asyncfetch.decode.headers import Header, needs, read_header
 from asyncfetch.decode.sniff import identify
 from asyncfetch.errors import CorruptImage, ImageTooLarge
 from tests.decode.parts import PHOTOGRAPHS, encode, environment, photograph
 from tests.decode.test_codecs import through_a_slot
-from tests.decode.written import exif, png_file, tiff_file
+from tests.decode.written import chunk, exif, png_file, tiff_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 EXTENSIONS = [".jpg", ".png", ".webp", ".gif", ".tiff", ".bmp", ".avif", ".jp2", ".pgm", ".ppm"]
@@ -58,12 +60,75 @@ def test_each_page_of_a_tiff_has_its_own_size() -> None:
     assert read_header("TIFF", view, 2).width == 0
 
 
-@pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_an_avif_that_is_turned_has_a_size(orientation: int) -> None:
-    block = np.frombuffer(exif(orientation), np.uint8)
-    _, data = cv2.imencodeWithMetadata(".avif", photograph(size=(96, 64)), [cv2.IMAGE_METADATA_EXIF], [block])
-    header = read_header("AVIF", memoryview(data.tobytes()))
-    assert sorted((header.width, header.height)) == [64, 96]
+def with_exif(extension: str, orientation: int) -> bytes:
+    image, block = photograph(size=(80, 40)), np.frombuffer(exif(orientation), np.uint8)
+    return bytes(cv2.imencodeWithMetadata(extension, image, [cv2.IMAGE_METADATA_EXIF], [block])[1])
+
+
+AVIF = with_exif(".avif", 6)[:700]  # with the tables, and the item at the begin of what they are of
+
+
+def late_exif(orientation: int) -> bytes:
+    plain = encode(".png", photograph(size=(80, 40)))
+    return plain[:-12] + chunk(b"eXIf", exif(orientation)) + plain[-12:]
+
+
+TURNED: dict[str, Callable[[int], bytes]] = {
+    "JPEG": lambda orientation: with_exif(".jpg", orientation),
+    "PNG": lambda orientation: with_exif(".png", orientation),
+    "PNG, behind the pixels": late_exif,
+    "WebP": lambda orientation: with_exif(".webp", orientation),
+    "AVIF": lambda orientation: with_exif(".avif", orientation),
+    "TIFF": lambda orientation: tiff_file(photograph(size=(80, 40)), orientation=orientation),
+    "TIFF of floats": lambda orientation: tiff_file(np.ones((40, 80), np.float32), orientation=orientation),
+}
+
+
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8, 9])
+@pytest.mark.parametrize("write", TURNED.values(), ids=TURNED)
+def test_sizes_are_those_of_the_upright_image(write: Callable[[int], bytes], orientation: int) -> None:
+    data = write(orientation)
+    header = read_header(identify(data).name, memoryview(data))
+    assert (header.width, header.height) == ((40, 80) if 5 <= orientation <= 8 else (80, 40))
+    for color in ("gray", "unchanged"):
+        assert through_a_slot(data, color, dtype="float32").shape[:2] == (header.height, header.width)
+
+
+@pytest.mark.parametrize("extension", [".gif", ".jp2"])
+def test_formats_that_nothing_turns_have_the_size_that_is_stored(extension: str) -> None:
+    data = encode(extension, photograph(size=(80, 40))) + exif(6)
+    header = read_header(identify(data).name, memoryview(data))
+    assert (header.height, header.width) == through_a_slot(data).shape[:2] == (40, 80)
+
+
+def test_a_webp_that_does_not_say_it_has_exif_is_not_turned() -> None:
+    data = bytearray(with_exif(".webp", 6))
+    data[20] &= ~8
+    header = read_header("WebP", memoryview(data))
+    assert (header.height, header.width) == through_a_slot(bytes(data)).shape[:2] == (40, 80)
+
+
+@pytest.mark.parametrize("write", TURNED.values(), ids=TURNED)
+def test_a_crop_of_a_turned_image_is_charged_for_its_decoding(write: Callable[[int], bytes]) -> None:
+    data = write(6)
+    kind, form = identify(data).name, DecodeOptions(dtype="float32", crop=(0, 50, 20, 20)).form
+    header = read_header(kind, memoryview(data))
+    need = needs(kind, header, form, len(data))
+    assert need.pixels == through_a_slot(data, dtype="float32", crop=form.crop).nbytes == 20 * 20 * 3 * 4
+    assert need.scratch >= 2 * 40 * 80 * 3
+
+
+def test_a_crop_that_lies_in_no_part_of_the_image_is_charged_for_its_decoding() -> None:
+    form = DecodeOptions(crop=(0, 0, 5000, 5)).form
+    assert needs("PNG", Header(4000, 2000, 3, 8), form, 7) == (0, 2 * 4000 * 2000 * 3 + 7)
+
+
+@given(st.data())
+def test_any_bytes_of_an_avif_are_read_for_an_item_of_exif(data: st.DataObject) -> None:
+    whole = bytearray(AVIF[: data.draw(st.integers(0, len(AVIF)))])
+    for _ in range(data.draw(st.integers(0, 4)) if whole else 0):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    assert isinstance(is_on_its_side("AVIF", memoryview(whole)), bool)
 
 
 @given(st.sampled_from(EXTENSIONS), st.data())
