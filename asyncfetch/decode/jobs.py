@@ -57,9 +57,10 @@ class DecodeOptions:
     `transform` is called in the worker with the pixels, an array of its own, and gives another array of numbers, of any
     shape and dtype, which is handed over instead. It may be any callable that cloudpickle can carry: a closure, a
     function of the main script or of a notebook. Modules are imported anew in each worker. For each item `random`,
-    `numpy.random` and OpenCV's generator are seeded from `seed`, the epoch and the item's index, so that a run replays
-    whatever worker an item falls to; a transform with a generator of its own must seed that by one of these. One of
-    Albumentations, such as a `Compose`, is seeded so too, and given the pixels as `image`. With `with_file` a
+    `numpy.random`, OpenCV's generator and, once it is imported, PyTorch's of the CPU are seeded from `seed`, the epoch
+    and the item's index, so that a run replays whatever worker an item falls to; PyTorch must be imported where the
+    transform is defined, not while it runs, and a transform with a generator of its own must seed that by one of these.
+    One of Albumentations, such as a `Compose`, is seeded so too, and given the pixels as `image`. With `with_file` a
     transform is called with an `ImageFile` too, for what is in the file beside its pixels.
 
     Raises `UsageError` for a word that is none of these, for numbers that are no page, size or part, for `max_size`

@@ -48,6 +48,9 @@ class Function:
         np.random.seed(state)  # the old way is what most transforms draw from
         random.seed(state.tobytes())
         cv2.setRNGSeed(int(state[0] >> 1))
+        # Never imported for this: it takes seconds. Not by torch.manual_seed, which sees to every accelerator (0.5 ms).
+        if (generator := getattr(sys.modules.get("torch"), "default_generator", None)) is not None:
+            generator.manual_seed(int.from_bytes(state[2:].tobytes(), sys.byteorder))
         try:
             return self._function(*given)
         except BaseException as error:  # SystemExit too: it would end the worker, and is a mistake here

@@ -180,6 +180,11 @@ async def test_a_stream_of_epochs_draws_anew_in_each_and_the_same_again_where_it
         assert [image.pixels.tolist() async for image in stream(0).epochs(3).resume(state)] == drawn[1:]
 
 
+async def test_torch_is_seeded_where_it_is_and_imported_by_nobody(pool: DecodePool, tmp_path: Path) -> None:
+    [path] = photographs(tmp_path, 1)
+    assert not (await decode(pool, path, transform=lambda _: np.array("torch" in sys.modules))).item()
+
+
 # Mistakes
 
 

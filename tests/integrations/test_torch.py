@@ -20,6 +20,8 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from asyncfetch import Batch, DecodePolicy, Failure, NetworkPolicy, Settings, Substitute, blocking
 from asyncfetch.blocking.bridge import bridge
+from asyncfetch.decode import call_of
+from asyncfetch.decode.transforms import Function
 from asyncfetch.errors import ObjectNotFound, PlanMismatch, UsageError
 from asyncfetch.integrations.share import Share, divided
 from asyncfetch.integrations.torch import ImageDataset, ImageLoader, Sample, TensorBatch, tensors
@@ -431,3 +433,12 @@ def test_an_interrupt_leaves_nothing(rows: list[tuple[str, int]], tmp_path: Path
 def test_importing_the_package_does_not_load_torch(tmp_path: Path) -> None:
     code = "import sys, asyncfetch.blocking, asyncfetch.integrations; print('torch' in sys.modules)"
     assert program(code, tmp_path) == ["False"]
+
+
+def test_a_function_that_draws_from_torchs_generator_replays() -> None:
+    call = call_of(lambda _: torch.rand(3).tolist(), 7)  # what transforms of torchvision draw from
+    function = Function(call.code, "the mapped function")
+    first = [function((None,), call.seed, epoch, index) for epoch, index in ((0, 0), (0, 1), (1, 0))]
+    again = [function((None,), call.seed, epoch, index) for epoch, index in ((1, 0), (0, 1), (0, 0))]
+    assert first == again[::-1]
+    assert len({tuple(numbers) for numbers in first}) == 3
