@@ -151,8 +151,9 @@ class Host:
                 connection.fresh = False
                 return
             exchange = following
-        self._counters.requests += 1
-        self._counters.reused += reused
+        if exchange.connection is connection:  # else it was found stale, and nothing was sent on it
+            self._counters.requests += 1
+            self._counters.reused += reused
 
     def _open_more(self) -> None:
         if self._closed:

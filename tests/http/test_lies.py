@@ -234,6 +234,9 @@ async def test_bytes_behind_a_body_are_seen_though_nobody_had_room_for_them(
         bodies = [bytes(sink.data) if sink else got.body for sink, got in zip(sinks, responses, strict=True)]
         assert bodies == [body] * 3
         assert server.connections == 2
+        counts = client.statistics()
+        assert counts.requests == len(server.requests) == 3, "what found the connection in doubt was not sent on it"
+        assert counts.reused == 1
 
 
 async def test_bytes_behind_an_answer_that_fills_the_room_of_heads_are_seen(plain: Channel) -> None:
