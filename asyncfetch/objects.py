@@ -228,6 +228,7 @@ class Stats(NamedTuple):
     downloaded: int  # bodies transferred into the cache or a private file
     downloaded_bytes: int
     shared: int  # requests that joined one already under way
+    requests: int  # sent to origins: each part, repeat, second one and page of a listing, and what finds a bucket
     retries: int
     hedges: int  # second requests for objects whose answers were late
     hedges_won: int  # of those, the ones that were answered first; the others were stopped, or are still out

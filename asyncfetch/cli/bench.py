@@ -58,15 +58,14 @@ async def _measure(
     from asyncfetch.toolbox import measure
 
     sample: list[ObjectStat] = []
-    listed = 0
     async with options.fetcher() as fetcher:
         settings = replace(fetcher.settings, cache=replace(fetcher.settings.cache, cache_dir=directory))
         async for stat in fetcher.list(uri):
-            listed += 1
             if stat.size or not stat.uri.endswith("/"):
                 sample.append(stat)
             if len(sample) == most:
                 break
+        list_requests = fetcher.stats().requests
     total = len(sample) * len(concurrencies)
     with Progress("bench", total=total, quiet=options.quiet or options.json) as progress:
         return await measure(
@@ -74,7 +73,7 @@ async def _measure(
             sample,
             concurrencies,
             decode=decode,
-            listed_pages=-(-listed // 1000),
+            list_requests=list_requests,
             seen=lambda concurrency, size: progress.add(size),
         )
 
@@ -109,6 +108,7 @@ def _told(survey: Survey) -> dict[str, object]:
             for step in survey.steps
         ],
         "enough": survey.best.concurrency,
+        "list_requests": survey.list_requests,
         "dollars": round(survey.dollars, 6),
         "verdict": survey.verdict._asdict(),
         "curve": [list(moment) for moment in survey.curve],
@@ -137,9 +137,11 @@ def _print(survey: Survey) -> None:
     console.print(table)
     console.print("Times are p50 / p95 / p99, from the request to the head of its answer, and to the last byte.")
     first = survey.steps[0]
+    requests = survey.list_requests + sum(step.requests for step in survey.steps)
     console.print(
         f"{first.objects:,} objects, {human(first.bytes)}, read {len(survey.steps)} times: "
-        f"{sum(step.requests for step in survey.steps):,} requests, about ${survey.dollars:.4f} at S3's list price.",
+        f"{requests:,} requests, {survey.list_requests:,} of them to list, about ${survey.dollars:.4f} at S3's list "
+        "price.",
         markup=False,
     )
     console.print(str(survey.verdict), markup=False)

@@ -122,6 +122,7 @@ class Engine:
             downloaded=meter.downloaded,
             downloaded_bytes=meter.downloaded_bytes,
             shared=meter.shared,
+            requests=sum(origin.requests for origin in set(self._origins.values())),
             retries=meter.retries,
             hedges=meter.hedges,
             hedges_won=meter.hedges_won,

@@ -88,6 +88,11 @@ class Origin(Protocol):
     decides that. Cancelling a call closes what it had open; bytes already in the sink stay there.
     """
 
+    @property
+    def requests(self) -> int:
+        """How many requests it has sent to whoever has the objects: each of them may have its price."""
+        ...
+
     async def stat(self, location: Location) -> ObjectStat:
         """Asks for an object's size, ETag, version and date. Raises `ObjectNotFound` where there is none."""
         ...

@@ -41,6 +41,11 @@ class BotoOrigin:
         self._clients = BotoClients(settings.network, self._identities)
         self._calls = OpenCalls("the origin")
 
+    @property
+    def requests(self) -> int:
+        """How many requests it has sent, with those that learned a region; what aiohttp repeats counts once."""
+        return self._clients.requests
+
     async def stat(self, location: Location) -> ObjectStat:
         """Asks with a HEAD, and where that is refused with a GET of one byte, which alone can be told why."""
         request, uri = self._request(location), str(location)

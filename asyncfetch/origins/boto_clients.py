@@ -33,6 +33,7 @@ class BotoClients:
         self._attempts = attempts
         self._clients: dict[tuple[str, Access], asyncio.Task[Any]] = {}
         self._open = AsyncExitStack()
+        self.requests = 0  # sent so far, each try for itself
 
     async def get(self, access: Access, uri: str, *, service: str = "s3") -> Any:
         """The client for a way of access. `uri` is the object that errors shall name."""
@@ -60,6 +61,9 @@ class BotoClients:
         if made.cancelled() or made.exception() is not None:
             self._clients.pop(which, None)
 
+    def _count(self, **rest: Any) -> None:
+        self.requests += 1
+
     async def _make(self, service: str, access: Access) -> Any:
         # Importing aioboto3 and reading its models blocks for 0.3 s.
         source = None if access.anonymous else self._identities.of(access)
@@ -74,6 +78,7 @@ class BotoClients:
         # To learn a region botocore asks for the bucket, and where that is redirected too it would ask again for ever.
         client.meta.events.register("before-call.s3.HeadBucket", _redirect_no_more)
         client.meta.events.register("request-created.s3", _send_small_bodies_at_once)
+        client.meta.events.register("before-send", self._count)
         return client
 
 

@@ -52,6 +52,8 @@ class FileOrigin:
     alone, so that cancelling is prompt and leaves nothing behind.
     """
 
+    requests = 0  # there is nobody to ask
+
     async def stat(self, location: Location) -> ObjectStat:
         """Looks at a file. Raises `ObjectNotFound`, `AccessDenied`, and `RequestRefused` for what is no file."""
         return await to_thread.run_sync(_look, location, abandon_on_cancel=True)

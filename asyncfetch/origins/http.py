@@ -105,6 +105,11 @@ class HTTPOrigin:
         self._direct: set[Endpoint] = set()  # those that no proxy stands before
         self._closed = False
 
+    @property
+    def requests(self) -> int:
+        """How many requests it has sent, redirected ones and repeats included."""
+        return self._client.statistics().requests
+
     async def stat(self, location: Location) -> ObjectStat:
         """Asks with a HEAD; where that is refused, or tells no size, with a GET that takes one byte at most.
 

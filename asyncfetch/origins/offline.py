@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 class OfflineOrigin:
     """The Origin protocol for a fetcher whose cache is used offline. Every method raises `NotInCache`."""
 
+    requests = 0
+
     async def stat(self, location: Location) -> NoReturn:
         """Raises."""
         raise _absent(location)

@@ -62,6 +62,12 @@ class S3Origin:
         self._identities, self._shared = identities or Identities(), identities is not None
         self._buckets = Buckets(settings, self._client, self._identities)
 
+    @property
+    def requests(self) -> int:
+        """How many requests it has sent, with repeats, and with what found out where buckets are."""
+        referred = 0 if self._reference is None else self._reference.requests
+        return self._client.statistics().requests + referred
+
     async def stat(self, location: Location) -> ObjectStat:
         """Asks with a HEAD, and where that is refused with a GET of one byte, which alone can be told why."""
         bucket = await self._buckets.find(location)

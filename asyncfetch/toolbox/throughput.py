@@ -44,7 +44,7 @@ class Step:
     cpu_seconds: float  # of this process and its decode workers
     first_byte: Percentiles
     whole_body: Percentiles
-    requests: int
+    requests: int  # all that were sent: the parts of an object, repeats, second requests, and what finds the bucket
     verdict: Verdict
 
     @property
@@ -70,6 +70,7 @@ class Survey:
     steps: tuple[Step, ...]
     curve: tuple[Moment, ...]
     verdict: Verdict
+    list_requests: int  # what the sample was listed by, as told to `measure`
     dollars: float  # list price of all requests, the listing included; transfer out of AWS is not in it
 
     @property
@@ -84,13 +85,14 @@ async def measure(
     concurrencies: Sequence[int],
     *,
     decode: bool = False,
-    listed_pages: int = 0,
+    list_requests: int = 0,
     seen: Callable[[int, int | None], None] = lambda concurrency, size: None,
 ) -> Survey:
     """Reads a sample once for each concurrency, past the cache, and writes nothing to the bucket.
 
     Bodies go to files of this process that vanish at once, so the disk of `cache_dir` takes part: put it in memory to
-    leave it out. With `decode` the objects are decoded as images too. `seen` is called with the concurrency and the
+    leave it out. With `decode` the objects are decoded as images too. `list_requests` have been sent to make the sample,
+    and are priced as well. `seen` is called with the concurrency and the
     bytes of each object, None for a failure. Raises `UsageError` for an empty sample or no concurrency. Cancelled,
     nothing is left.
     """
@@ -133,14 +135,14 @@ async def measure(
                 cpu_seconds=_cpu() - cpu,  # after the fetcher has closed: its workers have been waited for by then
                 first_byte=stats.first_byte,
                 whole_body=stats.whole_body,
-                requests=1 + report.objects + report.failed + stats.retries,
+                requests=stats.requests,
                 verdict=report.verdict,
             )
         )
-    requests = sum(step.requests for step in steps)
+    gets = sum(step.requests for step in steps)
     region = settings.access_for(read_name(sample[0])[1].container).region
-    dollars = prices_of(region).requests(gets=requests, lists=listed_pages)
-    return Survey(tuple(steps), tuple(curve), _verdict(steps), dollars)
+    dollars = prices_of(region).requests(gets=gets, lists=list_requests)
+    return Survey(tuple(steps), tuple(curve), _verdict(steps), list_requests, dollars)
 
 
 def _size(item: Entry | Image | Failure) -> int | None:

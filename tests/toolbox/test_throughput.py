@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from asyncfetch import Fetcher
 from asyncfetch.errors import UsageError
-from asyncfetch.testing import demo_objects
+from asyncfetch.settings import Access, CachePolicy, NetworkPolicy, Settings
+from asyncfetch.testing import Fault, Faults, FaultServer, demo_objects
 from asyncfetch.toolbox import measure
 from tests.cli.terminal import asyncfetch
 from tests.leaks import temporary_files
@@ -28,7 +30,7 @@ async def test_each_step_reads_the_sample_once_and_nothing_is_written(bucket: Bu
     async with Fetcher(cache_dir=cache_dir) as fetcher:
         sample = [stat async for stat in fetcher.list(bucket.uri("photos/"))]
         settings = fetcher.settings
-    survey = await measure(settings, sample, [2, 8], listed_pages=1)
+    survey = await measure(settings, sample, [2, 8], list_requests=1)
     assert [(step.concurrency, step.objects, step.failed) for step in survey.steps] == [(2, 20, 0), (8, 20, 0)]
     for step in survey.steps:
         assert step.bytes == sum(stat.size for stat in sample)
@@ -44,6 +46,30 @@ async def test_each_step_reads_the_sample_once_and_nothing_is_written(bucket: Bu
     assert survey.curve[-1].objects == 40
     assert not temporary_files(cache_dir)
     assert not list(cache_dir.glob("v1/blobs/*/*/*"))
+
+
+async def test_every_request_is_counted_and_priced(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts, repeats and second requests cost what any other does."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "faulty")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "faulty-secret")
+    objects = {f"{number:04d}": b"x" * 2000 for number in range(300)} | {"large": os.urandom(8 << 20)}
+    wrong = {("0290", 1): Fault.SLOW, ("0280", 1): Fault.ERROR, ("large", 1): Fault.STALL}
+    with FaultServer(objects, faults=Faults(at=wrong, slow_seconds=5, stall_seconds=0.3)) as server:
+        network = NetworkPolicy(parts_from=1 << 20, part_size=1 << 20)
+        access = Access(endpoint_url=server.endpoint_url, region="us-east-1")
+        settings = Settings(access=access, cache=CachePolicy(cache_dir=cache_dir), network=network)
+        async with Fetcher(settings) as fetcher:
+            sample = [stat async for stat in fetcher.list(server.uri(""))]
+            listing = fetcher.stats().requests
+        assert listing == server.count()
+        survey = await measure(settings, sample, [16], list_requests=listing)
+        (step,) = survey.steps
+        assert (step.objects, step.failed) == (301, 0)
+        assert step.requests == server.count() - listing
+        assert server.count(key="large") > 1, "it came in parts"
+        # A HEAD, a GET for each object and for a part at least, a repeat, and a second request for what was late.
+        assert step.requests >= 1 + 301 + 1 + 1 + 1
+        assert survey.dollars == pytest.approx(step.requests * 0.0004 / 1000 + listing * 0.005 / 1000)
 
 
 async def test_decoding_takes_part_when_asked(bucket: Bucket, cache_dir: Path) -> None:
