@@ -204,7 +204,8 @@ class NetworkPolicy:
     """How the network is used. Times are in seconds.
 
     `concurrency` is the number of objects read at once, at most: how many one bucket or host is asked for follows from
-    what it brings and allows.
+    what it brings and allows. Where `adaptive` is off it is always as many, as those want it who measure what just so
+    many bring; a bucket that refuses is then still asked less often.
 
     `connect_timeout` bounds the making of a connection, `first_byte_timeout` the wait for an answer to begin (None:
     `read_timeout`), `read_timeout` any silence within one. An answer that has begun and of which less than
@@ -228,6 +229,7 @@ class NetworkPolicy:
     """
 
     concurrency: int = 64
+    adaptive: bool = True
     connect_timeout: float = 10.0
     first_byte_timeout: float | None = None
     read_timeout: float = 60.0

@@ -204,13 +204,12 @@ def run(*jobs: Job) -> list[dict[str, Any]]:
 async def work(job: Job) -> dict[str, Any]:
     """What a client's process does."""
     from asyncfetch import Fetcher, NetworkPolicy
-    from asyncfetch.engine import places, window
+    from asyncfetch.engine import places
 
-    if job.fixed:
-        window.START = job.concurrency  # and it is not given more,
-        places.Place.refused = lambda *_: []  # type: ignore[method-assign] # nor less
+    if job.fixed:  # by what it is given, whatever the server says of it
+        places.Place.refused = lambda *_: []  # type: ignore[method-assign]
     directory = tempfile.mkdtemp(prefix="bench-network-")
-    network = NetworkPolicy(concurrency=job.concurrency, hedge=job.hedge, md5=job.md5)
+    network = NetworkPolicy(concurrency=job.concurrency, adaptive=not job.fixed, hedge=job.hedge, md5=job.md5)
     try:
         async with Fetcher(
             cache_dir=directory, endpoint_url=job.endpoint, region=REGION, workers=1, network=network

@@ -49,7 +49,7 @@ class Lanes:
     ) -> None:
         self.concurrency = concurrency
         self.started = 0
-        self.places = Places(most=concurrency, patience=policy.patience)
+        self.places = Places(most=concurrency, patience=policy.patience, fixed=not policy.adaptive)
         self._policy = policy
         self._credits = credits
         self._meter = meter

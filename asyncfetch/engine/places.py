@@ -29,13 +29,15 @@ MOST_BRANCHES = 16  # of a bucket; where more of its prefixes are throttled it i
 
 
 class Place:
-    """One place as the lanes see it. `flying` are the errands that are out to it, `most` what these may be at all.
+    """One place as the lanes see it. `flying` are the errands that are out to it, `most` what these may be at all, and
+    with `fixed` always are, if there are so many.
 
     A bucket of which S3 throttles some prefixes has these as its `branches`, each a place with window, pace and lines
     of its own. Whether the bucket answers at all, and how late, is known of all of it together.
     """
 
     __slots__ = (
+        "_fixed",
         "branches",
         "flying",
         "hedges",
@@ -51,13 +53,16 @@ class Place:
         "window",
     )
 
-    def __init__(self, name: str, *, most: int, patience: float, now: float, root: Place | None = None) -> None:
+    def __init__(
+        self, name: str, *, most: int, patience: float, now: float, fixed: bool = False, root: Place | None = None
+    ) -> None:
         self.name = name
         self.root = root or self
         self.flying = 0
         self.latency = 0.0  # seconds that the last answer took
         self.standing: Standing = Standing(patience) if root is None else root.standing
-        self.window = Window(most, now)
+        self.window = Window(most, now, fixed=fixed)
+        self._fixed = fixed
         self.pace = Pace()
         self.hedges: Hedges = Hedges() if root is None else root.hedges
         self.urgent: deque[Errand] = deque()
@@ -146,7 +151,7 @@ class Place:
             if prefix in branches:
                 continue
             name = f"{root.name}/{prefix}"
-            branch = Place(name, most=self.window.most, patience=0.0, now=now, root=root)
+            branch = Place(name, most=self.window.most, patience=0.0, now=now, fixed=self._fixed, root=root)
             branch.latency = self.latency
             branch.window.limit = self.window.limit
             branch.window.throttled(now)
@@ -158,10 +163,13 @@ class Place:
 
 
 class Places:
-    """All places that were met so far. Each may have `most` errands out, and `patience` seconds to come back in."""
+    """All places that were met so far. Each may have `most` errands out, and `patience` seconds to come back in.
 
-    def __init__(self, *, most: int, patience: float) -> None:
-        self._most, self._patience = most, patience
+    Fewer than `most` where they bring as much or are refused, unless the number is `fixed`.
+    """
+
+    def __init__(self, *, most: int, patience: float, fixed: bool = False) -> None:
+        self._most, self._patience, self._fixed = most, patience, fixed
         self._roots: dict[tuple[str, str], Place] = {}
 
     def at(self, location: Location) -> Place:
@@ -187,6 +195,7 @@ class Places:
         if len(self._roots) >= MOST_PLACES:
             idle = {key for key, root in self._roots.items() if all(place.idle for place in root.family())}
             self._roots = {key: place for key, place in self._roots.items() if key not in idle}
-        place = Place("://".join(key), most=self._most, patience=self._patience, now=perf_counter())
+        now = perf_counter()
+        place = Place("://".join(key), most=self._most, patience=self._patience, now=now, fixed=self._fixed)
         self._roots[key] = place
         return place

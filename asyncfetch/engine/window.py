@@ -11,6 +11,7 @@ steady clock.
 from __future__ import annotations
 
 import enum
+import math
 
 START = 16  # fills a core with small objects at once, and takes two rounds to 64
 SHORTEST = 0.025  # seconds of a round: what less time shows is the order in which packets came
@@ -36,12 +37,16 @@ CLIMB, SETTLED, TRYING, AVOID = Phase
 
 
 class Window:
-    """The limit for one place, never above `most`. Who is kept waiting by it sets `full`."""
+    """The limit for one place, never above `most`. Who is kept waiting by it sets `full`.
+
+    A `fixed` one stays at `most`, whatever comes: for measuring what just so many bring.
+    """
 
     __slots__ = (
         "_best",
         "_born",
         "_count",
+        "_fixed",
         "_flat",
         "_from",
         "_look_at",
@@ -54,18 +59,19 @@ class Window:
         "phase",
     )
 
-    def __init__(self, most: int, now: float) -> None:
+    def __init__(self, most: int, now: float, *, fixed: bool = False) -> None:
         self.most = most
+        self._fixed = fixed
         self._born = now
         self.restart(now)
 
     def restart(self, now: float) -> None:
         """Begins anew, as with a place that nothing is known of."""
-        self.limit = min(START, self.most)
-        self.phase = CLIMB
+        self.limit = self.most if self._fixed else min(START, self.most)
+        self.phase = SETTLED if self._fixed else CLIMB
         self.full = False
         self._best, self._from, self._flat = 0.0, self.limit, 0
-        self._look_at = 0.0
+        self._look_at = math.inf
         self._rate = 0.0
         self._begin(now)
 
@@ -94,6 +100,8 @@ class Window:
 
     def throttled(self, now: float, *, least: int = 1) -> None:
         """The place has asked for less. The limit is halved, but stays at `least` if it was as much."""
+        if self._fixed:
+            return
         self.limit = max(self.limit // 2, min(self.limit, max(1, least)))
         self.phase = AVOID
         self._begin(now)

@@ -34,9 +34,9 @@ class Moment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One pass over the sample."""
+    """One pass over the sample, with just so many requests out at once while there are objects for them."""
 
-    concurrency: int
+    concurrency: int  # what was asked for, or what the process has descriptors for
     objects: int
     bytes: int
     failed: int
@@ -90,11 +90,11 @@ async def measure(
 ) -> Survey:
     """Reads a sample once for each concurrency, past the cache, and writes nothing to the bucket.
 
+    Each step has as many objects out as it says from its first request on: nothing adapts, except to refusals.
     Bodies go to files of this process that vanish at once, so the disk of `cache_dir` takes part: put it in memory to
-    leave it out. With `decode` the objects are decoded as images too. `list_requests` have been sent to make the sample,
-    and are priced as well. `seen` is called with the concurrency and the
-    bytes of each object, None for a failure. Raises `UsageError` for an empty sample or no concurrency. Cancelled,
-    nothing is left.
+    leave it out. With `decode` the objects are decoded as images too. `list_requests` have been sent to make the
+    sample, and are priced as well. `seen` is called with the concurrency and the bytes of each object, None for a
+    failure. Raises `UsageError` for an empty sample or no concurrency. Cancelled, nothing is left.
     """
     if not sample or not concurrencies:
         raise UsageError("There is nothing to measure", remedy="Name a prefix that has objects.")
@@ -104,7 +104,7 @@ async def measure(
     before = 0.0  # seconds of the steps before
     for concurrency in concurrencies:
         cpu = _cpu()
-        network = replace(settings.network, concurrency=concurrency)
+        network = replace(settings.network, concurrency=concurrency, adaptive=False)
         async with Fetcher(replace(settings, network=network)) as fetcher:
             await fetcher.stat(sample[0])  # credentials, region and the first connection are not the bucket's speed
             stream = (
@@ -127,7 +127,7 @@ async def measure(
         curve.append(Moment(max(before, curve[-1].seconds), objects, size))
         steps.append(
             Step(
-                concurrency=concurrency,
+                concurrency=stats.lanes,
                 objects=report.objects,
                 bytes=report.bytes,
                 failed=report.failed,

@@ -58,6 +58,18 @@ def test_each_answer_of_a_climb_brings_one_more_until_twice_as_many_are_out() ->
     assert window.answered(1.0)
 
 
+def test_a_fixed_window_is_what_it_was_given_from_its_first_request_to_its_last() -> None:
+    window = Window(128, 0.0, fixed=True)
+    assert window.limit == 128
+    for turn in range(1, 1000):
+        window.full = True
+        assert not window.answered(turn * 10 * LOOK_AGAIN / 1000)
+    window.throttled(11.0)
+    assert window.limit == 128
+    window.restart(12.0)
+    assert window.limit == 128
+
+
 def test_what_is_not_full_says_nothing() -> None:
     window = Window(64, 0.0)
     for turn in range(10_000):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 
 from asyncfetch import Fetcher
 from asyncfetch.errors import UsageError
+from asyncfetch.objects import ObjectStat
 from asyncfetch.settings import Access, CachePolicy, NetworkPolicy, Settings
 from asyncfetch.testing import Fault, Faults, FaultServer, demo_objects
+from asyncfetch.testing.scripted import Answer, Hold, RawRequest, ScriptedServer, answer
 from asyncfetch.toolbox import measure
 from tests.cli.terminal import asyncfetch
 from tests.leaks import temporary_files
@@ -70,6 +73,27 @@ async def test_every_request_is_counted_and_priced(cache_dir: Path, monkeypatch:
         # A HEAD, a GET for each object and for a part at least, a repeat, and a second request for what was late.
         assert step.requests >= 1 + 301 + 1 + 1 + 1
         assert survey.dollars == pytest.approx(step.requests * 0.0004 / 1000 + listing * 0.005 / 1000)
+
+
+async def test_a_step_has_as_many_out_as_it_says_from_the_first_request_on(cache_dir: Path) -> None:
+    """Each answer waits until all are asked for: fewer at once would never have one."""
+    everyone = asyncio.Event()
+    asked = 0
+
+    def reply(request: RawRequest) -> Answer:
+        nonlocal asked
+        if request.head.startswith(b"HEAD"):
+            return answer(b"", headers=["ETag: a"])
+        asked += 1
+        if asked == 100:
+            everyone.set()
+        return [Hold(everyone), answer(b"ab")]
+
+    async with ScriptedServer(reply) as server:
+        settings = Settings(cache=CachePolicy(cache_dir=cache_dir), network=NetworkPolicy(hedge=False, deadline=10))
+        sample = [ObjectStat(f"{server.url}/{number}", 2, "a") for number in range(100)]
+        (step,) = (await measure(settings, sample, [100])).steps
+        assert (step.concurrency, step.objects, step.failed) == (100, 100, 0)
 
 
 async def test_decoding_takes_part_when_asked(bucket: Bucket, cache_dir: Path) -> None:
