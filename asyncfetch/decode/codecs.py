@@ -41,6 +41,7 @@ _OPTIONAL = {
 # As dtypes and not by name: NumPy works a name out anew each time, which takes as long as opening the file.
 _RESIZABLE = tuple(map(np.dtype, ("uint8", "uint16", "int16", "float32", "float64")))
 _MOST_CHANNELS = 4  # of a TIFF image, which may announce 65,535
+_MOST_JPEG_SIDE = 65_500  # JPEG_MAX_DIMENSION of libjpeg; the format could say 65,535
 _SWAPPABLE = tuple(map(np.dtype, ("uint8", "uint16", "float32")))  # by cvtColor
 
 
@@ -76,6 +77,9 @@ def weigh(kind: str, header: headers.Header, form: Form, limits: Limits, size: i
     if header.width * header.height > limits.pixels:
         shape = f"{header.width} x {header.height} pixels"
         raise UndecodableError("oversized", f"the header of this {kind} image announces {shape}")
+    if kind == "JPEG" and max(header.width, header.height) > _MOST_JPEG_SIDE:
+        what = f"the content is a JPEG image of {header.width} x {header.height} pixels, of which OpenCV reads"
+        raise UndecodableError("unsupported", f"{what} {_MOST_JPEG_SIDE} a side at most")
     need = headers.needs(kind, header, form, size)
     if need.scratch > limits.memory:
         raise UndecodableError(
