@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from asyncfetch.errors import CacheUnusable, StorageFull
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _T = TypeVar("_T")
 
@@ -67,3 +68,14 @@ def explain(error: OSError, path: str) -> CacheUnusable | StorageFull:
         )
     told.errno, told.filename, told.__cause__ = error.errno, path, error
     return told
+
+
+@contextmanager
+def explained(path: str) -> Iterator[None]:
+    """Has what the system refuses within told by `explain`."""
+    try:
+        yield
+    except (CacheUnusable, StorageFull):
+        raise
+    except OSError as error:
+        raise explain(error, path) from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from asyncfetch.cache import files
 from asyncfetch.cache.changes import Change, lost, split, stored
-from asyncfetch.cache.failures import explain
+from asyncfetch.cache.failures import explained
 from asyncfetch.cache.recovery import is_cleared
 from asyncfetch.cache.upkeep.pins import mark_pinned
 from asyncfetch.cache.upkeep.reading import ReadBlob, ShardDone, Strange, read_blobs
@@ -83,7 +83,7 @@ def check(keeping: Upkeep, *, repair: bool = False, threads: int | None = None) 
     """
     young: dict[str, ReadBlob | None] = {}
     seen: defaultdict[str, list[ReadBlob]] = defaultdict(list)  # of the shards that are being read
-    try:
+    with explained(keeping.blobs.root):
         for item in read_blobs(keeping.blobs.root, threads or cores()):
             if isinstance(item, Strange):
                 yield _strange(keeping, item, repair)
@@ -95,8 +95,6 @@ def check(keeping: Upkeep, *, repair: bool = False, threads: int | None = None) 
         if young:
             time.sleep(_SETTLED)
             yield from _settle(keeping, young, repair)
-    except OSError as error:
-        raise explain(error, keeping.blobs.root) from error
     if repair:
         mark_pinned(keeping)
     yield from _check_refs(keeping, repair)

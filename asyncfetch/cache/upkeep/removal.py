@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from asyncfetch.cache import files
 from asyncfetch.cache.changes import Change, lost, split
-from asyncfetch.cache.failures import explain
+from asyncfetch.cache.failures import explain, explained
 from asyncfetch.cache.finding import UNLIMITED_SECONDS
 from asyncfetch.cache.partials import Unfinished
 from asyncfetch.cache.recovery import Intents
@@ -79,11 +79,12 @@ def prune(
     What is pinned stays, and what a job that runs has used. Pins do not hold what is unfinished. A `dry_run` tells the
     same and removes nothing. Raises `CacheUnusable`.
     """
-    running, oldest_job = _jobs_since(keeping), keeping.owner.oldest_job()
-    if not dry_run:
-        keeping.index.limit()  # from now on uses are noted exactly
+    with explained(keeping.root):
+        running, oldest_job = _jobs_since(keeping), keeping.owner.oldest_job()
+        if not dry_run:
+            keeping.index.limit()  # from now on uses are noted exactly
     removing = _Removing(keeping, spare_since=running, dry_run=dry_run)
-    with closing(removing):
+    with explained(keeping.root), closing(removing):
         if stored_before is not None:
             yield from _remove_old(keeping, removing, stored_before)
             yield from removing.drop(_unfinished(keeping, min(stored_before, oldest_job)))
@@ -106,9 +107,12 @@ def _jobs_since(keeping: Upkeep) -> float:
 
 
 def clear_old(keeping: Upkeep, stored_before: float, *, dry_run: bool = False) -> Iterator[Gone | Unfinished | Stuck]:
-    """Removes what was written before a time, in seconds since 1970, pinned or used by a job or not."""
+    """Removes what was written before a time, in seconds since 1970, pinned or used by a job or not.
+
+    Raises `CacheUnusable`.
+    """
     removing = _Removing(keeping, spare_since=None, dry_run=dry_run)
-    with closing(removing):
+    with explained(keeping.root), closing(removing):
         yield from _remove_old(keeping, removing, stored_before)
         yield from removing.drop(_unfinished(keeping, stored_before))
         if not dry_run:
@@ -133,7 +137,7 @@ def remove(
     for page in keeping.catalog.refs(Selection()) if free else ():
         free.difference_update(one.known.ref.digest for one in page if not (dry_run and selection.covers(one.key)))
     removing = _Removing(keeping, spare_since=None, dry_run=dry_run)
-    with closing(removing):
+    with explained(keeping.root), closing(removing):
         yield from removing.remove(sorted(free))
         meant = [one for one in _unfinished(keeping) if one.begun is not None and selection.covers(one.begun.key)]
         yield from removing.drop(meant)
