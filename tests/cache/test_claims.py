@@ -166,12 +166,6 @@ async def test_full_cache_makes_nobody_wait(tmp_path: Path) -> None:
         assert await first.ask(A) == await second.ask(A) == [None]
 
 
-@pytest.fixture
-def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a file system whose locks do nothing: everybody seems dead to everybody."""
-    monkeypatch.setattr("fcntl.flock", lambda *_: None)
-
-
 @pytest.mark.usefixtures("no_locks")
 @pytest.mark.timeout(120)
 async def test_without_locks_all_that_is_lost_is_bandwidth(tmp_path: Path) -> None:

@@ -257,11 +257,6 @@ async def test_without_locks_one_takes_the_parts_of_a_living_process_and_both_ar
         whole.release()
 
 
-@pytest.fixture
-def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fcntl.flock", lambda *_: None)
-
-
 # How it counts, and how it goes.
 
 
