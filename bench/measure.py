@@ -80,7 +80,7 @@ def measure(plan: Plan, told: Callable[[str], None], completed: Callable[[Result
         kinds = {one.workload.data for one in plan.scenarios} - {"none"}
         for kind in sorted(kinds):
             told(f"making the objects: {kind}")
-            data.make(plan.work, kind, max(one.objects for one in plan.scenarios if one.workload.data == kind))
+            data.make(plan.work, kind, max(one.made for one in plan.scenarios if one.workload.data == kind))
         server = None
         if kinds:
             server = stack.enter_context(servers.serve(plan.server, plan.work / "objects", scratch, certificate))
@@ -156,6 +156,7 @@ class _Run:
             workload=scenario.workload.name,
             kind=scenario.workload.data,
             count=scenario.objects,
+            made=scenario.made,
             root="" if self._objects is None else str(self._objects.root),
             endpoint=(server.tls if tls else server.plain) or "",
             authority=str(self._certificate.authority) if tls else None,

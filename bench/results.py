@@ -72,6 +72,7 @@ class Spread(NamedTuple):
 
 # The figures of a row: name -> what it is of one round.
 FIGURES: dict[str, Callable[[Round], float]] = {
+    "seconds": lambda done: done.seconds,
     "objects_per_s": lambda done: done.objects / done.seconds,
     "mb_per_s": lambda done: done.bytes / done.seconds / 1e6,
     "cpu_us_per_object": lambda done: done.cpu / done.objects * 1e6,

@@ -151,5 +151,7 @@ TARGETS: tuple[Target, ...] = (
     faster("batches-warm", "spdl", 1.0, "batches of 224x224, warm: against SPDL's pipeline of processes"),
     at_most("batches-warm", "own_cpu_us_per_object", 40, " us", "batches, warm: CPU of the parent process per image"),
     faster("batches-cold", "dataloader", 2.2, "batches of 224x224, cold: against DataLoader over boto3"),
+    at_most("first-batch", "seconds", 1.5, " s", "first batch, from the start of the program, nothing cached"),
+    faster("first-batch", "dataloader", 2, "first batch: against a program with a DataLoader over boto3"),
     cheaper("list", "aioboto3", 5, "listing 100,000 keys: CPU against aioboto3's paginator"),
 )

@@ -20,6 +20,7 @@ class Workload:
     over_tls: bool = False  # measured over TLS too, unless asked otherwise
     fetches: bool = True  # from the object server, within the clock
     decodes: bool = False  # to pixels, of which nobody knows before what they are
+    epoch: int = 1  # so many times as many objects are there as count
 
 
 WORKLOADS = {
@@ -88,6 +89,15 @@ WORKLOADS = {
             quick_count=640,
             decodes=True,
         ),
+        Workload(
+            name="first-batch",
+            title="photographs in the first batch, from the start of a program on, nothing cached",
+            data="photos",
+            count=64,
+            quick_count=64,
+            decodes=True,
+            epoch=8,
+        ),
     )
 }
 
@@ -107,6 +117,11 @@ class Scenario(NamedTuple):
     def name(self) -> str:
         """Such as `photos`, `photos-tls`, `photos@disk`."""
         return f"{self.workload.name}{'-tls' if self.tls else ''}{'@disk' if self.on_disk else ''}"
+
+    @property
+    def made(self) -> int:
+        """How many objects there must be."""
+        return self.objects * self.workload.epoch
 
     @property
     def title(self) -> str:

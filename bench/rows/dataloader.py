@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.rows import training
+from bench.rows.beginning import DATALOADER, beginning
 from bench.rows.row import Job, Row, Work, decoded
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ class Photographs:
 
 @contextmanager
 def _open(job: Job) -> Iterator[Callable[[], Work]]:
+    if job.workload == "first-batch":
+        with beginning(DATALOADER)(job) as begun:
+            yield begun
+        return
     from torch.utils.data import DataLoader
 
     small = job.workload.startswith("batches")
@@ -96,6 +101,6 @@ ROW = Row(
     name="dataloader",
     label="PyTorch DataLoader",
     open=_open,
-    workloads=frozenset({"images-warm", "images-cold", "batches-warm", "batches-cold"}),
+    workloads=frozenset({"images-warm", "images-cold", "batches-warm", "batches-cold", "first-batch"}),
     packages=("torch",),
 )

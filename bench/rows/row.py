@@ -32,11 +32,15 @@ Does = Literal["all", "no digest", "discards"]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a row's process is told. `directory` is its own, empty, on the medium under test."""
+    """What a row's process is told: to do `count` objects of those that were made.
+
+    `directory` is its own, empty, on the medium under test.
+    """
 
     workload: str
     kind: str
     count: int
+    made: int
     root: str
     endpoint: str
     authority: str | None

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.keep import Kept
 from bench.names import REGION
 from bench.rows import training
+from bench.rows.beginning import US, beginning
 from bench.rows.row import Job, Row, Work, decoded, ends, fetched, in_tasks, listed, on_loop, read
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
     from asyncfetch import Fetcher
 
@@ -156,7 +157,16 @@ _WORK = {
     "batches-cold": _batches,
     "list": _list,
 }
-ROW = Row(name="us", label="asyncfetch", open=on_loop(partial(_open, doing=_WORK)), workloads=frozenset(_WORK))
+
+
+@contextmanager
+def _opened(job: Job) -> Iterator[Callable[[], Work]]:
+    opening = beginning(US) if job.workload == "first-batch" else on_loop(partial(_open, doing=_WORK))
+    with opening(job) as work:
+        yield work
+
+
+ROW = Row(name="us", label="asyncfetch", open=_opened, workloads=frozenset({*_WORK, "first-batch"}))
 _FILES = {"warm-bytes": _files}
 FILES = Row(
     name="us-files",

@@ -16,6 +16,7 @@ def job(tmp_path: Path, **changes: object) -> Job:
         "workload": "small",
         "kind": "small",
         "count": 1,
+        "made": 1,
         "root": str(tmp_path / "objects"),
         "endpoint": "http://127.0.0.1:9",  # the port of discard, where nobody listens
         "authority": None,

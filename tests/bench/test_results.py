@@ -24,6 +24,7 @@ def test_figures_are_in_the_units_of_their_names() -> None:
     figures = {name: figure(done(seconds=2.0)) for name, figure in FIGURES.items()}
     assert figures == pytest.approx(
         {
+            "seconds": 2,
             "objects_per_s": 50,
             "mb_per_s": 0.05,
             "cpu_us_per_object": 1000,
