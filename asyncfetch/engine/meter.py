@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from time import perf_counter, thread_time
 from typing import NamedTuple
 
 from asyncfetch.objects import Percentiles, Verdict
+from asyncfetch.settings import cores
 
 
 class Gauge:
@@ -166,7 +168,7 @@ _FULL = (
     (
         "decode",
         0.8,
-        "Decoding held it back: {workers} workers were {share:.0%} busy; more workers or a smaller max_size help.",
+        "Decoding held it back: {workers} were {share:.0%} busy; {more} or a smaller max_size would help.",
     ),
     ("budget", 0.5, "The memory budget held it back {share:.0%} of the time; a larger memory_budget helps."),
     (
@@ -197,13 +199,31 @@ def judge(before: Snapshot, after: Snapshot, *, consumer: float = 0.0, source: f
     if objects == 0:
         return Verdict("none", "Nothing was fetched.")
     lane_ms = (after.lane_seconds - before.lane_seconds) / objects * 1e3
-    facts = {"workers": after.workers, "lanes": after.lanes, "latency": f"{lane_ms:.3g} ms"}
+    facts = {
+        "workers": _workers(after.workers),
+        "more": _more_workers(found, after.workers),
+        "lanes": after.lanes,
+        "latency": f"{lane_ms:.3g} ms",
+    }
     for stage, full, sentence in _FULL:
         share = getattr(found, stage)
         if share >= full:
             return Verdict(stage, sentence.format(share=share, **facts))
     stage, share = max(zip(found._fields, found, strict=True), key=lambda pair: pair[1])
     return Verdict("none", f"No stage was full; the busiest was {_NAMES[stage]}, at {share:.0%}.")
+
+
+def _more_workers(found: Shares, workers: int) -> str:
+    """How many more decode workers it takes until some other stage is as busy as decoding was, as a sentence has it."""
+    # The others' work grows with the objects. Further than eightfold nothing can be told of a stage that did so little.
+    most = max(found.cpu, found.cache, found.network, found.decode / 8)
+    more = max(1, math.ceil(workers * found.decode / most) - workers) if most else 1
+    room = cores()
+    return _workers(more, "more ") + (f" (with cores for them: here are {room})" if workers + more > room else "")
+
+
+def _workers(count: int, more: str = "") -> str:
+    return f"{count} {more}worker{'s' * (count != 1)}"
 
 
 _NAMES = {

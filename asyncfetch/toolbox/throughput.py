@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # What a further step must bring to be called faster, rather than lucky.
 ENOUGH = 0.95
+# Stages that more requests at once do nothing for.
+_OURS = frozenset({"consumer", "decode", "budget", "throttled", "cpu", "cache"})
 MOMENT = 0.1  # seconds between two points of the curve
 
 
@@ -142,7 +144,7 @@ async def measure(
     gets = sum(step.requests for step in steps)
     region = settings.access_for(read_name(sample[0])[1].container).region
     dollars = prices_of(region).requests(gets=gets, lists=list_requests)
-    return Survey(tuple(steps), tuple(curve), _verdict(steps), list_requests, dollars)
+    return Survey(tuple(steps), tuple(curve), verdict_of(steps), list_requests, dollars)
 
 
 def _size(item: Entry | Image | Failure) -> int | None:
@@ -162,16 +164,30 @@ def _enough(steps: Sequence[Step]) -> Step:
     return next(step for step in steps if step.bytes_per_second >= ENOUGH * most)
 
 
-def _verdict(steps: Sequence[Step]) -> Verdict:
-    """One line: what holds the bucket back at the concurrency that is enough for it."""
+def verdict_of(steps: Sequence[Step]) -> Verdict:
+    """One line: what holds the bucket back at the concurrency that is enough for it.
+
+    Where more at once did not bring more, the next step says why.
+    """
     best = _enough(steps)
     if not best.objects:
         return Verdict("none", "Nothing could be read.")
-    if best.verdict.stage in ("decode", "cpu", "cache", "budget"):
+    after = steps[steps.index(best) + 1 :]
+    held = next((step for step in (best, *after[:1]) if step.verdict.stage in _OURS), None)
+    if held is best:
+        enough = "more at once would not help." if not after else f"concurrency {best.concurrency} is enough for that."
+        return Verdict(best.verdict.stage, f"{best.verdict.sentence[:-1]}; {enough}")
+    if held is not None:
         return Verdict(
-            best.verdict.stage, f"{best.verdict.sentence} Concurrency {best.concurrency} is enough for that."
+            held.verdict.stage,
+            f"Concurrency {best.concurrency} is enough; with {held.concurrency}: {held.verdict.sentence}",
         )
-    if best is steps[-1] and len(steps) > 1:
+    if len(steps) == 1:
+        return Verdict(
+            "network",
+            f"network: concurrency {best.concurrency} was the only one tried, and more or fewer may be faster.",
+        )
+    if not after:
         return Verdict(
             "network", f"network: concurrency {best.concurrency} was the most tried, and more may be faster."
         )

@@ -51,6 +51,24 @@ def test_without_a_full_stage_the_busiest_is_named() -> None:
     assert "decoding, at 50%" in judge(BEFORE, after(decode_seconds=10.0)).sentence
 
 
+@pytest.mark.parametrize(
+    ("lane_seconds", "room", "told"),
+    [
+        (50.0, 8, "2 more workers or"),  # lanes half as busy as workers: twice as many objects fill them
+        (75.0, 8, "1 more worker or"),
+        (99.0, 8, "1 more worker or"),
+        (50.0, 2, "2 more workers (with cores for them: here are 2) or"),
+        (0.0, 64, "14 more workers or"),  # and no further, however idle all else was
+    ],
+)
+def test_decoding_says_how_many_more_workers_it_wants(
+    lane_seconds: float, room: int, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncfetch.engine.meter.cores", lambda: room)
+    sentence = judge(BEFORE, after(decode_seconds=20.0, lane_seconds=lane_seconds)).sentence
+    assert sentence == f"Decoding held it back: 2 workers were 100% busy; {told} a smaller max_size would help."
+
+
 def test_a_run_of_nothing_has_no_verdict() -> None:
     assert judge(BEFORE, BEFORE._replace(at=101.0)).stage == "none"
 

@@ -11,11 +11,12 @@ import pytest
 
 from asyncfetch import Fetcher
 from asyncfetch.errors import UsageError
-from asyncfetch.objects import ObjectStat
+from asyncfetch.objects import ObjectStat, Percentiles, Verdict
 from asyncfetch.settings import Access, CachePolicy, NetworkPolicy, Settings
-from asyncfetch.testing import Fault, Faults, FaultServer, demo_objects
+from asyncfetch.testing import Fault, Faults, FaultServer, Generated, demo_objects
 from asyncfetch.testing.scripted import Answer, Hold, RawRequest, ScriptedServer, answer
-from asyncfetch.toolbox import measure
+from asyncfetch.toolbox import Step, measure
+from asyncfetch.toolbox.throughput import verdict_of
 from tests.cli.terminal import asyncfetch
 from tests.leaks import temporary_files
 from tests.objects import Bucket
@@ -27,6 +28,12 @@ def bucket(empty_bucket: Bucket) -> Bucket:
         empty_bucket.put(f"photos/{key}", body)
     empty_bucket.server.reset_counts()
     return empty_bucket
+
+
+@pytest.fixture
+def signed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "faulty")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "faulty-secret")
 
 
 async def test_each_step_reads_the_sample_once_and_nothing_is_written(bucket: Bucket, cache_dir: Path) -> None:
@@ -51,10 +58,8 @@ async def test_each_step_reads_the_sample_once_and_nothing_is_written(bucket: Bu
     assert not list(cache_dir.glob("v1/blobs/*/*/*"))
 
 
-async def test_every_request_is_counted_and_priced(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_request_is_counted_and_priced(cache_dir: Path, signed: None) -> None:
     """Parts, repeats and second requests cost what any other does."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "faulty")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "faulty-secret")
     objects = {f"{number:04d}": b"x" * 2000 for number in range(300)} | {"large": os.urandom(8 << 20)}
     wrong = {("0290", 1): Fault.SLOW, ("0280", 1): Fault.ERROR, ("large", 1): Fault.STALL}
     with FaultServer(objects, faults=Faults(at=wrong, slow_seconds=5, stall_seconds=0.3)) as server:
@@ -102,6 +107,44 @@ async def test_decoding_takes_part_when_asked(bucket: Bucket, cache_dir: Path) -
         settings = fetcher.settings
     (step,) = (await measure(settings, sample, [4], decode=True)).steps
     assert (step.objects, step.failed) == (18, 2)
+
+
+def step(concurrency: int, rate: float, stage: str = "network", objects: int = 10) -> Step:
+    none = Percentiles(0.0, 0.0, 0.0)
+    verdict = Verdict(stage, f"What {stage} says.")
+    return Step(concurrency, objects, int(rate * 10), 0, 10.0, 1.0, none, none, objects, verdict)
+
+
+@pytest.mark.parametrize(
+    ("steps", "stage", "sentence"),
+    [
+        ([step(4, 10), step(8, 20), step(16, 20.5)], "network", "network: concurrency 8 is enough."),
+        ([step(4, 10), step(8, 20)], "network", "8 was the most tried, and more may be faster."),
+        ([step(8, 10)], "network", "8 was the only one tried, and more or fewer may be faster."),
+        ([step(8, 10, "none")], "network", "8 was the only one tried"),
+        ([step(8, 10, "decode")], "decode", "What decode says; more at once would not help."),
+        ([step(4, 10, "decode"), step(8, 9)], "decode", "What decode says; concurrency 4 is enough for that."),
+        ([step(4, 10), step(8, 20, "throttled")], "throttled", "What throttled says; more at once would not help."),
+        ([step(8, 20), step(16, 19, "throttled")], "throttled", "8 is enough; with 16: What throttled says."),
+        ([step(8, 20), step(16, 20), step(32, 19, "cpu")], "network", "network: concurrency 8 is enough."),
+        ([step(8, 0, objects=0)], "none", "Nothing could be read."),
+    ],
+)
+def test_one_line_says_what_holds_a_bucket_back(steps: list[Step], stage: str, sentence: str) -> None:
+    verdict = verdict_of(steps)
+    assert verdict.stage == stage
+    assert sentence in verdict.sentence
+
+
+async def test_a_bucket_that_asks_for_less_is_told_as_such(cache_dir: Path, signed: None) -> None:
+    with FaultServer(Generated(160, 100), faults=Faults(rate_limit=150, burst=10)) as server:
+        access = Access(endpoint_url=server.endpoint_url, region="us-east-1")
+        settings = Settings(access=access, cache=CachePolicy(cache_dir=cache_dir))
+        sample = [ObjectStat(server.uri(f"{number:08d}"), 100) for number in range(160)]
+        survey = await measure(settings, sample, [32])
+    assert [step.failed for step in survey.steps] == [0]
+    assert survey.verdict.stage == "throttled"
+    assert "asked for fewer requests" in survey.verdict.sentence
 
 
 async def test_nothing_to_measure_is_said(cache_dir: Path) -> None:
