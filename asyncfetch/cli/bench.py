@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asyncfetch.cli.common import FAILED, Options, command, human, on_loop
+from asyncfetch.cli.common import FAILED, Options, command, counted, human, on_loop
 from asyncfetch.cli.progress import Progress
 from asyncfetch.errors import ExtraMissing, UsageError
 
@@ -34,32 +34,27 @@ def bench(
     concurrencies = _steps(steps) if options.concurrency is None else [options.concurrency]
     if plot is not None:
         _need_matplotlib()
-    # The cache is passed by, but bodies touch its disk: one of its own, so that nothing of the user's is near.
-    directory = options.cache_dir or tempfile.mkdtemp(prefix="asyncfetch-bench-")
-    try:
-        survey = on_loop(
-            lambda: _measure(options, uri, None if everything else objects, concurrencies, directory, decode)
-        )
-    finally:
-        if options.cache_dir is None:
-            shutil.rmtree(directory, ignore_errors=True)
-    if plot is not None:
-        _draw(survey, plot, uri)
+        _try(plot)
+    survey = on_loop(lambda: _measure(options, uri, None if everything else objects, concurrencies, decode))
     if options.json:
         options.out(_told(survey))
     else:
         _print(survey)
+    if plot is not None:  # last: whatever becomes of the picture, the figures have been told
+        _draw(survey, plot, uri)
     return FAILED if any(step.failed for step in survey.steps) else 0
 
 
-async def _measure(
-    options: Options, uri: str, most: int | None, concurrencies: list[int], directory: str, decode: bool
-) -> Survey:
+async def _measure(options: Options, uri: str, most: int | None, concurrencies: list[int], decode: bool) -> Survey:
+    from asyncfetch.fetcher import Fetcher
+    from asyncfetch.settings import CachePolicy
     from asyncfetch.toolbox import measure
 
+    # The cache is passed by, but bodies touch its disk: one of the run's own, so that nothing of the user's is near.
+    cache = CachePolicy(cache_dir=options.cache_dir, ephemeral=True)
+    settings = replace(options.fetcher().settings, cache=cache)
     sample: list[ObjectStat] = []
-    async with options.fetcher() as fetcher:
-        settings = replace(fetcher.settings, cache=replace(fetcher.settings.cache, cache_dir=directory))
+    async with Fetcher(settings) as fetcher:
         async for stat in fetcher.list(uri):
             if stat.size or not stat.uri.endswith("/"):
                 sample.append(stat)
@@ -86,6 +81,16 @@ def _steps(text: str) -> list[int]:
     if not steps or min(steps) < 1:
         raise UsageError(f"--steps must be whole numbers with commas between, not {text!r}")
     return sorted(set(steps))
+
+
+def _try(path: str) -> None:
+    """Raises now what would keep the picture from being written after minutes of measuring."""
+    picture = Path(path)
+    new = not os.path.lexists(picture)
+    with picture.open("ab"):
+        pass
+    if new:
+        picture.unlink()
 
 
 def _told(survey: Survey) -> dict[str, object]:
@@ -139,11 +144,13 @@ def _print(survey: Survey) -> None:
     first = survey.steps[0]
     requests = survey.list_requests + sum(step.requests for step in survey.steps)
     console.print(
-        f"{first.objects:,} objects, {human(first.bytes)}, read {len(survey.steps)} times: "
+        f"{first.objects:,} objects, {human(first.bytes)}, read {counted(len(survey.steps), 'time')}: "
         f"{requests:,} requests, {survey.list_requests:,} of them to list, about ${survey.dollars:.4f} at S3's list "
         "price.",
         markup=False,
     )
+    if first.objects + first.failed < survey.steps[-1].concurrency:
+        console.print("Of fewer objects no step can have as many out as it says: --objects or --all take more.")
     console.print(str(survey.verdict), markup=False)
 
 

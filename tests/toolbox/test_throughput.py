@@ -176,6 +176,53 @@ def test_the_command_tells_and_draws(bucket: Bucket, tmp_path: Path) -> None:
     shown = asyncfetch("bench", bucket.uri("photos/"), "-n", "5", "--steps", "2")
     assert b"list price" in shown.out
     assert b"network" in shown.out
+    assert b"Of fewer objects" not in shown.out
+    few = asyncfetch("bench", bucket.uri("photos/"), "-n", "2", "--steps", "4")
+    assert b"Of fewer objects" in few.out
+
+
+def test_nothing_of_the_users_cache_is_touched(bucket: Bucket, tmp_path: Path) -> None:
+    """Not to list either: a bench beside a run must not wait for that run's index, nor fill its disk."""
+    home, named = tmp_path / "home", tmp_path / "named"
+    for arguments in ([], ["--cache-dir", named]):
+        done = asyncfetch(
+            "bench", bucket.uri("photos/"), "-n", "2", "--steps", "2", *arguments, ASYNCFETCH_CACHE_DIR=str(home)
+        )
+        assert done.code == 0, done.err
+    assert not home.exists()
+    assert not list(named.rglob("*"))
+
+
+def test_it_reads_as_many_as_it_was_told_or_all(bucket: Bucket) -> None:
+    for arguments, objects in ((["-n", "10"], 10), (["--all"], 20)):
+        bucket.server.reset_counts()
+        done = asyncfetch("bench", bucket.uri("photos/"), *arguments, "--steps", "2,4", "--json")
+        assert done.code == 0, done.err
+        told = json.loads(done.out)
+        assert [step["objects"] for step in told["steps"]] == [objects, objects]
+        assert bucket.bodies() == 2 * objects
+        assert told["list_requests"] == 1
+        assert sum(step["requests"] for step in told["steps"]) + 1 == bucket.server.requests().total()
+        for step in told["steps"]:
+            for latencies in (step["first_byte_seconds"], step["whole_body_seconds"]):
+                assert list(latencies) == ["p50", "p95", "p99"]
+                assert 0 < latencies["p50"] <= latencies["p95"] <= latencies["p99"]
+            assert step["verdict"]["sentence"]
+
+
+def test_a_picture_that_cannot_be_written_costs_no_measurement(bucket: Bucket, tmp_path: Path) -> None:
+    done = asyncfetch("bench", bucket.uri("photos/"), "--steps", "2", "--plot", tmp_path / "none" / "curve.png")
+    assert done.code != 0
+    assert "none/curve.png" in done.err
+    assert not bucket.server.requests(), "it is known before anything is read"
+
+
+def test_what_becomes_of_the_picture_takes_nothing_from_the_figures(bucket: Bucket, tmp_path: Path) -> None:
+    """Its disk may fill up meanwhile."""
+    done = asyncfetch("bench", bucket.uri("photos/"), "-n", "2", "--steps", "2", "--json", "--plot", "/dev/full")
+    assert done.code != 0
+    assert "No space left" in done.err
+    assert [step["objects"] for step in json.loads(done.out)["steps"]] == [2]
 
 
 @pytest.mark.parametrize("steps", ["", "0", "four", "4;8"])
