@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import os
@@ -243,6 +244,29 @@ def shared_mappings() -> int:
     gc.collect()
     maps = Path("/proc/self/maps")
     return sum("memfd:asyncfetch" in line for line in maps.read_text().splitlines()) if maps.exists() else 0
+
+
+def memory_of(pid: int) -> set[tuple[int, int]]:
+    """The files (device and inode) that a process has mapped, its slots among them. Only Linux says."""
+    found, slots = set[tuple[int, int]](), 0
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        device, inode = line.split()[3:5]
+        major, _, minor = device.partition(":")
+        found.add((os.makedev(int(major, 16), int(minor, 16)), int(inode)))
+        slots += "asyncfetch" in line
+    assert slots > 1, "the status page and a slot"
+    return found
+
+
+def names_left(memory: set[tuple[int, int]]) -> list[str]:
+    """The names in /dev/shm under which such files can still be found."""
+    left = []
+    for entry in os.scandir("/dev/shm"):
+        with contextlib.suppress(FileNotFoundError):
+            status = entry.stat(follow_symlinks=False)
+            if (status.st_dev, status.st_ino) in memory:
+                left.append(entry.name)
+    return left
 
 
 def descriptors() -> int:

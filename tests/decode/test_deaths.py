@@ -27,6 +27,8 @@ from tests.decode.parts import (
     expected,
     has_ended,
     make_pool,
+    memory_of,
+    names_left,
     photograph,
     photographs,
     pids,
@@ -410,6 +412,37 @@ async def test_a_parent_that_is_killed_leaves_no_worker(tmp_path: Path, endless:
         worker = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
     await until(lambda: has_ended(worker))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no /dev/shm, nor does a process say its memory")
+@pytest.mark.parametrize("killed", ["worker", "parent"])
+async def test_no_name_of_shared_memory_is_left_by_who_is_killed(tmp_path: Path, killed: str) -> None:
+    [good] = photographs(tmp_path, 1)
+    script = textwrap.dedent(f"""
+        import asyncio, sys
+        from pathlib import Path
+        from tests.decode.parts import decode, make_pool, pids, until
+        async def main():
+            pool = make_pool(1)
+            kept = await decode(pool, Path({str(good)!r}))
+            print(*pids(pool), flush=True)
+            await until(lambda: not pids(pool))
+            print("gone", flush=True)
+            await asyncio.Event().wait()
+        asyncio.run(main())
+    """)
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment())
+    with parent:
+        assert parent.stdout is not None
+        worker = psutil.Process(int(parent.stdout.readline()))
+        memory = memory_of(parent.pid) | memory_of(worker.pid)
+        if killed == "worker":
+            worker.kill()
+            parent.stdout.readline()  # once the pool has seen it
+        left = names_left(memory)
+        parent.kill()
+    await until(lambda: has_ended(worker))
+    assert left + names_left(memory) == []
 
 
 MAD = """
