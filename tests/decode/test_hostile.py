@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 
 from asyncfetch import DecodePolicy
-from asyncfetch.errors import DecodeError, DecodeTimeout, OutOfMemory, UsageError
+from asyncfetch.errors import (
+    CorruptImage,
+    DecodeError,
+    DecodeTimeout,
+    ImageTooLarge,
+    OutOfMemory,
+    UnsupportedFormat,
+    UsageError,
+)
 from tests.decode.parts import Outcome, PlainBudget, decode, encode, expected, photograph, photographs, until
 from tests.decode.test_deaths import stuck_at
 from tests.decode.written import four_channel_jpeg, interlaced_png, palette_png, tiff_file
@@ -35,7 +43,9 @@ def seeds() -> dict[str, bytes]:
     return {
         "jpeg": encode(".jpg", image),
         "progressive": encode(".jpg", image, cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+        "gray": encode(".jpg", image[..., 1]),
         "cmyk": four_channel_jpeg([(9, 80, 200, 30)] * 8, transform=0),
+        "ycck": four_channel_jpeg([(9, 80, 200, 30)] * 8, transform=2),
         "png": encode(".png", image),
         "png16": encode(".png", alpha.astype(np.uint16) * 257),
         "interlaced": interlaced_png(image),
@@ -44,6 +54,7 @@ def seeds() -> dict[str, bytes]:
         "webp": encode(".webp", alpha, cv2.IMWRITE_WEBP_QUALITY, 80),
         "lossless": encode(".webp", image),
         "tiff": pages.tobytes(),
+        "tiff16": tiff_file(image.astype(np.uint16) * 257),
         "floats": tiff_file(image.astype(np.float32)),
         "gif": encode(".gif", image),
         "avif": encode(".avif", image, cv2.IMWRITE_AVIF_SPEED, 10),
@@ -65,9 +76,16 @@ def broken(whole: bytes, chance: random.Random) -> Iterator[bytes]:
         yield bytes(data)
 
 
-@pytest.mark.parametrize("color", ["rgb", "unchanged"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dtype": "unchanged"},
+        {"color": "unchanged"},
+        {"dtype": "float32", "size": (24, 16), "fit": "fill"},  # which the decoder of JPEG does by itself
+    ],
+)
 async def test_truncations_and_flipped_bits_end_as_pixels_or_as_a_named_failure(
-    open_pool: OpenPool, tmp_path: Path, color: str
+    open_pool: OpenPool, tmp_path: Path, options: Any
 ) -> None:
     pool, chance = open_pool(2, timeout=10.0, max_pixels=1 << 22), random.Random(0)
     [good] = photographs(tmp_path, 1)
@@ -76,7 +94,7 @@ async def test_truncations_and_flipped_bits_end_as_pixels_or_as_a_named_failure(
         for index, data in enumerate([whole, *broken(whole, chance)]):
             path = tmp_path / f"{name}-{index}"
             path.write_bytes(data)
-            outcomes.append(Outcome(pool, path, color=color, dtype="unchanged"))
+            outcomes.append(Outcome(pool, path, **options))
             if index == 0:
                 assert (await outcomes[-1].get()).size > 0, name
                 outcomes.pop()
@@ -85,8 +103,9 @@ async def test_truncations_and_flipped_bits_end_as_pixels_or_as_a_named_failure(
         try:
             pool.urge(outcome.job)  # as the head of a stream is
             ends["pixels"] += (await outcome.get()).size > 0
-        except DecodeError:
+        except (CorruptImage, UnsupportedFormat, ImageTooLarge, OutOfMemory):
             ends["failures"] += 1
+    assert pool.statistics().died == 0
     assert sum(ends.values()) == 24 * len(seeds())
     assert min(ends.values()) > 20, ends
     np.testing.assert_array_equal(await decode(pool, good), expected(good))
