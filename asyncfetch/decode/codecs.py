@@ -54,9 +54,16 @@ class UndecodableError(Exception):
         self.detail = detail
 
 
+_refused: list[
+    str
+] = []  # what OpenCV was refused in memory since the image was begun, also where it keeps that to itself
+
+
 def prepare() -> None:
-    """Keeps OpenCV to one thread: the pool has a worker for each core."""
+    """Keeps OpenCV to one thread, since the pool has a worker for each core, and hears what memory it is refused."""
     cv2.setNumThreads(1)
+    # Within a decoder it catches the error, and gives None as for a damaged image.
+    cv2.redirectError(lambda code, _, said, *__: _refused.append(said) if code == cv2.Error.StsNoMem else None)
 
 
 def check(head: bytes) -> str:
@@ -93,6 +100,7 @@ def decode(data: memoryview, kind: str, header: headers.Header, form: Form) -> P
 
     Raises `UndecodableError`.
     """
+    _refused.clear()
     try:
         if kind == "JPEG" and (scaled := _scaled(data, header, form)) is not None:
             return _sampled(scaled, data, kind, form)
@@ -249,6 +257,8 @@ def _fit(image: Pixels, part: Part, fitted: Fit, kind: str) -> Pixels:
 
 
 def _failure(data: memoryview, kind: str, form: Form) -> UndecodableError:
+    if _refused:
+        return UndecodableError("memory", f"there was not enough memory to decode this {kind} image")
     if kind in _OPTIONAL and not re.search(
         rf"^\s*(?:{_OPTIONAL[kind]}):\s+(?!NO\b)\S", cv2.getBuildInformation(), re.M
     ):

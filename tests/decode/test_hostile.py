@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
+import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -171,6 +174,48 @@ async def test_an_image_that_would_take_more_than_its_worker_may_is_refused_by_i
         error
     )
     assert (await Outcome(pool, tmp_path / "large.png", color="gray").get()).shape == (4000, 4000)
+    assert pool.statistics().died == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to its data limit")
+@pytest.mark.parametrize(
+    "size", [(4000, 2000), (2000, 2000)]
+)  # too much for the image, and for what its decoder copies
+async def test_an_image_whose_header_tells_nothing_is_held_to_its_memory_by_the_system(
+    open_pool: OpenPool, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    pool = open_pool(1, worker_memory=64 * MIB)
+    path, (width, height) = tmp_path / "flat.hdr", size
+    path.write_bytes(encode(".hdr", np.full((height, width, 3), 0.5, np.float32)))
+    assert path.stat().st_size < MIB
+    error = await Outcome(pool, path).error()
+    assert isinstance(error, OutOfMemory)
+    assert "flat.hdr: there was not enough memory to decode this Radiance HDR image. A larger Decode" in str(error)
+    [good] = photographs(tmp_path, 1)
+    np.testing.assert_array_equal(await decode(pool, good), expected(good))
+    assert pool.statistics().died == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to its data limit")
+async def test_a_file_without_an_end_takes_no_more_than_the_memory_of_its_worker(
+    open_pool: OpenPool, tmp_path: Path, endless: Path
+) -> None:
+    pool = open_pool(1, worker_memory=64 * MIB)
+    [good] = photographs(tmp_path, 1)
+
+    def write() -> None:
+        with contextlib.suppress(BrokenPipeError), endless.open("wb", buffering=0) as file:
+            file.write(good.read_bytes())
+            while True:
+                file.write(bytes(MIB))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    error = await Outcome(pool, endless).error()
+    writer.join()
+    assert isinstance(error, OutOfMemory)
+    assert "endless.jpg: there was not enough memory to decode it" in str(error)
+    np.testing.assert_array_equal(await decode(pool, good), expected(good))
     assert pool.statistics().died == 0
 
 
