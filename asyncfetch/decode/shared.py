@@ -41,9 +41,10 @@ def map_file(descriptor: int, size: int) -> mmap.mmap:
 
     The descriptor may be closed afterwards, and no other is kept: `mmap.mmap(descriptor, …)` would keep a duplicate
     (until `trackfd` of Python 3.13), and a thousand images would be a thousand open files, of 256 that macOS allows.
-    So an anonymous mapping is made, which owns the addresses, and the file is laid over it. Raises `OSError`.
+    So an anonymous mapping is made, which owns the addresses, and the file is laid over it. That one is shared as well:
+    private memory would count against what a worker may have, and end it at a large slot. Raises `OSError`.
     """
-    region = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    region = mmap.mmap(-1, size, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
     address = ctypes.addressof(ctypes.c_char.from_buffer(region))
     protection, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | _MAP_FIXED
     if _mmap()(address, size, protection, flags, descriptor, 0) != address:

@@ -219,6 +219,17 @@ async def test_a_file_without_an_end_takes_no_more_than_the_memory_of_its_worker
     assert pool.statistics().died == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to its data limit")
+async def test_slots_do_not_count_as_memory_of_a_worker(open_pool: OpenPool, tmp_path: Path) -> None:
+    pool = open_pool(1, worker_memory=64 * MIB)
+    [good] = photographs(tmp_path, 1)
+    for size in 40, 50, 64:
+        full = await decode(pool, good, transform=lambda _, size=size: np.broadcast_to(np.uint8(1), size * MIB))
+        kept = await decode(pool, good, transform=lambda _: np.ones(30 * MIB, np.uint8))
+        assert (full.nbytes, kept.nbytes) == (size * MIB, 30 * MIB)
+    assert pool.statistics().died == 0
+
+
 async def test_a_job_that_waits_for_its_slot_holds_no_memory_of_its_worker(open_pool: OpenPool, tmp_path: Path) -> None:
     budget = PlainBudget()
     pool = open_pool(1, budget)
