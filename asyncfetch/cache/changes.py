@@ -191,6 +191,11 @@ def placed(name: BlobName, published: Published, at: float) -> Change:
     return _STORED if published.stored else _MET, (*name, published.size, at)
 
 
+def stored_bytes(changes: Iterable[Change]) -> int:
+    """The bytes of the blobs that these changes by `placed` say were written just now."""
+    return sum(int(row[_STORED.size] or 0) for statement, row in changes if statement is _STORED)
+
+
 def touch(digest: str, at: float) -> Change:
     """Somebody uses this blob."""
     algorithm, name = split(digest)

@@ -95,6 +95,7 @@ class Room:
         self._slice_at = 0.0
         self._last_ref = _FIRST_REF
         self._refs_due = 0  # to be looked at, whether their blobs are there
+        self.untold = 0  # bytes of blobs in their places that the index could not be told of
         self.refusing = False  # the last body was refused, though not for its size alone
         self.evicted = self.evicted_bytes = 0
 
@@ -168,7 +169,7 @@ class Room:
         self._slice_at = ended + (ended - began) * (1 / SHARE - 1) if beside else ended
 
     def _level(self) -> Level:
-        held = self._index.totals().blob_bytes + self._partials.held()
+        held = self._index.totals().blob_bytes + self.untold + self._partials.held()
         if self._limits.min_free is None:
             return Level(held)
         now = time.monotonic()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from asyncfetch.cache import files
 from asyncfetch.cache.batch import Batch
-from asyncfetch.cache.changes import blob_of, placed
+from asyncfetch.cache.changes import blob_of, placed, stored_bytes
 from asyncfetch.cache.claims import Claims
 from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Read, Release, Write
 from asyncfetch.cache.damage import Damage
@@ -50,7 +50,9 @@ _log = logging.getLogger(__name__)
 SEEN_SECONDS = 0.001  # what was seen so long ago still holds for a read; three `stat` calls, a third of what it takes
 HERE_SECONDS = 0.05  # after something that the loop did itself it is taken to be about to do more
 HINDERED_SECONDS = 0.05  # after another process held the loop up, the thread does what could be held up again
-MOST_OWED = 10_000  # changes kept for an index that takes none; the blobs of others are met again when they are wanted
+# Changes kept for an index that takes none. The blobs of others are met again when they are wanted, and until the cache
+# is closed they count towards its limit.
+MOST_OWED = 10_000
 
 
 class Work:
@@ -76,6 +78,7 @@ class Work:
         self._line = Line()
         self._handed_on: deque[Batch] = deque()  # that the loop has not finished
         self._owed: list[Change] = []  # of blobs that are in their places, and that the index could not take
+        self._given_up = 0  # bytes of blobs in their places that are not even owed any more
         self.tally = Tally()  # the index is told when it is written to anyway
         self._warned = False  # of what `attempt` met
         self._followed = -1.0  # when `read_here` last looked which index is in force, and whether others live
@@ -205,7 +208,7 @@ class Work:
 
     def pause(self) -> float | None:
         """Seconds until something is due for the thread though no command comes; None where nothing is."""
-        pause, awaited = self.room.pause(), self.claims.pause()
+        pause, awaited = None if self._owed else self.room.pause(), self.claims.pause()
         if pause is not None:
             pause = max(pause, self._here_at + HERE_SECONDS - time.perf_counter())
         return min((one for one in (pause, awaited) if one is not None), default=None)
@@ -213,7 +216,9 @@ class Work:
     def end(self) -> None:
         """Gives back what is claimed, and tells the index what it has not heard."""
         self.attempt(self.claims.leave)
-        self._change_index(self.tally.untold(self.placing.stored, last=True))
+        owed = bool(self._owed)
+        if self._change_index([*self._owed, *self.tally.untold(self.placing.stored, last=True)]) and owed:
+            self._intents.fulfil()
 
     def attempt(self, chore: Callable[[], object]) -> None:
         """Does what nobody waits for, and nothing rests on. That the disk misbehaves is told once: it comes back."""
@@ -356,9 +361,13 @@ class Work:
             if self._change_index([*self._owed, *batch.blobs, *batch.changes, *batch.released, *counts], also):
                 self.tally.told()
                 self._owed.clear()
+                self.room.untold = self._given_up
             else:
                 self.unremembered += len(batch.changes)
-                self._owed = (self._owed + batch.blobs)[-MOST_OWED:]
+                self._owed += batch.blobs
+                self.room.untold += stored_bytes(batch.blobs)
+                self._given_up += stored_bytes(self._owed[:-MOST_OWED])
+                del self._owed[:-MOST_OWED]
             batch.changes, batch.blobs, batch.lost, batch.released = [], [], [], []
         if not self._owed:
             self._intents.fulfil()

@@ -10,12 +10,13 @@ import resource
 import shutil
 import sqlite3
 import threading
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
-from asyncfetch.cache import SMALL, Cache, Published, database, files
+from asyncfetch.cache import SMALL, Cache, Published, database, eviction, files, work
 from asyncfetch.cache.index import Index
 from asyncfetch.errors import CacheUnusable, StorageFull
 from asyncfetch.settings import CachePolicy
@@ -23,6 +24,7 @@ from asyncfetch.settings import CachePolicy
 from .helpers import (
     HASHES,
     blobs,
+    check_accounts,
     check_blobs,
     fill,
     keep_private,
@@ -33,6 +35,7 @@ from .helpers import (
     owners,
     publish,
     taken,
+    totals,
 )
 
 NOISE = random.Random(11).randbytes(SMALL + 4096)
@@ -197,6 +200,78 @@ async def test_index_that_takes_nothing_loses_no_object(
         assert len(caplog.records) == 1
     assert len(blobs(tmp_path)) == 4
     assert Path(before.path).exists()
+
+
+@pytest.fixture
+def stuck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], sqlite3.Connection]]:
+    """Takes the index's write lock, as a process that has stopped amid a batch; on its connection it is let go of."""
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+    with ExitStack() as connections:
+
+        def take() -> sqlite3.Connection:
+            path = next((tmp_path / "v1" / "index").glob("index-*.sqlite"))
+            connection = connections.enter_context(closing(sqlite3.connect(path, isolation_level=None)))
+            connection.execute("BEGIN IMMEDIATE")
+            return connection
+
+        yield take
+
+
+async def test_what_the_index_could_not_be_told_counts_towards_the_limit(
+    tmp_path: Path, stuck: Callable[[], sqlite3.Connection]
+) -> None:
+    bodies = [b"%04d" % number * 250 for number in range(8)]
+    async with opened(tmp_path, max_bytes=3000) as cache:
+        await publish(cache, bodies[0], key("0"))
+        connection = stuck()
+        for number, body in enumerate(bodies):
+            published = await publish(cache, body, key(str(number)))
+            assert published.private == (number > 2)
+            assert Path(published.path).read_bytes() == body
+        assert len(blobs(tmp_path)) == 3
+        connection.execute("ROLLBACK")
+        assert not (await publish(cache, bodies[1], key("1"))).private
+        assert (await publish(cache, b"another", key("another"))).private, "they are counted once"
+        check_accounts(tmp_path)
+        assert totals(tmp_path) == (3, 3000)
+
+
+async def test_changes_beyond_those_that_are_kept_count_as_long_as_the_cache_is_open(
+    tmp_path: Path, stuck: Callable[[], sqlite3.Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "MOST_OWED", 1)
+    async with opened(tmp_path, max_bytes=3000) as cache:
+        connection = stuck()
+        for number in range(2):
+            assert not (await publish(cache, b"%04d" % number * 250, key(str(number)))).private
+        connection.execute("ROLLBACK")
+        assert not (await publish(cache, b"%04d" % 2 * 250, key("2"))).private
+        assert totals(tmp_path)[0] == 2
+        assert (await publish(cache, b"another", key("another"))).private
+
+
+async def test_thread_that_can_remove_nothing_while_it_owes_the_index_rests(
+    tmp_path: Path, stuck: Callable[[], sqlite3.Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eviction, "LOOK_SECONDS", 0.0)
+    async with opened(tmp_path) as cache:
+        for number in range(2):
+            await publish(cache, b"%04d" % number * 250, key(str(number)))
+    async with opened(tmp_path, max_bytes=1500, job_started=0.0) as cache:
+        stuck()
+        await publish(cache, b"0000" * 250, key("again"))
+        assert cache._work.pause() is None
+
+
+async def test_what_the_index_could_not_be_told_it_is_told_at_the_end(
+    tmp_path: Path, stuck: Callable[[], sqlite3.Connection]
+) -> None:
+    async with opened(tmp_path) as cache:
+        connection = stuck()
+        await publish(cache, b"bytes", key("a"))
+        connection.execute("ROLLBACK")
+    assert not owners(tmp_path)
+    check_accounts(tmp_path)
 
 
 def _refuse_current(source: str, target: str) -> None:
