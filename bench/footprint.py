@@ -24,7 +24,7 @@ from bench.ending import heed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_FORMATS = (".jpg", ".png", ".tiff", ".webp")
+_FORMATS = "jpg,png,tiff,webp,gif,jp2,avif"
 _LOOK_SECONDS = 0.005
 
 
@@ -35,17 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--thumbnails", type=int, default=400)
     parser.add_argument("--megapixels", default="12,24", help="of the scans, one of each size and format")
+    parser.add_argument("--formats", default=_FORMATS, help="of the scans (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         sizes = [float(size) for size in options.megapixels.split(",")]
-        thumbnails, scans = _write(Path(folder), options.thumbnails, sizes)
+        thumbnails, scans = _write(Path(folder), options.thumbnails, sizes, options.formats.split(","))
         seen = asyncio.run(_decode(folder, thumbnails, scans * options.rounds, options.budget, options.workers))
     json.dump(seen, sys.stdout)
     return 0
 
 
-def _write(folder: Path, thumbnails: int, megapixels: list[float]) -> tuple[list[str], list[str]]:
+def _write(folder: Path, thumbnails: int, megapixels: list[float], formats: list[str]) -> tuple[list[str], list[str]]:
     import cv2
 
     from asyncfetch.testing import photographs
@@ -56,15 +57,16 @@ def _write(folder: Path, thumbnails: int, megapixels: list[float]) -> tuple[list
         paths.append(str(folder / name))
     picture = cv2.imread(next(path for path in paths if path.endswith(".jpg")))
     assert picture is not None
+    quick = {"png": (cv2.IMWRITE_PNG_COMPRESSION, 1), "avif": (cv2.IMWRITE_AVIF_SPEED, 10)}
     scans = []
     for size in megapixels:
         width = round((size * 1e6 * 4 / 3) ** 0.5)
         large = cv2.resize(picture, (width, width * 3 // 4), interpolation=cv2.INTER_CUBIC)
-        for extension in _FORMATS:
-            if extension == ".webp" and width > 16_383:  # the format's own limit
+        for extension in formats:
+            if extension == "webp" and width > 16_383:  # the format's own limit
                 continue
-            scans.append(str(folder / f"scan-{size}{extension}"))
-            cv2.imwrite(scans[-1], large, (cv2.IMWRITE_PNG_COMPRESSION, 1) if extension == ".png" else ())
+            scans.append(str(folder / f"scan-{size}.{extension}"))
+            cv2.imwrite(scans[-1], large, quick.get(extension, ()))
     return [paths[index % len(paths)] for index in range(thumbnails)], scans
 
 

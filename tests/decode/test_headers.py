@@ -297,6 +297,8 @@ def test_memory_of_the_process_tree_stays_within_the_budget_over_thumbnails_and_
         "16",
         "--megapixels",
         "6",
+        "--formats",
+        "jpg,png,tiff,webp",
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment())
     seen = json.loads(done.stdout)
