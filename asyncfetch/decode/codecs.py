@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -54,9 +55,8 @@ class UndecodableError(Exception):
         self.detail = detail
 
 
-_refused: list[
-    str
-] = []  # what OpenCV was refused in memory since the image was begun, also where it keeps that to itself
+# What OpenCV last said when it was refused memory since the image was begun, also where it keeps that to itself.
+_refused: deque[str] = deque(maxlen=1)
 
 
 def prepare() -> None:
