@@ -12,11 +12,15 @@ from typing import Any
 import psutil
 import pytest
 
+from bench.measure import Plan, measure
+from bench.process import RowProcess
 from bench.results import FIGURES, to_json
+from bench.rows import Job
+from bench.workloads import scenarios
 from tests.bench.made import done, measured, results
 
 ROOT = Path(__file__).parents[2]
-ROWS = "us,aioboto3,floor-kept,floor"
+ROWS = "us,aioboto3,boto3,floor-kept,floor"
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -102,6 +106,38 @@ def test_every_workload_of_ours_shows_what_it_must(work: Path, tmp_path: Path, w
     }
     assert set(found.values()) == {"done"}
     assert {(workload, "us") for workload in workloads.split(",")} <= found.keys()
+
+
+def test_rounds_are_interleaved_and_each_has_a_directory_of_its_own(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a machine that slows down would slow down one row, and a second round would find the first one's files."""
+    started: list[tuple[str, str, list[str]]] = []
+
+    class Watched(RowProcess):
+        def __init__(self, row: str, job: Job, authority: Path) -> None:
+            started.append((row, job.directory, os.listdir(job.directory)))
+            super().__init__(row, job, authority)
+
+    monkeypatch.setattr("bench.measure.RowProcess", Watched)
+    rows, rounds = ["floor", "floor-kept"], 2
+    plan = Plan(
+        scenarios=scenarios(["small"], quick=False, scale=0.001, tls=False, disk=False),
+        rows=rows,
+        rounds=rounds,
+        seed=1,
+        server="rclone",
+        work=work,
+        medium=tmp_path,
+        at_once=2,
+    )
+    measure(plan, lambda line: None, lambda results: None)
+    orders = [[row for row, _, _ in started[first : first + 2]] for first in range(0, 2 * rounds, 2)]
+    assert [sorted(order) for order in orders] == [rows] * rounds, "each round has every row, before the next begins"
+    assert orders[0] != orders[1], "in an order that is drawn anew"
+    assert len({directory for _, directory, _ in started}) == len(started) == 2 * rounds
+    assert [left for _, _, left in started if left] == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_over_tls_with_the_caches_on_disk_too(work: Path, tmp_path: Path) -> None:
