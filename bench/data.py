@@ -47,10 +47,10 @@ class DataSet(NamedTuple):
 
 
 def make(work: Path, kind: str, count: int) -> DataSet:
-    """Gives the first `count` objects of a kind (`"photos"`, `"small"`, `"large"`), making those that are not there.
+    """Gives the first `count` objects of a kind, making those that are not there.
 
-    They are the same each time. Raises `OSError` when they cannot be written, `ExtraMissing` when the photographs are
-    not installed.
+    Kinds are `"photos"`, `"mixed"`, `"small"` and `"large"`. They are the same each time. Raises `OSError` when they
+    cannot be written, `ExtraMissing` when the photographs are not installed.
     """
     root = work / "objects"
     warm_up = _ensure(work, root, "warm-up", WARM_UP_COUNT)
@@ -82,6 +82,8 @@ def _bodies(kind: str, count: int) -> Iterator[tuple[str, bytes]]:
     match kind:
         case "photos":
             return _photographs(count, seed=0)
+        case "mixed":
+            return _mixed(count)
         case "warm-up":
             return _photographs(count, seed=1)
         case "small":
@@ -101,6 +103,13 @@ def _photographs(count: int, *, seed: int) -> Iterator[tuple[str, bytes]]:
         if name.endswith(".jpg") and _LEAST <= len(data) <= _MOST:
             left -= 1
             yield "-" + name.partition("-")[2], data
+
+
+def _mixed(count: int) -> Iterator[tuple[str, bytes]]:
+    from asyncfetch.testing import photographs
+
+    for name, data in photographs(count):
+        yield "-" + name.partition("-")[2], data
 
 
 def _noise(count: int, size: int) -> Iterator[tuple[str, bytes]]:

@@ -145,6 +145,7 @@ TARGETS: tuple[Target, ...] = (
     Target(
         "images, cold: the same, the server's CPU taken off the cores", ("images-cold",), 0.70, None, "x", _cold_images
     ),
+    at_most("images-mixed", "peak_mb", 200, " MB", "mixed images with 64 MiB of budget: peak of all processes"),
     faster(
         "batches-warm", "dataloader", 1.15, "batches of 224x224, warm: against DataLoader over OpenCV on local files"
     ),

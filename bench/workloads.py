@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-Bytes = Literal["photos", "small", "large", "none"]
+Bytes = Literal["photos", "mixed", "small", "large", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +68,14 @@ WORKLOADS = {
             name="images-cold",
             title="photographs fetched and decoded",
             data="photos",
+            count=4000,
+            quick_count=1000,
+            decodes=True,
+        ),
+        Workload(
+            name="images-mixed",
+            title="JPEG, PNG, TIFF and WebP fetched and decoded with a memory budget of 64 MiB",
+            data="mixed",
             count=4000,
             quick_count=1000,
             decodes=True,

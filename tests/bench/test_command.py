@@ -91,7 +91,9 @@ def test_every_row_did_the_same_work_and_has_every_figure(ran: Any) -> None:
         assert row["figures"]["peak_mb"]["median"] > 10  # a Python that has imported something
 
 
-@pytest.mark.parametrize("workloads", ["list,warm-entries,warm-bytes", "images-warm,images-cold,first-batch"])
+@pytest.mark.parametrize(
+    "workloads", ["list,warm-entries,warm-bytes", "images-warm,images-cold,images-mixed,first-batch"]
+)
 def test_every_workload_of_ours_shows_what_it_must(work: Path, tmp_path: Path, workloads: str) -> None:
     rows = "us,us-files,us-boto,decoding"
     ended = bench(

@@ -31,6 +31,11 @@ def test_photographs_decode_and_weigh_about_86_kb(tmp_path: Path) -> None:
         assert image.shape == (480, 640, 3)
 
 
+def test_mixed_images_are_of_four_formats(tmp_path: Path) -> None:
+    made = data.make(tmp_path, "mixed", 20)
+    assert {item.key.rpartition(".")[2] for item in made.items} == {"jpg", "png", "tiff", "webp"}
+
+
 def test_what_is_there_is_kept_and_more_begins_with_the_same(tmp_path: Path) -> None:
     first = data.make(tmp_path, "small", 3)
     stamps = [first.path(item).stat().st_mtime_ns for item in first.items]

@@ -26,7 +26,7 @@ def test_on_disk_comes_beside_and_a_listing_has_no_cache() -> None:
 
 
 def test_scale_and_quick_change_the_counts_but_never_to_nothing() -> None:
-    assert [one.objects for one in scenarios(list(WORKLOADS), scale=1e-9)] == [1] * 12
+    assert [one.objects for one in scenarios(list(WORKLOADS), scale=1e-9)] == [1] * 13
     assert scenarios(["photos"], scale=0.5)[0].objects == WORKLOADS["photos"].count // 2
     assert scenarios(["photos"], quick=True)[0].objects == WORKLOADS["photos"].quick_count
 
