@@ -1,4 +1,4 @@
-"""What a cache of a million entries costs: `python -m bench.cache [DIRECTORY] [--only look,evict,prune,half] [--keep]`.
+"""What a cache of a million entries costs: `python -m bench.cache [DIRECTORY] [--only look,recover,…] [--keep]`.
 
 The index is filled through the cache's own changes; blobs lie on the disk for those that are looked up and evicted.
 Memory is the growth of the process from before the opening to after all look-ups. To make the cache takes longer than
@@ -22,20 +22,22 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
 from asyncfetch import Access, Fetcher
-from asyncfetch.cache import Cache, Found, Ref, RefKey
-from asyncfetch.cache.changes import remember, stored
+from asyncfetch.cache import SMALL, Cache, Found, Ref, RefKey
+from asyncfetch.cache.changes import lost, remember, stored
 from asyncfetch.cache.index import Index
 from asyncfetch.settings import CachePolicy
 from asyncfetch.testing import RawRequest, ScriptedServer, answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from multiprocessing.synchronize import Barrier
 
 SIZE = 100  # of each blob; what is measured does not depend on it
 FILLED = 10_000  # entries of one transaction while the cache is made
@@ -44,7 +46,8 @@ ROUNDS = 5  # of hits alone and hits beside evictions, in turn: a machine that s
 ALONE_SECONDS = 2.0
 TURN_SECONDS = 0.3  # of hits beside a prune, and of hits while that is stopped
 EPOCHS, OBJECTS = 6, 1_000
-STAGES = ("look", "evict", "prune", "half")
+KILLED, LARGE = 8, 64  # processes that are killed at once, each with a batch of bodies in place and so many in files
+STAGES = ("look", "recover", "evict", "prune", "half")
 
 
 def main() -> None:
@@ -78,7 +81,7 @@ async def run(million: Million, stages: list[str]) -> None:
         else:
             await million.fill()
             os.sync()
-            figures = await {"look": million.look, "evict": million.evict, "prune": million.prune}[stage]()
+            figures = await getattr(million, stage)()
         print(json.dumps({stage: {name: round(value, 4) for name, value in figures.items()}}, indent=1), flush=True)
 
 
@@ -117,11 +120,14 @@ class Million:
         index.close()
         assert (held.objects, held.blobs) == (self._entries, self._entries)
         for number in [*range(self._victims), *self._young]:
-            name = digest(number)[7:]
-            path = self.directory / "v1" / "blobs" / "sha256" / name[:2] / name
+            path = self._path(number)
             path.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileExistsError), path.open("xb") as file:
                 file.write(b"x" * SIZE)
+
+    def _path(self, number: int) -> Path:
+        name = digest(number)[7:]
+        return self.directory / "v1" / "blobs" / "sha256" / name[:2] / name
 
     def _tell(self, index: Index, count: int) -> None:
         """Has the index know the oldest."""
@@ -150,6 +156,41 @@ class Million:
         figures["memory_mb"] = (process.memory_info().rss - before) / 1e6
         await cache.aclose()
         return figures
+
+    async def recover(self) -> dict[str, float]:
+        """The next opening after processes were killed amid a batch, and one that finds nothing, in turn."""
+        before, after, context = [], [], get_context("spawn")
+        orphans = range(self._entries, self._entries + KILLED * BATCH)
+        for _ in range(ROUNDS):
+            before.append(await self._opening(self._entries))
+            all_there = context.Barrier(KILLED)
+            numbers = [orphans[start : start + BATCH] for start in range(0, len(orphans), BATCH)]
+            killed = [context.Process(target=die, args=(self.directory, batch, all_there)) for batch in numbers]
+            for process in killed:
+                process.start()
+            for process in killed:
+                await asyncio.to_thread(process.join)
+                assert process.exitcode == -signal.SIGKILL
+            left = list((self.directory / "v1" / "tmp").glob("*/*"))
+            assert len(left) == KILLED * (LARGE + 2), "large bodies, an intent and a lock of each"
+            assert all(self._path(number).exists() for number in orphans)
+            after.append(await self._opening(self._entries + len(orphans)))
+            assert not any((self.directory / "v1" / "tmp").iterdir())
+            cache = self._open()
+            assert cache._index.apply([lost(digest(number)) for number in orphans])
+            for number in orphans:
+                self._path(number).unlink()
+            await cache.aclose()
+        return {"open_seconds": statistics.median(before), "recover_seconds": statistics.median(after)}
+
+    async def _opening(self, blobs: int) -> float:
+        """Seconds, after which so many are known."""
+        began = time.perf_counter()
+        cache = self._open()
+        seconds = time.perf_counter() - began
+        assert cache._index.totals().blobs == blobs
+        await cache.aclose()
+        return seconds
 
     async def evict(self) -> dict[str, float]:
         """Jobs that find the limit lowered below what is there, and that look their own objects up meanwhile."""
@@ -241,6 +282,34 @@ async def look_up(cache: Cache, numbers: range) -> float:
         cache.look_up([key(n) for n in range(start, min(start + BATCH, numbers.stop))], future.set_result)  # type: ignore[arg-type]
         assert all(isinstance(one, Found) for one in await future)
     return (time.process_time() - began) / len(numbers)
+
+
+def die(directory: Path, numbers: range, all_there: Barrier) -> None:
+    """Opens the cache, begins large bodies, and is killed once these others are in place, before the index is told."""
+
+    def kill(*_: object) -> bool:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        cache = Cache.open(CachePolicy(cache_dir=directory, digest="sha256"), loop=loop)
+        for body in [cache.parted(SMALL + 1) for _ in range(LARGE)]:
+            while (pause := body.opening()) is not None:
+                await pause
+            part = body.part(0, SIZE)
+            part.advance(len(part.get_buffer(SIZE)))
+            await part.flush()
+        all_there.wait()  # else who comes later cleans up after who has died
+        Index.apply = kill  # type: ignore[method-assign, assignment]  # this process is at its end
+        for number in numbers:
+            data, sink = b"%d" % number, cache.sink()
+            sink.get_buffer(len(data))[: len(data)] = data
+            sink.advance(len(data))
+            cache.publish(await sink.finish(), key(number), lambda _: None)
+        await loop.create_future()
+
+    asyncio.run(work())
 
 
 async def half(directory: Path) -> dict[str, float]:
