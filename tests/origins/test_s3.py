@@ -32,7 +32,7 @@ from asyncfetch.origins.headers import USER_AGENT
 from asyncfetch.settings import NetworkPolicy
 from asyncfetch.testing import Ending, Hold, ScriptedServer, answer
 from asyncfetch.uris import s3
-from tests.cache.helpers import opened
+from tests.cache.helpers import opened as opened_cache
 from tests.leaks import census
 from tests.origins.scripts import KEY_ID, OBJECT, head_of, listed, read, refusing
 from tests.origins.sinks import Collector, Stuck
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from asyncfetch.origins import Sink
+    from asyncfetch.origins.boto import BotoOrigin
     from asyncfetch.origins.s3 import S3Origin
     from asyncfetch.testing.scripted import Answer
 
@@ -154,6 +155,20 @@ async def test_a_head_that_is_refused_is_asked_again_for_the_reason(native: Call
         async with ScriptedServer([head_of(response), response]) as server:
             with pytest.raises(kind):
                 await native(server.url).stat(OBJECT)
+
+
+async def test_every_request_is_counted_by_whichever_way_it_goes(
+    native: Callable[..., S3Origin], opened: Callable[..., BotoOrigin]
+) -> None:
+    for make in (native, opened):
+        async with ScriptedServer([answer(BODY), refusing("SlowDown", status="503 Slow Down"), EMPTY_PAGE]) as server:
+            origin = make(server.url)
+            assert origin.requests == 0
+            assert await read(origin) == BODY
+            with pytest.raises(Throttled):
+                await read(origin)
+            assert await listed(origin) == []
+            assert origin.requests == len(server.requests) == 3
 
 
 async def test_a_probe_does_not_wait_for_the_whole_object(native: Callable[..., S3Origin]) -> None:
@@ -294,7 +309,7 @@ async def test_what_comes_behind_a_range_is_never_the_next_answer(
         pairs = zip(sinks, ranges, strict=True)
         await asyncio.gather(*(origin.read(OBJECT, sink, range=span) for sink, span in pairs))
 
-    async with ScriptedServer([part + poison, rest]) as server, opened(tmp_path) as cache:
+    async with ScriptedServer([part + poison, rest]) as server, opened_cache(tmp_path) as cache:
         origin = native(server.url, network=NetworkPolicy(concurrency=1, hedge=False))
         if kind == "memory":
             sinks = [MemorySink() for _ in ranges]
