@@ -81,7 +81,7 @@ def parse(uri: str | os.PathLike[str]) -> Location:
     - `https://…` and `http://…`, without the fragment.
 
     Raises `InvalidURI` for another scheme, a missing bucket, a key of more than 1,024 bytes of UTF-8, a web URL with
-    spaces or control characters, and for what is neither text nor a path.
+    spaces, control characters, a user name or a password, and for what is neither text nor a path.
     """
     if type(uri) is str and (usual := _USUAL.match(uri)) is not None:
         return Location("s3", usual[1], usual[2])
@@ -112,6 +112,9 @@ def parse(uri: str | os.PathLike[str]) -> Location:
         host, question, query = host.partition("?")
         if not host:
             raise InvalidURI(text, "it names no host")
+        if "@" in host:
+            shown = f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+            raise InvalidURI(shown, "a user name or password in a URL would end in logs and in the cache")
         if _UNSENDABLE.search(rest):
             raise InvalidURI(ascii(text), "a URL cannot contain this character", remedy="Percent-encode it.")
         return Location(scheme, host, (question and f"/?{query}") + slash + path if slash or question else "/")

@@ -141,6 +141,7 @@ def test_what_a_uri_means(uri: str, location: Location) -> None:
         ("s3://arn:aws:sqs:us-west-2:123456789012:queue/key", "not that of an access point"),
         ("s3://arn:/key", "not that of an access point"),
         ("http:///x", "no host"),
+        ("https://user:hush@host/a", "^https://host/a: a user name or password"),
         ("https://host/a b", "character"),
         ("https://host/a\r\nX: y", "character"),
         ("/a\0b", "NUL"),
