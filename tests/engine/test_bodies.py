@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from asyncfetch.engine.credits import Credits
 from asyncfetch.errors import ObjectNotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 SIZE = 50_000
@@ -56,12 +58,24 @@ def made(directory: Path, count: int = 1) -> list[Path]:
     return paths
 
 
-def evict(path: Path) -> None:
-    """Has the page cache let go of a file, where that can be asked for."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+@pytest.fixture
+def evict(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Has a file in memory no more, until it has been read: as a slow disk shows it.
+
+    A quick one may bring it before it can say that it did not have it, and the page cache keeps it as it likes.
+    """
+    gone: set[int] = set()
+    preadv = os.preadv
+
+    def read(descriptor: int, buffers: Sequence[memoryview], offset: int, flags: int = 0) -> int:
+        inode = os.fstat(descriptor).st_ino
+        if flags and inode in gone:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        gone.discard(inode)
+        return preadv(descriptor, buffers, offset, flags)
+
+    monkeypatch.setattr(os, "preadv", read)
+    return lambda path: gone.add(path.stat().st_ino)
 
 
 @pytest.fixture
@@ -81,7 +95,9 @@ async def test_what_the_page_cache_has_needs_no_thread(tmp_path: Path, tells: bo
     assert (reader.threads == 0) is tells
 
 
-async def test_what_it_lacks_is_read_on_a_thread_with_what_comes_next(tmp_path: Path, tells: bool) -> None:
+async def test_what_it_lacks_is_read_on_a_thread_with_what_comes_next(
+    tmp_path: Path, tells: bool, evict: Callable[[Path], None]
+) -> None:
     reader, paths = Reader(tmp_path), made(tmp_path, 80)
     evict(paths[10])
     assert await reader.read(*paths) == [path.read_bytes() for path in paths]
@@ -101,7 +117,9 @@ async def test_what_is_large_or_lies_elsewhere_is_read_on_a_thread(tmp_path: Pat
     assert reader.threads > 0
 
 
-async def test_a_file_system_in_memory_is_read_on_the_loop_whatever_it_says(tmp_path: Path) -> None:
+async def test_a_file_system_in_memory_is_read_on_the_loop_whatever_it_says(
+    tmp_path: Path, evict: Callable[[Path], None]
+) -> None:
     reader, paths = Reader(tmp_path, in_memory=True), made(tmp_path, 3)
     evict(paths[0])
     assert await reader.read(*paths) == [path.read_bytes() for path in paths]
@@ -131,7 +149,9 @@ async def test_the_budget_bounds_what_is_read(tmp_path: Path) -> None:
     assert reader.threads == 0
 
 
-async def test_a_body_that_is_in_memory_is_read_at_once_but_not_many_in_a_turn(tmp_path: Path, tells: bool) -> None:
+async def test_a_body_that_is_in_memory_is_read_at_once_but_not_many_in_a_turn(
+    tmp_path: Path, tells: bool, evict: Callable[[Path], None]
+) -> None:
     reader, paths = Reader(tmp_path), made(tmp_path, 30)
     came: list[Any] = []
 
