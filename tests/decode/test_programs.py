@@ -108,6 +108,7 @@ def test_a_worker_loads_nothing_of_the_engine(tmp_path: Path) -> None:
         f"asyncfetch.{name}"
         for name in (
             "decode",
+            "decode.boxes",
             "decode.codecs",
             "decode.damage",
             "decode.exif",
