@@ -231,12 +231,12 @@ def blob_of(change: Change) -> str:
     return f"{algorithm}:{name.hex()}"
 
 
+def limited(at: float) -> Change:
+    """Somebody evicts, since then: a time in s since 1970."""
+    return _LIMITED, (at,)
+
+
 def split(digest: str) -> BlobName:
     """A digest as the index keeps it."""
     algorithm, _, name = digest.partition(":")
     return algorithm, bytes.fromhex(name)
-
-
-def limited(at: float) -> Change:
-    """Somebody evicts, since then: a time in s since 1970."""
-    return _LIMITED, (at,)

@@ -8,13 +8,13 @@ import os
 import sqlite3
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from asyncfetch.cache import files
-from asyncfetch.cache.opening import open_parts
+from asyncfetch.cache.opening import Parts, open_parts
 from asyncfetch.cache.recovery import Intents, clear
 from asyncfetch.cache.upkeep import Blob, Stale, Trouble, check, upkeep
 from asyncfetch.cache.upkeep.checking import judge
@@ -24,7 +24,7 @@ from tests.cache.upkeep import helpers
 from tests.cache.upkeep.helpers import BODIES, blob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from asyncfetch.settings import Digest
@@ -225,14 +225,27 @@ async def test_a_blob_that_a_job_is_just_publishing_is_no_trouble(cache_dir: Pat
             assert [item.kind for item in check(keeping) if isinstance(item, Trouble)] == ["unknown"]
 
 
-@pytest.mark.parametrize("repair", [False, True])
-async def test_blobs_that_a_clear_has_removed_before_the_index_are_no_trouble(cache_dir: Path, repair: bool) -> None:
-    await fill(cache_dir)
+@contextmanager
+def clearing(cache_dir: Path) -> Iterator[tuple[Parts, Intents]]:
+    """A job in the midst of a clear: it has said so, and a blob has gone of which the index still tells."""
     job = open_parts(CachePolicy(cache_dir=cache_dir), None)
     intents = Intents(job.owner)
-    with upkeep(CachePolicy(cache_dir=cache_dir)) as keeping, pytest.MonkeyPatch.context() as patch:
-        intents.declare_clear()
-        remove(cache_dir)
+    intents.declare_clear()
+    remove(cache_dir)
+    try:
+        yield job, intents
+    finally:
+        intents.close()
+        for close in (job.index.close, job.owner.close, job.at_end):
+            close()
+
+
+@pytest.mark.parametrize("repair", [False, True])
+async def test_blobs_that_a_clear_has_removed_before_the_index_are_no_trouble(
+    cache_dir: Path, monkeypatch: pytest.MonkeyPatch, repair: bool
+) -> None:
+    await fill(cache_dir)
+    with clearing(cache_dir) as (job, intents), upkeep(CachePolicy(cache_dir=cache_dir)) as keeping:
         waited: list[float] = []
 
         def goes_on(seconds: float) -> None:
@@ -241,28 +254,20 @@ async def test_blobs_that_a_clear_has_removed_before_the_index_are_no_trouble(ca
             clear(job.index, job.blobs, job.partials)
             intents.fulfil()
 
-        patch.setattr(time, "sleep", goes_on)
+        monkeypatch.setattr(time, "sleep", goes_on)
         assert sorted(check(keeping, repair=repair), key=str) == [Blob(3000), Blob(4000)]
         assert len(waited) == 1
-    intents.close()
-    for close in (job.index.close, job.owner.close, job.at_end):
-        close()
 
 
-async def test_one_who_is_stopped_as_it_clears_is_not_waited_for_without_end(cache_dir: Path) -> None:
+async def test_one_who_is_stopped_as_it_clears_is_not_waited_for_without_end(
+    cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await fill(cache_dir)
-    job = open_parts(CachePolicy(cache_dir=cache_dir), None)
-    intents = Intents(job.owner)
-    with upkeep(CachePolicy(cache_dir=cache_dir)) as keeping, pytest.MonkeyPatch.context() as patch:
-        intents.declare_clear()
-        remove(cache_dir)
+    with clearing(cache_dir), upkeep(CachePolicy(cache_dir=cache_dir)) as keeping:
         waited: list[float] = []
-        patch.setattr(time, "sleep", waited.append)
+        monkeypatch.setattr(time, "sleep", waited.append)
         assert [one.kind for one in check(keeping) if isinstance(one, Trouble)] == ["lost"]
         assert sum(waited) == pytest.approx(60, abs=0.1)
-    intents.close()
-    for close in (job.index.close, job.owner.close, job.at_end):
-        close()
 
 
 async def test_rows_of_one_who_died_as_it_cleared_are_a_trouble(cache_dir: Path) -> None:
