@@ -47,4 +47,4 @@ LONG = Soak(
     kill_stride=1,
     lanes=4,
 )
-SECONDS = 1800  # that one test may take when it soaks long
+SECONDS = 3600  # that one test may take when it soaks long

@@ -53,7 +53,7 @@ def zygotes(commands: Sequence[Sequence[object]], *, seconds: float) -> Counter[
 def test_killed_at_any_moment_nothing_read_is_torn_and_nothing_promised_is_lost(tmp_path: Path, soak: Soak) -> None:
     rounds = soak.kills // soak.lanes
     lanes = [("kill", tmp_path / f"cache-{lane}", rounds, 20240607 + lane) for lane in range(soak.lanes)]
-    result = zygotes(lanes, seconds=max(110, 2.4 * rounds))
+    result = zygotes(lanes, seconds=max(110, SECONDS * soak.kills / 3000))
     assert result["killed"] > soak.kills / 3
     assert result["objects"] > soak.kills
 
