@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from asyncfetch.cache import Ref, RefKey, database, files, generations, index
+from asyncfetch.cache import Ref, RefKey, database, files, follower, generations
 from asyncfetch.cache.changes import confirm, count, forget, met, remember, stored, touch
 from asyncfetch.cache.index import Index
 
@@ -292,7 +292,9 @@ def test_what_is_read_amid_a_change_that_moves_to_another_generation_is_of_that_
     assert len(seen) == 2
     assert seen[0] < seen[1] == math.inf
     assert warnings(caplog) == []
-    assert one._path == str(current(tmp_path))
+    assert one.read(lambda connection: connection.execute("PRAGMA database_list").fetchone()[2]) == str(
+        current(tmp_path)
+    )
 
 
 def test_restart_forgets_all_for_all(tmp_path: Path, open_index: Open) -> None:
@@ -412,14 +414,14 @@ def test_two_versions_at_once_do_not_begin_an_index_for_each_batch(
     assert len(list((tmp_path / "index").glob("index-*.sqlite"))) <= 5
     assert len(warnings(caplog)) <= 5
     assert theirs.apply([remember(key("a"), REF)]) != ours.apply([remember(key("a"), REF)]), "one of them has it"
-    monkeypatch.setattr(index, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(follower, "RETRY_SECONDS", 0.0)
     assert open_index().apply([remember(key("a"), REF)])
 
 
 def test_where_no_new_index_can_be_begun_work_goes_on_without(
     tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(index, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(follower, "RETRY_SECONDS", 0.0)
     one = open_index()
 
     def refuse(path: str) -> int:
