@@ -127,6 +127,34 @@ def connect(path: str, *, create: bool = False) -> sqlite3.Connection:
     return connection
 
 
+def copy(source: sqlite3.Connection, path: str) -> sqlite3.Connection:
+    """Opens a new database with all that `source` held at one moment, though others may have that locked for writing.
+
+    Raises `sqlite3.Error` or `ValueError`. Where `source` cannot even be read for a lock, the new one is empty.
+    """
+    try:
+        # Held from here on: a backup (sqlite.org/backup.html) waits without end for one who keeps it from reading.
+        source.execute("BEGIN")
+        source.execute(TOTALS).fetchone()
+    except sqlite3.OperationalError as error:
+        leave(source)
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        return connect(path, create=True)
+    files.close(files.create(path))
+    try:
+        with contextlib.closing(_open(path, "mode=rw")) as target:
+            target.execute("PRAGMA journal_mode = OFF")
+            target.execute("PRAGMA synchronous = OFF")
+            source.backup(target)
+        return connect(path)
+    except BaseException:
+        files.remove(path)
+        raise
+    finally:
+        leave(source)
+
+
 def connect_read_only(path: str, *, log: bool) -> sqlite3.Connection:
     """Opens a database without a write of any kind. Raises as `connect`.
 

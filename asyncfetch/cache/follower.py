@@ -1,6 +1,6 @@
 """Which database of the index a process has open, and what takes its place where that cannot be used.
 
-A database that is lost, damaged or of another schema is left alone, and a new
+A database that is lost, damaged, of another schema or locked by a process that is stuck is left alone, and a new
 generation is begun beside it; every process looks at `CURRENT` before each batch and follows.
 """
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _STUCK_SECONDS = 0.05  # the wait once that has happened, so that a stuck process slows nobody down to a batch in 2 s
+GIVEN_UP_SECONDS = 30.0  # in which nobody else changed a locked index either, before another takes its place
 RETRY_SECONDS = 5.0  # between attempts to begin an index where there can be none, as on a full disk
 
 _Stamps = tuple[files.Stamp | None, int | None]
@@ -47,7 +48,8 @@ class Follower:
         self._stamps: _Stamps | None = None  # of what is open; None when that was not in force any more
         self._retry_at = self._contended_until = 0.0
         self._warned: set[str] = set()
-        self._stuck = False  # the lock could not be had last time
+        self._stuck_since: float | None = None  # the lock could not be had last time, nor since
+        self._stuck_at: int | None = None  # the number of others' changes at that time
         self._timeout = database.BUSY_SECONDS  # of what is open
         self._attach()
 
@@ -75,39 +77,30 @@ class Follower:
         timeout = database.BUSY_SECONDS
         if not self.patient:
             timeout = 0.0
-        elif self._stuck:
+        elif self._stuck_since is not None and time.monotonic() - self._stuck_since < GIVEN_UP_SECONDS:
             timeout = _STUCK_SECONDS
         if timeout != self._timeout:
             connection.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
             self._timeout = timeout
         connection.execute("BEGIN IMMEDIATE")
-        self._stuck = False
+        self._stuck_since = None
 
     def failed(self, error: Exception, doing: str) -> bool:
-        """Judges a failure. True when the database was beyond repair and another is in its place."""
+        """Judges a failure. True when the database was beyond repair, or use, and another is in its place."""
         if is_broken(error):
             return self.leave_damaged(error)
         if _code(error) == sqlite3.SQLITE_BUSY:
             if not self.patient:
                 raise WouldWait from error
-            self._stuck = True
+            if self._is_given_up():
+                return self._leave_locked(error)
         self.warn(doing, error)
         return False
 
     def leave_damaged(self, reason: Exception) -> bool:
         """Goes on with another generation: the one that somebody else has begun by now, or a new one."""
         self.close()
-        try:
-            named = generations.in_force(self.directory)
-            if named is not None and generations.database_of(self.directory, named) != self.path:
-                return self._reattach()
-            began = self._replace(named)
-        except (OSError, sqlite3.Error, ValueError) as error:
-            self._put_off(error)
-            return False
-        if began:
-            self._warn_begun(reason)
-        return True
+        return self._leave(reason, None)
 
     def restart(self) -> None:
         """Begins a new, empty generation."""
@@ -184,6 +177,51 @@ class Follower:
             return False
         return True
 
+    def _is_given_up(self) -> bool:
+        """Hears that the lock could not be had; whether whoever has it is taken to be stuck for good.
+
+        The last attempt before that was a long one: all may have stood still for a time, and go on together.
+        """
+        now, changes = time.monotonic(), self._changes_of_others()
+        if self._stuck_since is None or changes != self._stuck_at:
+            self._stuck_since, self._stuck_at = now, changes
+            return False
+        return now - self._stuck_since >= GIVEN_UP_SECONDS and self._timeout == database.BUSY_SECONDS
+
+    def _changes_of_others(self) -> int | None:
+        """A number that changes whenever another process has changed the index; None where even that is locked."""
+        try:
+            (number,) = self.in_force().execute("PRAGMA data_version").fetchone()
+        except sqlite3.Error:
+            return None
+        return int(number)
+
+    def _leave_locked(self, reason: Exception) -> bool:
+        """Goes on with a copy of what is locked, or with nothing where it cannot even be read.
+
+        Whoever has the lock and wakes up makes its change in the old one, sees that, and makes it in the copy too.
+        """
+        source, self.connection = self.connection, None
+        try:
+            return self._leave(reason, source)
+        finally:
+            self._stuck_since = None
+            if source is not None:
+                source.close()
+
+    def _leave(self, reason: Exception, source: sqlite3.Connection | None) -> bool:
+        try:
+            named = generations.in_force(self.directory)
+            if named is not None and generations.database_of(self.directory, named) != self.path:
+                return self._reattach()
+            began = self._replace(named, source)
+        except (OSError, sqlite3.Error, ValueError) as error:
+            self._put_off(error)
+            return False
+        if began:
+            self._warn_begun(reason)
+        return True
+
     def _put_off(self, error: Exception) -> None:
         self._retry_at = time.monotonic() + RETRY_SECONDS
         self.warn("open", error)
@@ -199,7 +237,7 @@ class Follower:
             connection.close()
             raise
         self.path, self.connection = generations.database_of(self.directory, named), connection
-        self._timeout = database.BUSY_SECONDS
+        self._timeout, self._stuck_since = database.BUSY_SECONDS, None
         self._opened()
         self._stamps = None
         with contextlib.suppress(OSError):  # what cannot be looked at now is no reason to begin another: follow() looks
@@ -208,9 +246,12 @@ class Follower:
             if generations.in_force(self.directory) == named:
                 self._stamps = stamps
 
-    def _replace(self, named: bytes | None) -> bool:
-        """Begins a generation in the place of the one that `CURRENT` named. False where another process was first."""
-        generation, path, connection = generations.begin(self.directory)
+    def _replace(self, named: bytes | None, source: sqlite3.Connection | None = None) -> bool:
+        """Begins a generation in the place of the one that `CURRENT` named, empty or a copy of `source`.
+
+        False where another process was first.
+        """
+        generation, path, connection = generations.begin(self.directory, source)
         try:
             first = generations.swap(self.directory, named, generation, self._scratch())
         except BaseException:

@@ -43,15 +43,19 @@ def lying(directory: str) -> list[str]:
     return []
 
 
-def begin(directory: str) -> tuple[bytes, str, sqlite3.Connection]:
-    """Makes a database that nobody knows of yet."""
+def begin(directory: str, source: sqlite3.Connection | None = None) -> tuple[bytes, str, sqlite3.Connection]:
+    """Makes a database that nobody knows of yet, with what can be read in `source`."""
     attempts = 0
     while True:
         attempts += 1
         generation = secrets.token_hex(8).encode()
         path = database_of(directory, generation)
         try:
-            return generation, path, database.connect(path, create=True)
+            return (
+                generation,
+                path,
+                database.connect(path, create=True) if source is None else database.copy(source, path),
+            )
         except sqlite3.OperationalError:
             # Removed at once by one who was alone when it opened the cache, a moment ago?
             if attempts == _BEGINNINGS or files.stamp_of(path) is not None:

@@ -8,8 +8,11 @@ import math
 import os
 import resource
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -378,6 +381,105 @@ def test_locked_by_a_stuck_process_it_forgets_and_says_so_once(
     assert "locked" in warnings(caplog)[0]
     assert one.apply([remember(key("after"), REF)])
     assert refs(one, [key("before"), key("after")]) == [REF, REF]
+
+
+def test_locked_for_good_its_users_go_on_with_a_copy(
+    tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(follower, "GIVEN_UP_SECONDS", 0.0)
+    one, other, stuck = open_index(), open_index(), open_index()
+    one.apply([remember(key("before"), REF), count("hits", 3)])
+    old = current(tmp_path)
+    meanwhile: Callable[[], object] = partial(one.apply, [remember(key("meanwhile"), REF)])
+    others = iter([meanwhile, meanwhile, other.follow])
+
+    def sleep(_: sqlite3.Connection) -> None:
+        """What happens while the process that has the lock does not: it is called again in the copy."""
+        for step in others:
+            step()
+
+    assert stuck.apply([remember(key("stuck"), REF), count("hits", 1)], [sleep])
+    assert current(tmp_path) != old
+    for each in (one, other, stuck, open_index()):
+        assert refs(each, [key("before"), key("meanwhile"), key("stuck")]) == [REF, REF, REF]
+        assert each.totals().objects == 3
+        assert each.first_rows("SELECT value FROM counters WHERE name = ?", [("hits",)]) == [(4,)]
+    assert len(warnings(caplog)) == 2
+    assert "could not write the index (database is locked)" in warnings(caplog)[0]
+    assert "(database is locked); a new one was begun" in warnings(caplog)[1]
+
+
+_RECOVER = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as shared:
+    fcntl.lockf(shared, fcntl.LOCK_EX, 8, 120)
+    shared.write(bytes(136))
+    shared.flush()
+    print(flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_locked_for_good_by_one_who_keeps_readers_out_too_it_is_begun_anew(
+    tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a process that has stopped while it makes the log's index anew (sqlite.org/walformat.html, section 2.3)."""
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(follower, "GIVEN_UP_SECONDS", 0.0)
+    one = open_index()
+    one.apply([remember(key("before"), REF)])
+    arguments = [sys.executable, "-c", _RECOVER, f"{current(tmp_path)}-shm"]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as stuck:
+        assert stuck.stdout is not None
+        assert stuck.stdout.readline() == b"\n"
+        assert refs(one, [key("before")]) == [None]
+        assert one.apply([remember(key("after"), REF)])
+        assert refs(one, [key("before"), key("after")]) == [None, REF]
+
+
+def test_locked_often_is_not_locked_for_good(tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else gets the lock each time, and makes a change: that is a busy cache, however long it lasts."""
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(follower, "GIVEN_UP_SECONDS", 0.0)
+    one, busy = open_index(), open_index()
+    old = current(tmp_path)
+    refused = iter(range(3))
+
+    def work(_: sqlite3.Connection) -> None:
+        for _again in refused:
+            assert not one.apply([remember(key("a"), REF)])
+            return
+
+    for number in range(3):
+        busy.apply([count("hits", number + 1)], [work])
+    assert next(refused, None) is None
+    assert current(tmp_path) == old
+
+
+def test_copy_of_a_locked_index_that_finds_no_room_is_put_off(
+    tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(follower, "RETRY_SECONDS", 0.0)
+    one = open_index()
+    one.apply([remember(key(str(number)), REF) for number in range(200)])
+    old = current(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with closing(sqlite3.connect(current(tmp_path), isolation_level=None)) as stuck, monkeypatch.context() as patch:
+        patch.setattr(follower, "GIVEN_UP_SECONDS", 0.0)
+        stuck.execute("BEGIN IMMEDIATE")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
+        try:
+            for _ in range(2):
+                assert not one.apply([remember(key("meanwhile"), REF)])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert current(tmp_path) == old
+    assert len(list((tmp_path / "index").glob("index-*.sqlite"))) == 1
+    one.follow()
+    assert refs(one, [key("7"), key("meanwhile")]) == [REF, None]
+    assert one.apply([remember(key("after"), REF)])
 
 
 def test_full_disk_makes_it_forget_and_no_more(open_index: Open, caplog: pytest.LogCaptureFixture) -> None:
