@@ -17,6 +17,7 @@ import inspect
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -52,6 +53,7 @@ from .helpers import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+CACHE_ROUNDS = 25
 LATER = 2e12  # when a job starts that finds all that is here unused
 SIZES = [0, 1, 5_000, 86_000, SMALL + 1]
 LARGE = PIECE + 4099  # of what comes in parts
@@ -200,14 +202,19 @@ def succeeded(child: int) -> bool:
 
 
 def kill(directory: Path, rounds: int, rng: random.Random) -> dict[str, int]:
-    """Rounds in which a process is killed at some moment: how many were, and of how many objects they told before."""
+    """Rounds in which a process is killed at some moment: how many were, and of how many objects they told before.
+
+    Each is followed by a look at all that is there, so a cache sees `CACHE_ROUNDS` of them, and then another is begun.
+    """
     length = _calls_of_a_run(directory)
-    results = [
-        _round(
+    results = []
+    for number in range(rounds):
+        if number % CACHE_ROUNDS == 0:
+            shutil.rmtree(directory, ignore_errors=True)
+        result = _round(
             directory, number, rng.randrange(length) if number % 3 else None, rng.randrange(6), clear=number % 5 == 4
         )
-        for number in range(rounds)
-    ]
+        results.append(result)
     return {"killed": sum(killed for killed, _ in results), "objects": sum(objects for _, objects in results)}
 
 
