@@ -13,6 +13,11 @@ from asyncfetch.errors import UsageError
 if TYPE_CHECKING:
     from asyncfetch.cache.upkeep import Group, Listed, Place
 
+_UNCOUNTED = (
+    "asyncfetch: ? stands where no look-ups were counted; they are for prefixes of one or two slashes, and where there "
+    "are at most 100 in one directory"
+)
+
 
 @command
 def stats(
@@ -22,7 +27,7 @@ def stats(
 ) -> None:
     """Say what the cache holds, what storing equal bytes once saves, and how often it was hit.
 
-    With --by bucket also how often each bucket was: look-ups are counted by bucket, not by prefix.
+    With --by also how often each bucket or prefix was. Look-ups are counted for prefixes of one or two slashes.
     """
     if by not in (None, "bucket", "prefix"):
         raise UsageError(f"--by must be bucket or prefix, not {by!r}")
@@ -57,7 +62,9 @@ def stats(
         print(f"{rate:.1%} of {hits + misses:,} look-ups were hits; {counted(pins, 'pin')}")
     for group in groups:
         name = f"{uri_under(group.place, group.prefix)}{at(group.place)}"
-        print(f"{group.objects:>12,}  {human(group.object_bytes):>8}  {_hit_rate(group)}{name}")
+        print(f"{group.objects:>12,}  {human(group.object_bytes):>8}  {_hit_rate(group)}  {name}")
+    if any(group.looked is None for group in groups):
+        options.say(_UNCOUNTED)
 
 
 @command
@@ -123,7 +130,7 @@ def _line(listed: Listed) -> str:
 def _told(group: Group) -> dict[str, object]:
     told: dict[str, object] = {"uri": uri_under(group.place, group.prefix), "endpoint": group.place.endpoint}
     told |= {"objects": group.objects, "object_bytes": group.object_bytes}
-    return told if group.looked is None else told | _hits(*group.looked)
+    return told | ({"hits": None, "misses": None, "hit_rate": None} if group.looked is None else _hits(*group.looked))
 
 
 def _hits(hits: int, misses: int) -> dict[str, object]:
@@ -136,11 +143,11 @@ def _rate(hits: int, misses: int) -> float | None:
 
 
 def _hit_rate(group: Group) -> str:
-    """A column for it where look-ups are counted."""
+    """A column for it."""
     if group.looked is None:
-        return ""
+        return f"{'?':>11}"
     rate = _rate(*group.looked)
-    return f"{'-' if rate is None else f'{rate:.1%} hits':>11}  "
+    return f"{'-' if rate is None else f'{rate:.1%} hits':>11}"
 
 
 def uri_under(place: Place, prefix: str) -> str:

@@ -56,8 +56,25 @@ def test_stats_by_bucket_says_how_often_each_was_hit(cached: Bucket) -> None:
     assert asyncfetch("cache", "rm", cached.uri()).code == 0
     (found,) = told("stats", "--by", "bucket")
     assert {group["uri"]: group["objects"] for group in found["groups"]} == {cached.uri(): 0, bucket.uri(): 1}
-    (found,) = told("stats", "--by", "prefix")
-    assert [group.keys() & {"hits", "misses", "hit_rate"} for group in found["groups"]] == [set()]
+
+
+def test_stats_by_prefix_says_how_often_each_was_hit_as_deep_as_that_is_counted(cached: Bucket) -> None:
+    def rates(depth: int) -> dict[str, tuple[int, int, float]]:
+        (found,) = told("stats", "--by", "prefix", "--depth", depth)
+        return {group["uri"]: (group["hits"], group["misses"], group["hit_rate"]) for group in found["groups"]}
+
+    assert asyncfetch("prefetch", cached.uri("photos/2024/"), "--quiet").code == 0
+    assert asyncfetch("cache", "rm", cached.uri("photos/same.jpg")).code == 0
+    assert asyncfetch("cache", "rm", cached.uri("top.txt")).code == 0
+    photos, year, top = cached.uri("photos/"), cached.uri("photos/2024/"), cached.uri()
+    assert rates(1) == {photos: (3, 4, 0.4286), top: (0, 1, 0.0)}
+    assert rates(2) == {year: (3, 3, 0.5), photos: (0, 1, 0.0), top: (0, 1, 0.0)}
+    assert rates(3) == {year: (None, None, None), photos: (0, 1, 0.0), top: (0, 1, 0.0)}
+    shallow = asyncfetch("cache", "stats", "--by", "prefix", "--depth", "2")
+    assert (f" 50.0% hits  {year}" in shallow.out.decode(), "?" in shallow.err) == (True, False)
+    deep = asyncfetch("cache", "stats", "--by", "prefix", "--depth", "3")
+    assert f"          ?  {year}" in deep.out.decode()
+    assert "? stands where no look-ups were counted" in deep.err
 
 
 def test_stats_of_a_cache_that_is_empty(cache_dir: Path) -> None:
