@@ -18,19 +18,23 @@ from bench.results import FIGURES, to_json
 from bench.rows import Job
 from bench.workloads import scenarios
 from tests.bench.made import done, measured, results
+from tests.cli import forks
 
 ROOT = Path(__file__).parents[2]
 ROWS = "us,aioboto3,boto3,floor-kept,floor"
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def bench(*arguments: str | Path, without: tuple[str, ...] = ("matplotlib",)) -> subprocess.CompletedProcess[str]:
+    """Runs it where some packages are not installed: most runs need no picture, whose package takes a second."""
+    code = f"""if True:
+        import runpy, sys
+        sys.path.insert(0, {str(ROOT)!r})
+        sys.modules.update(dict.fromkeys({without!r}))
+        runpy.run_module("bench", run_name="__main__")
+    """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
-
-
-def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return run("-m", "bench", *arguments)
+    status, said, errors = forks.run(["-c", code, *map(str, arguments)], environment, b"")
+    return subprocess.CompletedProcess(arguments, status, said.decode(), errors.decode())
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +49,7 @@ def ran(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     ended = bench(
         *("--workloads", "photos", "--plain", "--rows", ROWS, "--rounds", "1", "--scale", "0.004", "--json"),
         *("--server", "rclone", "--work", work, "--out", out, "--cache-on", caches, "--at-once", "4"),
+        without=(),
     )
     assert ended.returncode == 0, ended.stderr
     assert list(caches.iterdir()) == []
@@ -62,16 +67,10 @@ def test_the_json_says_when_where_and_with_what(ran: Any) -> None:
     assert {"python", "uvloop", "aioboto3", "server"} <= value["versions"].keys()
 
 
-def test_a_picture_lies_beside_the_json(ran: Any, tmp_path: Path) -> None:
+def test_a_picture_lies_beside_the_json(ran: Any) -> None:
     _, out = ran
     pictures = [path.read_bytes()[:8] for path in out.glob("*.png")]
     assert pictures == ([b"\x89PNG\r\n\x1a\n"] if find_spec("matplotlib") else [])
-    script = "import runpy, sys; sys.modules['matplotlib'] = None; runpy.run_module('bench', run_name='__main__')"
-    arguments = ["--workloads", "small", "--rows", "floor", "--rounds", "1", "--scale", "0", "--plain"]
-    ended = run("-c", script, *arguments, "--server", "rclone", "--work", tmp_path, "--out", tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    assert "no picture: matplotlib is not installed" in ended.stdout
-    assert not list(tmp_path.glob("*.png"))
 
 
 def test_every_row_did_the_same_work_and_has_every_figure(ran: Any) -> None:
@@ -153,12 +152,14 @@ def test_over_tls_with_the_caches_on_disk_too(work: Path, tmp_path: Path) -> Non
     assert "small-tls@disk" in ended.stderr
 
 
-def test_a_row_that_is_not_installed_is_named(work: Path, tmp_path: Path) -> None:
-    script = "import runpy, sys; sys.modules['aioboto3'] = None; runpy.run_module('bench', run_name='__main__')"
+def test_what_is_not_installed_is_named(work: Path, tmp_path: Path) -> None:
     arguments = ["--workloads", "small", "--rows", "floor,aioboto3", "--rounds", "1", "--scale", "0", "--plain"]
-    ended = run("-c", script, *arguments, "--server", "rclone", "--work", work, "--out", tmp_path)
+    where = ("--server", "rclone", "--work", work, "--out", tmp_path)
+    ended = bench(*arguments, *where, without=("aioboto3", "matplotlib"))
     assert ended.returncode == 0, ended.stderr
     assert "Not measured: aioboto3 (aioboto3 not installed)" in ended.stdout
+    assert "no picture: matplotlib is not installed" in ended.stdout
+    assert not list(tmp_path.glob("*.png"))
 
 
 def test_the_targets_decide_the_exit_code(tmp_path: Path) -> None:
