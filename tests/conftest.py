@@ -17,7 +17,7 @@ from asyncfetch.engine.slack import Slack, Watcher
 from asyncfetch.testing import EmbeddedS3
 from tests.objects import Bucket
 from tests.servers import behind_tls, certificate, rclone_s3
-from tests.soak import LONG, SECONDS, SHORT, Soak
+from tests.soak import EXAMPLES, LONG, MANY_EXAMPLES, SECONDS, SHORT, Soak
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,18 +33,22 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # On a busy machine an example may take its time. What must not take long has a test of its own.
-hypothesis.settings.register_profile("patient", deadline=None)
-hypothesis.settings.load_profile("patient")
+hypothesis.settings.register_profile("patient", deadline=None, max_examples=EXAMPLES)
+hypothesis.settings.register_profile("soaking", deadline=None, max_examples=MANY_EXAMPLES)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--soak", action="store_true", help="repeat the tests at random moments many more times")
+    parser.addoption("--soak", action="store_true", help="repeat what is tried at random many more times")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    hypothesis.settings.load_profile("soaking" if config.getoption("--soak") else "patient")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--soak"):
         for item in items:
-            if "soak" in getattr(item, "fixturenames", ()):
+            if "soak" in getattr(item, "fixturenames", ()) or hypothesis.is_hypothesis_test(getattr(item, "obj", None)):
                 item.add_marker(pytest.mark.timeout(SECONDS), append=False)  # before one of its own
 
 

@@ -1,8 +1,10 @@
-"""How long the tests soak that do one thing again and again at random moments: short by default, long with `--soak`."""
+"""How long the tests soak that try one thing again and again at random: short by default, long with `--soak`."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+import hypothesis
 
 
 class Soak(NamedTuple):
@@ -47,4 +49,11 @@ LONG = Soak(
     kill_stride=1,
     lanes=4,
 )
+EXAMPLES = 50  # of what hypothesis draws; others in each run, as nothing fixes the seed
+MANY_EXAMPLES = 1000
 SECONDS = 3600  # that one test may take when it soaks long
+
+
+def examples(count: int) -> int:
+    """Examples of a rule that needs `count` where others need `EXAMPLES`."""
+    return count * hypothesis.settings().max_examples // EXAMPLES

@@ -22,6 +22,7 @@ from asyncfetch.cache.sinks import PIECE
 from asyncfetch.errors import FetcherClosed, IntegrityError, StorageFull
 from asyncfetch.objects import ObjectStat
 from tests.interrupts import interrupted
+from tests.soak import examples
 
 from .helpers import HASHES, leftovers, opened, owners
 
@@ -63,7 +64,7 @@ def content(body: Body) -> bytes:
     return Path(body.path).read_bytes()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(
     cuts=st.lists(st.integers(1, len(NOISE) - 1), max_size=4, unique=True),
     turns=st.lists(st.tuples(st.booleans(), st.integers(100_000, 700_000)), min_size=1, max_size=12),
@@ -99,7 +100,7 @@ def test_parts_that_come_now_this_way_now_that_make_the_same_body(
     asyncio.run(run())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(turns=st.lists(st.tuples(st.booleans(), st.integers(100_000, 1_500_000)), min_size=1, max_size=12))
 def test_a_body_that_comes_now_this_way_now_that_is_the_same(
     tmp_path_factory: pytest.TempPathFactory, turns: list[tuple[bool, int]]

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from asyncfetch.cache import SMALL, Cache, Ref, RefKey
 from asyncfetch.settings import CachePolicy
+from tests.soak import examples
 
 from .helpers import HASHES, blobs, check_accounts, check_blobs, fill, key, leftovers, look_up, settled, taken
 from .test_index import DAMAGES, current
@@ -244,5 +245,5 @@ class CacheModel(RuleBasedStateMachine):
 
 TestCache = CacheModel.TestCase
 TestCache.settings = settings(
-    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=examples(25), stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

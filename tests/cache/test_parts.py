@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from asyncfetch.cache import PART_MEMORY, PartedBody, PartSink, Published, files
 from asyncfetch.cache.sinks import PIECE
 from asyncfetch.errors import CacheUnusable, FetcherClosed, StorageFull
+from tests.soak import examples
 
 from .helpers import HASHES, blobs, key, leftovers, look_up, opened, owners, taken
 
@@ -44,7 +45,7 @@ def put(sink: PartSink, step: int = 1 << 30) -> None:
     sink.advance(count)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     cuts=st.lists(st.integers(1, len(NOISE) - 1), max_size=6, unique=True),
     seed=st.integers(0, 1 << 32),

@@ -28,6 +28,7 @@ from asyncfetch.cache.epochs import Closed
 from asyncfetch.cache.index import Index
 from asyncfetch.settings import CachePolicy
 from tests.interrupts import interrupted
+from tests.soak import examples
 
 from .helpers import HASHES, blobs, check_blobs, key, look_up, opened, opened_by, publish, settled, whole
 
@@ -321,7 +322,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(steps=STEPS, seed=st.integers(0, 2**32))
 def test_whatever_the_power_takes_no_wrong_byte_is_served(steps: list[Step], seed: int) -> None:
     """The cache against a dictionary: at a reboot, whatever no sync has proven may become anything."""

@@ -17,6 +17,7 @@ from asyncfetch.cache.sinks import PIECE
 from asyncfetch.cache.spill import PIECES
 from asyncfetch.cache.writers import Writers
 from asyncfetch.errors import CacheUnusable, FetcherClosed
+from tests.soak import examples
 
 from .helpers import HASHES, blobs, fill, leftovers, opened, owners, publish
 
@@ -49,7 +50,7 @@ async def test_body_is_what_came_at_every_threshold(tmp_path: Path, size: int, a
     assert not owners(tmp_path)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(
     size=st.one_of(st.integers(0, 3 * SMALL), st.sampled_from(THRESHOLDS)),
     steps=st.lists(st.integers(0, 600_000), min_size=1, max_size=40),
@@ -293,7 +294,7 @@ async def _gone(directory: Path) -> None:
         await asyncio.sleep(0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(size=st.integers(0, 2 * SMALL), announced=st.booleans(), end=st.sampled_from(["abort", "finish", "leave"]))
 def test_no_moment_of_giving_up_leaves_anything(
     tmp_path_factory: pytest.TempPathFactory, size: int, announced: bool, end: str

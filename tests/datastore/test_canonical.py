@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncfetch.datastore import DocumentDamaged, NotStorable
@@ -29,13 +29,11 @@ def exactly(value: Any) -> Any:
     return type(value), value, isinstance(value, float) and math.copysign(1, value)
 
 
-@settings(max_examples=50)  # each of many values
 @given(st.lists(VALUES, max_size=4))
 def test_a_value_comes_back_with_its_types(value: list[Any]) -> None:
     assert exactly(decode_json(encode_json(value), "x")) == exactly(value)
 
 
-@settings(max_examples=50)
 @given(st.dictionaries(st.text(), VALUES, max_size=5))
 def test_equal_values_have_one_text_whatever_their_order(value: dict[str, Any]) -> None:
     turned = dict(reversed(value.items()))

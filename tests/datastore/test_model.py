@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from asyncfetch import Fetcher
 from asyncfetch.datastore import DataNotFound, DataReference, DataStore, RunExists, RunNotFound
 from tests.datastore.conftest import settings_for
+from tests.soak import examples
 
 OBJECTS = st.sampled_from([b"", b"x", b"yy", {"a": 1}, {"a": 1.0}, [], [None]])
 RUNS = st.sampled_from(["r", "R", "a/b"])
@@ -103,5 +104,5 @@ class Model(RuleBasedStateMachine):
 
 TestStoreBesideADictionary = Model.TestCase
 TestStoreBesideADictionary.settings = settings(
-    max_examples=8, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(8), stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -21,6 +21,7 @@ from hypothesis.extra import numpy as hnp
 from asyncfetch.datastore import DataStore, NotStorable
 from asyncfetch.datastore.encoding import Encoded, decode, encode
 from tests.datastore.conftest import everywhere
+from tests.soak import examples
 
 DTYPES = st.one_of(
     hnp.boolean_dtypes(),
@@ -62,7 +63,7 @@ def with_attrs(frame: pd.DataFrame, attrs: dict[Any, Any]) -> pd.DataFrame:
     return frame
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=examples(60))
 @given(
     hnp.arrays(DTYPES, hnp.array_shapes(min_dims=0, min_side=0, max_side=4), fill=st.nothing()),
     st.sampled_from(["C", "F", "reversed"]),

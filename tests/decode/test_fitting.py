@@ -19,6 +19,7 @@ from asyncfetch.testing import photographs
 from tests.decode.parts import PHOTOGRAPHS, encode, photograph
 from tests.decode.test_codecs import complaint, through_a_slot
 from tests.decode.written import exif
+from tests.soak import examples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -171,7 +172,7 @@ def shrunk(data: bytes, form: Form) -> Pixels:
     return pixels
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(40))
 @given(
     st.integers(0, 100),
     st.tuples(st.integers(8, 500), st.integers(8, 500)),
@@ -193,7 +194,7 @@ def test_a_jpeg_that_shrinks_in_its_decoder_is_within_the_stated_error(
         assert np.abs(pixels.astype(int) - wanted).mean() <= 10
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(30))
 @given(st.integers(0, 100), fits, st.sampled_from(["bgr", "gray", "unchanged"]), st.sampled_from([2, 4, 8]), st.data())
 def test_a_part_of_a_jpeg_that_shrinks_in_its_decoder_is_within_the_stated_error(
     number: int, how: Any, color: Any, scale: int, data: st.DataObject

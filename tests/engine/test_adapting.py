@@ -11,6 +11,7 @@ from asyncfetch.engine.pace import Pace
 from asyncfetch.engine.places import Place
 from asyncfetch.engine.window import LOOK_AGAIN, START, Window
 from tests.engine.simulated import Model, Outcome, new, run, together
+from tests.soak import examples
 
 
 def fixed(model: Model, limit: int, seconds: float) -> float:
@@ -188,7 +189,7 @@ def test_a_pace_lets_through_what_it_says() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0.0001, 5.0)), max_size=400), st.integers(1, 300))
-@settings(max_examples=60)
+@settings(max_examples=examples(40))
 def test_whatever_is_answered_it_stays_in_its_bounds(answers: list[tuple[bool, float]], most: int) -> None:
     place, now = Place("any", most=most, patience=300.0, now=0.0), 0.0
     for granted, lasted in answers:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from asyncfetch.engine.places import MOST_BRANCHES, Place
 from asyncfetch.engine.prefixes import MOST, Tally
+from tests.soak import examples
 
 
 def tally(**answers: str) -> dict[str, tuple[int, int]]:
@@ -62,7 +63,7 @@ def test_keys_without_a_directory_of_their_own_cannot_be_told_apart() -> None:
 @given(
     st.lists(st.tuples(st.sampled_from(["", "a/", "a/b/", "a/c/", "d/", "e//f/", "/"]), st.booleans()), max_size=600)
 )
-@settings(max_examples=60)
+@settings(max_examples=examples(40))
 def test_what_is_told_apart_is_refused_and_within_bounds(answers: list[tuple[str, bool]]) -> None:
     told = Tally(0.0)
     for prefix, refused in answers:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncfetch.errors import ObjectNotFound, UsageError
@@ -146,7 +146,6 @@ def test_a_ledger_of_failures_is_a_list_whose_payloads_come_along(tmp_path: Path
     assert list(read_rows(str(tmp_path / "failures.jsonl"))) == [(1, "s3://b/k", {"label": 1})]
 
 
-@settings(max_examples=50)
 @given(
     rows=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1), min_size=1),
     newline=st.sampled_from(["\n", "\r\n"]),

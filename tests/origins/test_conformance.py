@@ -28,6 +28,7 @@ from asyncfetch.uris import parse
 from tests.leaks import census
 from tests.origins.places import conforming
 from tests.origins.sinks import Broken, Collector, Stuck
+from tests.soak import examples
 
 if TYPE_CHECKING:
     from asyncfetch.origins import Origin
@@ -291,7 +292,7 @@ async def test_keys_that_could_break_a_header(place: Place, origin: Origin, key:
     key=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), min_size=1, max_size=200)
     | st.lists(st.sampled_from([*"/.%+ ?#&=~", "..", "%2F", "ü", "\0", "\x85"]), min_size=1, max_size=12).map("".join)
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_any_key_is_itself(place: Place, origin: Origin, key: str) -> None:
     await _is_itself(place, origin, key)
 

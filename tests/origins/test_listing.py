@@ -19,6 +19,7 @@ from asyncfetch.origins.listing import (
     Page,
     parse_page,
 )
+from tests.soak import examples
 
 NAMESPACE = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 DATE = datetime(2024, 5, 1, 17, 50, 30, tzinfo=UTC)
@@ -323,7 +324,7 @@ def page_of(objects: list[Written], prefixes: list[str], token: str, encoded: bo
     return document(*parts, attributes=NAMESPACE if namespace else "")
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     objects=st.lists(written, max_size=6) | st.lists(plain, max_size=6),
     prefixes=st.lists(st.text(characters, min_size=1, max_size=20), max_size=3),
@@ -360,7 +361,7 @@ def read_by_botocore(body: bytes) -> dict[str, Any]:
     return parsed
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.data())
 def test_damaged_pages_are_refused_or_read_as_elementtree_reads_them(data: st.DataObject) -> None:
     page = bytearray(data.draw(st.sampled_from([AWS, RCLONE])))

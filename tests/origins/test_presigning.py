@@ -19,6 +19,7 @@ from asyncfetch.origins.credentials import Credentials
 from asyncfetch.origins.presigning import MAX_EXPIRES, Presigner
 from asyncfetch.origins.signing import Target
 from tests.origins.test_signing import IDENTITY, NOW, TARGET, TEMPORARY, odd_keys
+from tests.soak import examples
 
 
 def test_the_example_that_aws_published() -> None:
@@ -52,7 +53,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 
 
 @pytest.mark.usefixtures("moment")
-@settings(max_examples=1500)
+@settings(max_examples=examples(250))
 @given(
     key=odd_keys,
     target=targets,

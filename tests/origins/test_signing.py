@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from asyncfetch.errors import UsageError
 from asyncfetch.origins.credentials import Credentials
 from asyncfetch.origins.signing import Signer, Target
+from tests.soak import examples
 
 IDENTITY = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 TEMPORARY = Credentials("ASIAIOSFODNN7EXAMPLE", "other/secret+key", "IQoJb3JpZ2luX2VjE//////////wEaCXVz==")
@@ -112,7 +113,7 @@ def test_published_examples_of_aws_come_out_as_published(
 
 
 # Eight requests of each example: thousands in all.
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     key=odd_keys,
     query=st.lists(st.tuples(keys, st.text(st.characters(exclude_categories=["Cs"]), max_size=20)), max_size=4),
@@ -223,7 +224,7 @@ def clients() -> Iterator[dict[bool, Botocore]]:
             one.client.close()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     operation=st.sampled_from(["get_object", "head_object", "list_objects_v2"]),
     key=odd_keys,
@@ -281,7 +282,7 @@ def test_requests_are_those_that_botocore_would_have_sent(
     assert {name: expected.headers[name] for name in head.headers} == head.headers
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([IDENTITY, TEMPORARY, None]), st.floats(NOW, NOW + 200_000)), max_size=20))
 @example([(IDENTITY, NOW), (TEMPORARY, NOW), (IDENTITY, NOW), (IDENTITY, NOW + 86_400), (IDENTITY, NOW)])
 @example([(IDENTITY, NOW), (Credentials(IDENTITY.access_key, "rotated"), NOW)])
@@ -330,7 +331,7 @@ anything = st.text(
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 @given(
     key=anything,
     query=st.lists(st.tuples(anything, anything), max_size=2),

@@ -22,6 +22,7 @@ from asyncfetch.streams.order import AsyncReading, digest_of, has_index, read
 from asyncfetch.streams.plan import Epochs, Plan, Shard, Shuffle, Take
 from asyncfetch.streams.progress import Checkpoint, Progress
 from asyncfetch.streams.state import from_state, point_of, to_state
+from tests.soak import examples
 from tests.streams.orders import Anew, plan_of, slowly
 
 Order = Literal["input", "completion"]
@@ -83,7 +84,7 @@ def test_every_item_comes_exactly_once_through_any_number_of_stops(
     assert Counter(seen + rest_of(sources, plan, state)) == Counter(placed[2] for placed in whole if placed)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(80))
 @given(
     length=st.integers(0, 40),
     epochs=st.integers(1, 3),
