@@ -67,17 +67,18 @@ class Below:
     def follow(self) -> None:
         """Opens what is there now if that is not what was."""
         named = files.read(f"{self._index}/CURRENT", 64)
-        path = "" if named is None else database_of(self._index, named)
-        log = bool(path) and bool(files.size_of(f"{path}-wal"))
+        log = False
+        with contextlib.suppress(ValueError):  # what names no generation is told below, once
+            log = named is not None and bool(files.size_of(f"{database_of(self._index, named)}-wal"))
         if (seen := (named, log)) == self._seen:
             return
         self.close()
         self._seen = seen
-        if path:
+        if named is not None:
             try:
-                self._connection = database.connect_read_only(path, log=log)
+                self._connection = database.connect_read_only(database_of(self._index, named), log=log)
             except (sqlite3.Error, ValueError) as error:
-                _log.warning("%s: the index cannot be read (%s); what it knows is fetched anew", path, error)
+                _log.warning("%s: the index cannot be read (%s); what it knows is fetched anew", self._index, error)
 
     def find(self, keys: Sequence[RefKey]) -> list[Known | None]:
         """What is known of each object."""

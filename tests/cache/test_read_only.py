@@ -271,6 +271,21 @@ async def test_a_damaged_index_below_is_no_index(prepared: Path) -> None:
             raise AssertionError("it opened")
 
 
+@pytest.mark.parametrize("named", [b"", b"../../etc/passwd"], ids=["empty", "nonsense"])
+async def test_a_name_below_that_is_none_of_an_index_is_no_index(
+    prepared: Path, caplog: pytest.LogCaptureFixture, named: bytes
+) -> None:
+    """As after a loss of power, which may leave a young file without its bytes."""
+    async with opened_by(reading(prepared)) as cache:
+        (prepared / "v1/index/CURRENT").write_bytes(named)
+        for _ in range(2):
+            assert await look_up(cache, key("a")) == [None]
+    with pytest.raises(CacheUnusable, match="no cache that could be read"):
+        async with opened_by(reading(prepared)):
+            raise AssertionError("it opened")
+    assert [record.message.count("the index cannot be read") for record in caplog.records] == [1, 1]
+
+
 async def test_a_blob_below_of_the_wrong_size_is_a_miss(prepared: Path) -> None:
     for path in blobs(prepared).values():
         path.write_bytes(path.read_bytes()[:-1])
