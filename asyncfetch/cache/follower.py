@@ -105,7 +105,8 @@ class Follower:
     def restart(self) -> None:
         """Begins a new, empty generation."""
         try:
-            self._replace(generations.in_force(self.directory))
+            while not self._replace(generations.in_force(self.directory)):
+                pass  # whoever was first may have begun with a copy of what is to be forgotten
         except (OSError, sqlite3.Error, ValueError) as error:
             self.warn("restart", error)
 
@@ -182,19 +183,11 @@ class Follower:
 
         The last attempt before that was a long one: all may have stood still for a time, and go on together.
         """
-        now, changes = time.monotonic(), self._changes_of_others()
+        now, changes = time.monotonic(), _changes_of_others(self.in_force())
         if self._stuck_since is None or changes != self._stuck_at:
             self._stuck_since, self._stuck_at = now, changes
             return False
         return now - self._stuck_since >= GIVEN_UP_SECONDS and self._timeout == database.BUSY_SECONDS
-
-    def _changes_of_others(self) -> int | None:
-        """A number that changes whenever another process has changed the index; None where even that is locked."""
-        try:
-            (number,) = self.in_force().execute("PRAGMA data_version").fetchone()
-        except sqlite3.Error:
-            return None
-        return int(number)
 
     def _leave_locked(self, reason: Exception) -> bool:
         """Goes on with a copy of what is locked, or with nothing where it cannot even be read.
@@ -249,11 +242,13 @@ class Follower:
     def _replace(self, named: bytes | None, source: sqlite3.Connection | None = None) -> bool:
         """Begins a generation in the place of the one that `CURRENT` named, empty or a copy of `source`.
 
-        False where another process was first.
+        False where another process was first, or the lock of `source` is free again.
         """
         generation, path, connection = generations.begin(self.directory, source)
         try:
-            first = generations.swap(self.directory, named, generation, self._scratch())
+            # Who woke up while it was copied has made a change that the copy lacks, and did not see another in force.
+            awake = source is not None and _changes_of_others(source) != self._stuck_at
+            first = not awake and generations.swap(self.directory, named, generation, self._scratch())
         except BaseException:
             generations.throw_away(connection, path)
             raise
@@ -275,6 +270,15 @@ def is_broken(error: Exception) -> bool:
         # The module's own: what came was not even text (damage), or what was given could not be bound (our fault).
         return not isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError)
     return code in database.BROKEN
+
+
+def _changes_of_others(connection: sqlite3.Connection) -> int | None:
+    """A number that changes whenever another process has changed a database; None where even that is locked."""
+    try:
+        (number,) = connection.execute("PRAGMA data_version").fetchone()
+    except sqlite3.Error:
+        return None
+    return int(number)
 
 
 def _code(error: Exception) -> int | None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from asyncfetch.cache import Ref, RefKey, database, files, follower, generations
-from asyncfetch.cache.changes import confirm, count, forget, met, remember, stored, touch
+from asyncfetch.cache.changes import confirm, count, forget, make, met, remember, stored, touch
 from asyncfetch.cache.index import Index
 
 from .helpers import key
@@ -436,6 +436,58 @@ def test_locked_for_good_by_one_who_keeps_readers_out_too_it_is_begun_anew(
         assert refs(one, [key("before")]) == [None]
         assert one.apply([remember(key("after"), REF)])
         assert refs(one, [key("before"), key("after")]) == [None, REF]
+
+
+def test_change_made_while_a_locked_index_is_copied_is_not_lost(
+    tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever was stuck wakes up just then: the copy does not have its change, and no other is in force that it sees."""
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(follower, "GIVEN_UP_SECONDS", 0.0)
+    one, copy = open_index(), database.copy
+    old = current(tmp_path)
+    with closing(sqlite3.connect(old, isolation_level=None)) as stuck:
+        stuck.execute("BEGIN IMMEDIATE")
+        make(stuck, [stored(REF.digest, 5, 1.0), remember(key("stuck"), REF)])
+
+        def overtaken(source: sqlite3.Connection, path: str) -> sqlite3.Connection:
+            made = copy(source, path)
+            stuck.execute("COMMIT")
+            return made
+
+        monkeypatch.setattr(database, "copy", overtaken)
+        assert not one.apply([remember(key("before"), REF)])
+        assert one.apply([remember(key("after"), REF)])
+    assert refs(one, [key("stuck"), key("after")]) == [REF, REF]
+    assert one.totals().blob_bytes == 5
+    assert current(tmp_path) == old
+    assert len(list((tmp_path / "index").glob("index-*.sqlite"))) == 1
+
+
+def test_restart_forgets_what_a_copy_made_meanwhile_has(
+    tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache is cleared while others give a locked index up: of what is gone nothing may be left in the sums."""
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(follower, "GIVEN_UP_SECONDS", 0.0)
+    one, other, swap = open_index(), open_index(), generations.swap
+    one.apply([stored(REF.digest, 5, 1.0), remember(key("a"), REF)])
+    with closing(sqlite3.connect(current(tmp_path), isolation_level=None)) as stuck:
+        stuck.execute("BEGIN IMMEDIATE")
+        assert not other.apply([count("hits", 1)])
+
+        def overtaken(*arguments: Any) -> bool:
+            monkeypatch.setattr(generations, "swap", swap)
+            assert other.apply([count("hits", 1)])
+            assert refs(other, [key("a")]) == [REF]
+            return swap(*arguments)
+
+        monkeypatch.setattr(generations, "swap", overtaken)
+        one.restart()
+    other.follow()
+    for each in (one, other):
+        assert refs(each, [key("a")]) == [None]
+        assert each.totals().blob_bytes == 0
 
 
 def test_locked_often_is_not_locked_for_good(tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch) -> None:
