@@ -441,7 +441,7 @@ def test_locked_for_good_by_one_who_keeps_readers_out_too_it_is_begun_anew(
 def test_change_made_while_a_locked_index_is_copied_is_not_lost(
     tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever was stuck wakes up just then: the copy does not have its change, and no other is in force that it sees."""
+    """Whoever was stuck wakes up just then: the copy lacks its change, and it sees no other in force."""
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
     monkeypatch.setattr(follower, "GIVEN_UP_SECONDS", 0.0)
     one, copy = open_index(), database.copy
