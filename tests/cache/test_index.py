@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import mmap
 import os
 import resource
 import sqlite3
@@ -175,6 +176,29 @@ def test_damaged_between_two_openings_a_new_one_is_begun(
     one.remove_others(generations.lying(one.directory))
     assert not old.exists()
     assert refs(one, [key("1")]) == [REF]
+
+
+@pytest.mark.parametrize(("size", "checked"), [(63 << 20, True), (65 << 20, False)])
+def test_one_of_up_to_64_mebibytes_is_checked_whole_at_open_and_a_larger_one_where_it_is_read(
+    tmp_path: Path, open_index: Open, caplog: pytest.LogCaptureFixture, size: int, checked: bool
+) -> None:
+    one = open_index()
+    one.apply([remember(key(f"key-{number:04}"), REF) for number in range(500)])
+    one.close()
+    old = current(tmp_path)
+    with closing(sqlite3.connect(old)) as connection, connection:
+        connection.execute("CREATE TABLE filler (bytes BLOB)")
+        connection.execute("INSERT INTO filler VALUES (zeroblob(?))", (size - old.stat().st_size,))
+    with old.open("r+b") as file, mmap.mmap(file.fileno(), 0) as data:
+        page = data.find(b"key-0250") // 4096 * 4096  # which no statement of an opening reads
+        data[page : page + 4096] = b"\xa5" * 4096
+    one = open_index()
+    assert (current(tmp_path) != old) == checked
+    assert len(warnings(caplog)) == checked
+    assert refs(one, [key("key-0001")]) == [None if checked else REF]
+    assert refs(one, [key("key-0250")]) == [None]
+    assert current(tmp_path) != old
+    assert len(warnings(caplog)) == 1
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
