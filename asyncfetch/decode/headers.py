@@ -105,6 +105,8 @@ def read_header(kind: str, data: memoryview, page: int = 0) -> Header:
 
 def needs(kind: str, header: Header, form: Form, size: int) -> Needs:
     """Says how much memory an image will need whose file has `size` bytes. Without a known size nothing but that."""
+    if not (header.width and header.height):
+        return Needs(0, size)
     found = max(1, header.bits // 8)
     channels = {"rgb": 3, "bgr": 3, "gray": 1}.get(form.color, header.channels)
     read = channels * (1 if form.dtype == "uint8" else found)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -81,6 +81,15 @@ async def test_images_of_all_sizes_in_turn_are_whole_though_slots_are_too_small(
     outcomes = [Outcome(pool, path) for path in paths * 4]
     for outcome, path in zip(outcomes, paths * 4, strict=True):
         np.testing.assert_array_equal(await outcome.get(), expected(path))
+
+
+@pytest.mark.parametrize("options", [{"max_size": 60}, {"size": (60, 60)}])
+async def test_an_image_whose_header_tells_no_size_shrinks_like_any_other(
+    pool: DecodePool, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    path = tmp_path / "map.sr"
+    path.write_bytes(encode(path.suffix, photograph(size=(120, 80))))
+    assert (await decode(pool, path, **options)).shape == (40, 60, 3)
 
 
 async def test_max_size_bounds_the_longest_side(pool: DecodePool, tmp_path: Path) -> None:
