@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 FAILED, USAGE = 1, 2
 # Bytes that the caches need at most: the large objects twice over, once more while memory is warmed.
 _ROOM = 3 << 30
-_WIDTH = 150  # of what is printed into a pipe
 
 
 def bench(
@@ -52,7 +51,7 @@ def bench(
     """Measure asyncfetch beside its peers and the floor."""
     console = Console(stderr=as_json)
     if not console.is_terminal:
-        console.width = _WIDTH
+        console.width = report.WIDTH
     if list_only:
         _list(console)
         return
@@ -88,7 +87,7 @@ def bench(
     broken = any(
         state(one, row) in ("failed", "errors", "different work") for one in results.scenarios for row in one.rows
     )
-    if broken or (check and (not checked or any(one.verdict != "OK" for one in checked))):
+    if broken or (check and not targets.all_hold(checked)):
         raise typer.Exit(FAILED)
 
 

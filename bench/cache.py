@@ -1,4 +1,4 @@
-"""What a cache of a million entries costs: `python -m bench.cache [DIRECTORY] [--only look,recover,…] [--keep]`.
+"""What a cache of a million entries costs: `python -m bench.cache [DIRECTORY] [--only look,…] [--keep] [--check]`.
 
 The index is filled through the cache's own changes; blobs lie on the disk for those that are looked up and evicted.
 Memory is the growth of the process from before the opening to after all look-ups. To make the cache takes longer than
@@ -19,6 +19,7 @@ import resource
 import shutil
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -35,10 +36,14 @@ from asyncfetch.cache.changes import lost, remember, stored
 from asyncfetch.cache.index import Index
 from asyncfetch.settings import CachePolicy
 from asyncfetch.testing import RawRequest, ScriptedServer, answer
+from bench.report import hold_figures
+from bench.targets import of_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from multiprocessing.synchronize import Barrier
+
+    from bench.targets import Figures
 
 SIZE = 100  # of each blob; what is measured does not depend on it
 FILLED = 10_000  # entries of one transaction while the cache is made
@@ -50,33 +55,53 @@ TURN_SECONDS = 0.3  # of hits beside a prune, and of hits while that is stopped
 EPOCHS, OBJECTS = 6, 1_000
 KILLED, LARGE = 8, 64  # processes that are killed at once, each with a batch of bodies in place and so many in files
 STAGES = ("look", "recover", "evict", "prune", "half")
+ENTRIES, VICTIMS = 1_000_000, 100_000  # of which the targets are
+
+TARGETS = (
+    of_stage("look", "open_seconds", "opening it", most=0.5, unit=" s"),
+    of_stage("look", "look_up_us", "a look-up, 64 at a time: CPU", most=20, unit=" us"),
+    of_stage("look", "stats_seconds", "`cache stats`", most=1, unit=" s"),
+    of_stage("look", "memory_mb", "memory of it, open", most=50, unit=" MB"),
+    of_stage("recover", "recover_seconds", "opening it after processes were killed", most=1, unit=" s"),
+    of_stage("evict", "evict_seconds", "evictions by a job that looks up", most=15, unit=" s"),
+    of_stage("evict", "hits_slower_by", "look-ups fewer beside them", most=10, unit=" %", times=100),
+    of_stage("prune", "prune_seconds", "`cache prune` beside such a job", most=15, unit=" s"),
+    of_stage("prune", "hits_slower_by", "look-ups fewer beside it", most=10, unit=" %", times=100),
+    of_stage("half", "hit_rate_at_half_size", "hits at half size", least=49, most=51, unit=" %", times=100),
+)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Makes the cache, or mends the one that was kept, and prints what was measured on it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", nargs="?", help="where the cache is made; else a temporary directory")
-    parser.add_argument("--entries", type=int, default=1_000_000, help="objects in the index (default: %(default)s)")
-    parser.add_argument("--victims", type=int, default=100_000, help="blobs that are evicted (default: %(default)s)")
+    parser.add_argument("--entries", type=int, default=ENTRIES, help="objects in the index (default: %(default)s)")
+    parser.add_argument("--victims", type=int, default=VICTIMS, help="blobs that are evicted (default: %(default)s)")
     parser.add_argument("--only", default=",".join(STAGES), help="what is measured, in this order (default: all)")
     parser.add_argument("--keep", action="store_true", help="leave the cache in DIRECTORY for the next run")
-    options = parser.parse_args()
+    parser.add_argument("--check", action="store_true", help="hold the targets against it; exit 1 on a miss")
+    options = parser.parse_args(arguments)
     if unknown := set(options.only.split(",")) - set(STAGES):
         parser.error(f"--only knows {', '.join(STAGES)}, and not {', '.join(sorted(unknown))}")
     if options.victims * 2 > options.entries or options.victims < ROUNDS * BATCH:
         parser.error(f"--victims are {ROUNDS * BATCH} at least, and half of --entries at most")
+    if options.check and (options.entries, options.victims) != (ENTRIES, VICTIMS):
+        parser.error(f"--check is of {ENTRIES:,} entries and {VICTIMS:,} victims: fewer would hold what those miss")
     top = Path(options.directory or tempfile.gettempdir())
     top.mkdir(parents=True, exist_ok=True)
     directory = top / f"bench-cache-{options.entries}" if options.keep else Path(tempfile.mkdtemp(dir=top))
     try:
-        asyncio.run(run(Million(directory, options.entries, options.victims), options.only.split(",")))
+        million = Million(directory, options.entries, options.victims)
+        figures = asyncio.run(run(million, options.only.split(",")))
     finally:
         if not options.keep:
             shutil.rmtree(directory)
+    return 0 if not options.check or hold_figures(TARGETS, figures) else 1
 
 
-async def run(million: Million, stages: list[str]) -> None:
+async def run(million: Million, stages: list[str]) -> Figures:
     """Measures what is asked for, and prints each stage once it is complete."""
+    measured = {}
     for stage in stages:
         if stage == "half":
             figures = await half(million.directory / "half")
@@ -85,6 +110,8 @@ async def run(million: Million, stages: list[str]) -> None:
             os.sync()
             figures = await getattr(million, stage)()
         print(json.dumps({stage: {name: round(value, 4) for name, value in figures.items()}}, indent=1), flush=True)
+        measured[stage] = figures
+    return measured
 
 
 def key(number: int) -> RefKey:
@@ -157,6 +184,10 @@ class Million:
         figures["totals_seconds"] = time.perf_counter() - began
         figures["memory_mb"] = (process.memory_info().rss - before) / 1e6
         await cache.aclose()
+        began = time.perf_counter()
+        command = [sys.executable, "-m", "asyncfetch", "cache", "stats", "--json", "--cache-dir", str(self.directory)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # nothing else is under way
+        figures["stats_seconds"] = time.perf_counter() - began
         return figures
 
     async def recover(self) -> dict[str, float]:
@@ -343,4 +374,4 @@ async def half(directory: Path) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

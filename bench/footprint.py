@@ -2,7 +2,7 @@
 
 Thumbnails and scans come in an order drawn by lot, in several formats, while a thread looks at the proportional memory
 of the whole process tree. What is printed, as JSON, are bytes: the budget, what the tree held idle (workers started,
-one thumbnail decoded by each), the most it held, and the excess of that over both together.
+one thumbnail decoded by each), the most it held, the excess of that over both together, and the share of the budget.
 """
 
 from __future__ import annotations
@@ -20,12 +20,16 @@ from typing import TYPE_CHECKING
 
 from bench import tree
 from bench.ending import heed
+from bench.report import hold_figures
+from bench.targets import of_stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _FORMATS = "jpg,png,tiff,webp,gif,jp2,avif"
 _LOOK_SECONDS = 0.005
+
+TARGETS = (of_stage("footprint", "share", "memory above idle over its budget", most=1.1, unit="x"),)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,13 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--megapixels", default="12,24", help="of the scans, one of each size and format")
     parser.add_argument("--formats", default=_FORMATS, help="of the scans (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--check", action="store_true", help="hold the target against it; exit 1 on a miss")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         sizes = [float(size) for size in options.megapixels.split(",")]
         thumbnails, scans = _write(Path(folder), options.thumbnails, sizes, options.formats.split(","))
         seen = asyncio.run(_decode(folder, thumbnails, scans * options.rounds, options.budget, options.workers))
-    json.dump(seen, sys.stdout)
-    return 0
+    print(json.dumps(seen), flush=True)
+    return 0 if not options.check or hold_figures(TARGETS, {"footprint": seen}) else 1
 
 
 def _write(folder: Path, thumbnails: int, megapixels: list[float], formats: list[str]) -> tuple[list[str], list[str]]:
@@ -104,6 +109,7 @@ async def _decode(folder: str, thumbnails: list[str], scans: list[str], budget: 
         "peak": peak,
         "charged": stats.memory_peak,
         "excess": peak - idle - stats.memory_budget,
+        "share": (peak - idle) / stats.memory_budget,
     }
 
 

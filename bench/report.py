@@ -5,17 +5,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.table import Table
 
 from bench.results import SOUND, US, Measured, Results, Spread, ratio, spread, state, why
 from bench.rows import ROWS
-from bench.targets import Checked
+from bench.targets import Checked, Figures, Target, all_hold, check_figures
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
-    from rich.console import Console
+
+WIDTH = 150  # of what is printed into a pipe
 
 # Columns of the tables: figures with their ratio to ours, and two without.
 _KEEPS, _BESIDE = "what is kept", "MB/s beside objects/s"
@@ -76,6 +79,16 @@ def show_targets(console: Console, checked: list[Checked]) -> None:
         found = "-" if value is None else f"{number(value)}{target.unit}"
         table.add_row(target.text, target.wanted, found, f"[{colours[verdict]}]{verdict}[/]")
     console.print(table)
+
+
+def hold_figures(targets: Sequence[Target[Figures]], figures: Figures) -> bool:
+    """Prints targets on standard error, beside the figures on standard output, and says whether all hold."""
+    checked = check_figures(targets, figures)
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        console.width = WIDTH
+    show_targets(console, checked)
+    return all_hold(checked)
 
 
 def draw(path: Path, results: Results) -> None:

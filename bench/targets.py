@@ -1,30 +1,39 @@
-"""What must hold (2 cores, caches on tmpfs, medians of interleaved rounds), and whether it does."""
+"""What must hold (2 cores, caches on tmpfs, medians of interleaved rounds), and whether it does.
+
+The targets of programs with stages of their own stand with what they measure.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from bench.results import US, Results, spread
 from bench.rows import ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
 
-class Target(NamedTuple):
-    """One figure that must hold. `measure` gives None where the rows that it needs were not measured."""
+_R = TypeVar("_R")  # what a program of the bench has measured
+Figures: TypeAlias = dict[str, dict[str, float]]  # of each stage of a program that has stages, by name
+
+
+class Target(NamedTuple, Generic[_R]):
+    """One figure that must hold. `measure` gives None where what it needs was not measured."""
 
     text: str
-    scenarios: tuple[str, ...]
+    scenarios: tuple[str, ...]  # or stages
     least: float | None
     most: float | None
     unit: str
-    measure: Callable[[Results], float | None]
+    measure: Callable[[_R], float | None]
 
     @property
     def wanted(self) -> str:
         """Such as `>= 6x`."""
-        return f">= {self.least:,}{self.unit}" if self.least is not None else f"<= {self.most:,}{self.unit}"
+        if self.least is None:
+            return f"<= {self.most:,}{self.unit}"
+        return f">= {self.least:,}{self.unit}" if self.most is None else f"{self.least:,} to {self.most:,}{self.unit}"
 
     def holds(self, value: float) -> bool:
         """Whether a measured value is good enough."""
@@ -34,7 +43,7 @@ class Target(NamedTuple):
 class Checked(NamedTuple):
     """A target and what was measured for it."""
 
-    target: Target
+    target: Target[Any]
     value: float | None
 
     @property
@@ -47,8 +56,41 @@ class Checked(NamedTuple):
 
 def check(results: Results) -> list[Checked]:
     """Holds the targets of all scenarios that were run against the results."""
-    ran = {measured.scenario for measured in results.scenarios}
-    return [Checked(target, target.measure(results)) for target in TARGETS if ran.issuperset(target.scenarios)]
+    return _hold(TARGETS, {measured.scenario for measured in results.scenarios}, results)
+
+
+def check_figures(targets: Sequence[Target[Figures]], figures: Figures) -> list[Checked]:
+    """Holds the targets of all stages that were run against their figures."""
+    return _hold(targets, figures.keys(), figures)
+
+
+def all_hold(checked: Sequence[Checked]) -> bool:
+    """Whether there are any, and each was measured and is good enough."""
+    return bool(checked) and all(one.verdict == "OK" for one in checked)
+
+
+def of_stage(
+    stage: str,
+    name: str,
+    text: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    unit: str = "",
+    times: float = 1,
+) -> Target[Figures]:
+    """A figure of a stage, so many `times`."""
+
+    def measure(figures: Figures) -> float | None:
+        value = figures[stage].get(name)
+        return None if value is None else value * times
+
+    return Target(text, (stage,), least, most, unit, measure)
+
+
+def _hold(targets: Sequence[Target[_R]], ran: Iterable[str], results: _R) -> list[Checked]:
+    ran = set(ran)
+    return [Checked(target, target.measure(results)) for target in targets if ran.issuperset(target.scenarios)]
 
 
 def figure(results: Results, scenario: str, row: str, name: str) -> float | None:
@@ -58,22 +100,22 @@ def figure(results: Results, scenario: str, row: str, name: str) -> float | None
     return found.median if found is not None else None
 
 
-def faster(scenario: str, peer: str, least: float, text: str) -> Target:
+def faster(scenario: str, peer: str, least: float, text: str) -> Target[Results]:
     """Objects per second: ours over a peer's."""
     return Target(text, (scenario,), least, None, "x", lambda all: _over(all, (scenario, US), (scenario, peer), _RATE))
 
 
-def cheaper(scenario: str, peer: str, least: float, text: str) -> Target:
+def cheaper(scenario: str, peer: str, least: float, text: str) -> Target[Results]:
     """CPU per object: a peer's over ours."""
     return Target(text, (scenario,), least, None, "x", lambda all: _over(all, (scenario, peer), (scenario, US), _CPU))
 
 
-def at_least(scenario: str, name: str, least: float, unit: str, text: str) -> Target:
+def at_least(scenario: str, name: str, least: float, unit: str, text: str) -> Target[Results]:
     """A figure of ours, as it is."""
     return Target(text, (scenario,), least, None, unit, lambda all: figure(all, scenario, US, name))
 
 
-def at_most(scenario: str, name: str, most: float, unit: str, text: str) -> Target:
+def at_most(scenario: str, name: str, most: float, unit: str, text: str) -> Target[Results]:
     """A figure of ours, as it is."""
     return Target(text, (scenario,), None, most, unit, lambda all: figure(all, scenario, US, name))
 
@@ -118,7 +160,7 @@ def _cold_images(results: Results) -> float | None:
     return ours / (bare * (1 - server * 1e-6 * ours / cores))
 
 
-TARGETS: tuple[Target, ...] = (
+TARGETS: tuple[Target[Results], ...] = (
     faster("photos", "aioboto3", 6, "86 KB cold, plain HTTP: objects/s against aioboto3"),
     cheaper("photos", "aioboto3", 8, "86 KB cold, plain HTTP: CPU per object against aioboto3"),
     faster("photos-tls", "aioboto3", 8, "86 KB cold, TLS: objects/s against aioboto3"),

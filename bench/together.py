@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING
 from blake3 import blake3
 
 from bench.ending import heed
+from bench.report import hold_figures
+from bench.targets import of_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from asyncfetch.testing import RawRequest
 
@@ -32,6 +34,11 @@ PROCESSES = 8
 OBJECTS = 2_000
 SIZE = 86_000
 ROUNDS = 5
+
+TARGETS = (
+    of_stage("together", "surplus", "downloaded more often than once", most=1, unit=" %", times=100),
+    of_stage("together", "ratio", "CPU of all together over one cold and the others warm", most=1.5, unit="x"),
+)
 
 
 def content(key: str) -> bytes:
@@ -172,19 +179,26 @@ def one_round(root: Path) -> dict[str, float]:
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the rounds, and prints each and their medians."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("directory", nargs="?", help="where the cache is made; else where temporary files are")
-    where = parser.parse_args().directory
+    parser.add_argument("--check", action="store_true", help="hold the targets against it; exit 1 on a miss")
+    options = parser.parse_args(arguments)
     rounds = []
     for number in range(ROUNDS):
-        with tempfile.TemporaryDirectory(dir=where) as root:
+        with tempfile.TemporaryDirectory(dir=options.directory) as root:
             rounds.append(one_round(Path(root)))
         print(json.dumps({"round": number, **{name: round(value, 4) for name, value in rounds[-1].items()}}))
-    ratio, surplus = (statistics.median(one[name] for one in rounds) for name in ("ratio", "surplus"))
-    print(f"{PROCESSES} processes, {OBJECTS:,} objects: {surplus:.2%} downloaded twice, CPU {ratio:.2f} times")
+    medians = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+    print(
+        f"{PROCESSES} processes, {OBJECTS:,} objects: {medians['surplus']:.2%} downloaded twice, "
+        f"CPU {medians['ratio']:.2f} times",
+        flush=True,
+    )
+    return 0 if not options.check or hold_figures(TARGETS, {"together": medians}) else 1
 
 
 if __name__ == "__main__":
     heed()
-    main()
+    sys.exit(main())
