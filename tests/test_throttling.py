@@ -39,12 +39,13 @@ def uris(server: FaultServer, count: int) -> list[str]:
 async def test_a_rate_limit_is_kept_to_once_it_has_been_met(server: FaultServer, cache_dir: Path) -> None:
     server.faults = Faults(rate_limit=100, burst=20)
     async with opened(server, cache_dir) as fetcher:
-        report = await fetcher.prefetch(uris(server, 250))
+        report = await fetcher.prefetch(uris(server, 300))
         stats = fetcher.stats()
         assert report.failed == 0
         assert report.verdict.stage == "throttled"
-        # All that were out when it was met first, and few after. How few, and what is used, `bench.network` tells.
-        assert server.count(status=503) < 2 * 64
+        # All that were out when it was met first, and few after: 60 to 130, by how busy the machine is. Without a pace
+        # they are 300. How few, and what is used, `bench.network` tells.
+        assert server.count(status=503) < 3 * 64
         assert stats.limits["s3://bucket"] <= 64
         assert stats.rates["s3://bucket"] < 1000
 
