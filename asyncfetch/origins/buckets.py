@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 Query = tuple[tuple[str, str], ...]
 
+MOST_BUCKETS = 1024  # remembered, 5 KB each; a list of names that are all wrong may name a million
 _SKEW = 4.0 * 60  # S3 refuses from 15 minutes on, so a difference below this is none
 
 
@@ -86,7 +87,7 @@ class Signed(NamedTuple):
 
 
 class Buckets:
-    """The buckets of one fetcher: each is met once, with its first use.
+    """The buckets of one fetcher: each is met once, with its first use, and anew where there are very many.
 
     Each is reached as `settings.access_for` says; the region that S3 names in refusing the wrong one is remembered, as
     is the difference of the clocks. With `warn` the log says once where aioboto3 serves against expectation.
@@ -202,12 +203,18 @@ class Buckets:
             if reached.worth_a_word and not self._told:
                 self._told = True
                 logger.warning("s3://%s is read by way of aioboto3, which costs more CPU: %s", name, reached.reason)
-            self.known[name] = None
+            self._remember(name, None)
             return None
         if not access.anonymous:
             warn_if_exposed(access.endpoint or f"{reached.target.scheme}://{reached.target.host}")
-        bucket = self.known[name] = Bucket(name, access, None if access.anonymous else source, reached)
+        bucket = Bucket(name, access, None if access.anonymous else source, reached)
+        self._remember(name, bucket)
         return bucket
+
+    def _remember(self, name: str, bucket: Bucket | None) -> None:
+        if len(self.known) >= MOST_BUCKETS:
+            del self.known[next(iter(self.known))]
+        self.known[name] = bucket
 
     async def _resolve(self, name: str, access: Access, region: str | None) -> Reached | NotNative:
         if self._settings.network.checksums:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from asyncfetch.errors import (
     UsageError,
 )
 from asyncfetch.objects import ObjectStat
+from asyncfetch.origins import buckets
 from asyncfetch.settings import Access, NetworkPolicy, Settings
 from asyncfetch.testing import ScriptedServer, answer
 from asyncfetch.uris import s3
@@ -138,6 +140,22 @@ async def test_many_first_calls_meet_a_bucket_once(native: Callable[..., S3Origi
         assert len(asyncio.all_tasks() - before - set(calls)) == 1
         assert await asyncio.gather(*calls) == [BODY] * 20
         assert helper.runs == 1
+
+
+async def test_not_all_of_very_many_buckets_are_remembered(
+    native: Callable[..., S3Origin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buckets, "MOST_BUCKETS", 3)
+    async with ScriptedServer(lambda request: answer(request.target.encode())) as server:
+        origin = native(server.url, anonymous=True)
+        for name in "abcdea":
+            sink = Collector()
+            await origin.read(s3(name, "key"), sink)
+            assert sink.data == f"/{name}/key".encode()
+        del sink
+    gc.collect()
+    known = {one.name for one in gc.get_objects() if type(one) is buckets.Bucket}
+    assert known & set("abcde") == set("dea")
 
 
 async def test_cancelling_the_first_call_hurts_no_other(native: Callable[..., S3Origin], helper: Helper) -> None:
