@@ -155,6 +155,24 @@ def copy(source: sqlite3.Connection, path: str) -> sqlite3.Connection:
         leave(source)
 
 
+def lock(path: str) -> sqlite3.Connection:
+    """Keeps others from writing until it is closed. Raises `sqlite3.Error`."""
+    connection = _open(path, "mode=rw")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def unfolded(connection: sqlite3.Connection) -> int:
+    """Folds as much of the log into the database as its readers allow, and gives the bytes that are left of it."""
+    _, pages, folded = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    (size,) = connection.execute("PRAGMA page_size").fetchone()
+    return int((pages - folded) * size)
+
+
 def connect_read_only(path: str, *, log: bool) -> sqlite3.Connection:
     """Opens a database without a write of any kind. Raises as `connect`.
 

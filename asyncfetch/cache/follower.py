@@ -1,7 +1,7 @@
 """Which database of the index a process has open, and what takes its place where that cannot be used.
 
-A database that is lost, damaged, of another schema or locked by a process that is stuck is left alone, and a new
-generation is begun beside it; every process looks at `CURRENT` before each batch and follows.
+A database that is lost, damaged, of another schema, or kept locked or read by a process that is stuck is left alone,
+and a new generation is begun beside it; every process looks at `CURRENT` before each batch and follows.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from asyncfetch.cache import database, files, generations
 from asyncfetch.cache.failures import WouldWait
+from asyncfetch.settings import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ _log = logging.getLogger(__name__)
 
 _STUCK_SECONDS = 0.05  # the wait once that has happened, so that a stuck process slows nobody down to a batch in 2 s
 GIVEN_UP_SECONDS = 30.0  # in which nobody else changed a locked index either, before another takes its place
+LOG_BYTES = 256 * MIB  # that could not be folded in for a reader who does not go on; an object leaves some 5 KB there
+LOG_LOOKS = 256  # batches for each look at the length of the log, 2 us
 RETRY_SECONDS = 5.0  # between attempts to begin an index where there can be none, as on a full disk
 
 _Stamps = tuple[files.Stamp | None, int | None]
@@ -51,6 +54,7 @@ class Follower:
         self._stuck_since: float | None = None  # the lock could not be had last time, nor since
         self._stuck_at: int | None = None  # the number of others' changes at that time
         self._timeout = database.BUSY_SECONDS  # of what is open
+        self._until_look = LOG_LOOKS  # batches; behind 0, the log is found to be long
         self._attach()
 
     def follow(self) -> None:
@@ -61,6 +65,11 @@ class Follower:
             if not self.patient:
                 raise WouldWait
             self._reattach()
+        elif self._log_is_long():
+            if not self.patient:
+                raise WouldWait
+            self._until_look = LOG_LOOKS
+            self._leave_log()
 
     def go_on(self) -> bool:
         """After a change: whether another generation has taken this one's place meanwhile, and is open now."""
@@ -201,6 +210,26 @@ class Follower:
             self._stuck_since = None
             if source is not None:
                 source.close()
+
+    def _log_is_long(self) -> bool:
+        self._until_look -= 1
+        if self._until_look == 0 and (files.size_of(f"{self.path}-wal") or 0) <= LOG_BYTES:
+            self._until_look = LOG_LOOKS
+        return self._until_look <= 0
+
+    def _leave_log(self) -> None:
+        """Goes on with a copy where one who has stopped amid a read lets the log grow without end.
+
+        Under the write lock, without which the changes of others would overtake the copy each time.
+        """
+        connection = self.in_force()
+        try:
+            if database.unfolded(connection) > LOG_BYTES:
+                with contextlib.closing(database.lock(self.path)):
+                    self._stuck_at = _changes_of_others(connection)
+                    self._leave_locked(TimeoutError("a process that does not go on reads it, and its log grows"))
+        except (OSError, sqlite3.Error) as error:
+            self.warn("shorten the log of", error)
 
     def _leave(self, reason: Exception, source: sqlite3.Connection | None) -> bool:
         try:

@@ -21,6 +21,7 @@ import pytest
 
 from asyncfetch.cache import Ref, RefKey, database, files, follower, generations
 from asyncfetch.cache.changes import confirm, count, forget, make, met, remember, stored, touch
+from asyncfetch.cache.failures import WouldWait
 from asyncfetch.cache.index import Index
 
 from .helpers import key
@@ -432,6 +433,45 @@ def test_locked_for_good_its_users_go_on_with_a_copy(
     assert len(warnings(caplog)) == 2
     assert "could not write the index (database is locked)" in warnings(caplog)[0]
     assert "(database is locked); a new one was begun" in warnings(caplog)[1]
+
+
+@pytest.mark.parametrize("stopped", [True, False], ids=["stopped", "gone on"])
+def test_log_that_a_stopped_reader_lets_grow_is_left_with_a_copy(
+    tmp_path: Path,
+    open_index: Open,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    stopped: bool,
+) -> None:
+    monkeypatch.setattr(follower, "LOG_BYTES", 500_000)
+    monkeypatch.setattr(follower, "LOG_LOOKS", 5)
+    one, other = open_index(), open_index()
+    old = current(tmp_path)
+    with closing(sqlite3.connect(old, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute(database.TOTALS).fetchone() == (0, 0, 0, 0)
+        for start in range(0, 4000, 400):
+            one.apply([remember(key(str(number)), REF) for number in range(start, start + 400)])
+        assert Path(f"{old}-wal").stat().st_size > follower.LOG_BYTES
+        if not stopped:
+            reader.execute("ROLLBACK")
+        one.patient = False
+        for _ in range(4):
+            one.follow()
+        for _ in range(2):  # until one who may wait sees to it
+            with pytest.raises(WouldWait):
+                one.follow()
+        one.patient = True
+        one.follow()
+        assert (current(tmp_path) != old) == stopped
+        assert Path(f"{current(tmp_path)}-wal").stat().st_size > follower.LOG_BYTES or stopped
+        one.apply([remember(key("after"), REF)])
+        one.follow()  # as long a file as ever, but nothing in it that is not in the database
+    other.follow()
+    assert refs(other, [key("0"), key("3999"), key("after")]) == [REF, REF, REF]
+    assert other.totals().objects == 4001
+    assert len(warnings(caplog)) == stopped
 
 
 _RECOVER = """
