@@ -205,7 +205,7 @@ async def test_ranges_of_bytes(bucket: Bucket, cache_dir: Path, cached: bool) ->
         assert await fetcher.read_bytes(uri, 5) == body[5:]
         assert await fetcher.read_bytes(uri, stop=4) == body[:4]
         assert await fetcher.read_bytes(uri, 7, 7) == b""
-        assert await fetcher.read_bytes(uri, 10, 10**9) == body[10:]
+        assert await fetcher.read_bytes(uri, 10, 10**15) == body[10:]
         with pytest.raises(RangeNotSatisfiable):
             await fetcher.read_bytes(uri, len(body))
         with pytest.raises(UsageError):
