@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from asyncfetch.cache import digest_file
 from asyncfetch.decode import DecodeOptions, MapOptions
@@ -92,11 +92,6 @@ class Fetcher:
         network: NetworkPolicy | None = None,
         decode: DecodePolicy | None = None,
     ) -> None:
-        if settings is not None and not isinstance(settings, Settings):
-            raise UsageError(
-                f"settings must be of the type Settings, not {type(settings).__name__}",
-                remedy="All else goes by keyword, such as cache_dir=.",
-            )
         base = settings or Settings()
         whole = Settings(
             access=_override(
@@ -128,12 +123,6 @@ class Fetcher:
     def settings(self) -> Settings:
         """What it was made with; while it is open, as a part of its job."""
         return self._supervisor.settings
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            "A Fetcher holds sockets and workers, and cannot be pickled. "
-            "Pickle fetcher.settings, and open Fetcher(settings) where they are unpickled."
-        )
 
     @property
     def identities(self) -> Identities:
@@ -283,17 +272,24 @@ class Fetcher:
         """Streams objects as entries on local disk, prefetching ahead of the consumer.
 
         `sources` is an iterable or async iterable of URIs, paths, locations or listed objects, alone or as `(name,
-        payload)`; it is read lazily, no further than `look_ahead` items (by default four for each of `concurrency`,
-        and at least 256) beyond the consumer. `order="completion"` yields what is there first. `on_error`: `"raise"`
-        ends the stream with the item's own exception, `"skip"` leaves failures out (the report counts them),
-        `"yield"` puts a `Failure` in the item's place, `Substitute(make)` what `make(failure)` returns, and
-        `FailureLimit(rate=, count=)` leaves them out until there are too many. Every failure is also appended to the
-        file `failures`, if that is given; `asyncfetch.ledger.read_ledger` makes sources of it again. A path is valid
-        until the stream moves on.
+        payload)`; it is read lazily, no further than `look_ahead` items beyond the consumer. By default these are four
+        for each of `concurrency`, and at least 256, with two batches more where it takes such; of sources with an index
+        as many as the memory budget has room for, made or on disk, while the consumer is busy. `order="completion"`
+        yields what is there first. `on_error`: `"raise"` ends the stream with the item's own exception, `"skip"` leaves
+        failures out (the report counts them), `"yield"` puts a `Failure` in the item's place, `Substitute(make)` what
+        `make(failure)` returns, and `FailureLimit(rate=, count=)` leaves them out until there are too many. Every
+        failure is also appended to the file `failures`, if that is given; `asyncfetch.ledger.read_ledger` makes sources
+        of it again. A path is valid until the stream moves on.
         """
         engine = self._engine()
         rest = run_options(
-            self.settings, order=order, on_error=on_error, failures=failures, cache=cache, look_ahead=look_ahead
+            self.settings,
+            sources,
+            order=order,
+            on_error=on_error,
+            failures=failures,
+            cache=cache,
+            look_ahead=look_ahead,
         )
         return Stream(engine, sources, partial(EntryRun, engine, **rest), _mapped(engine, "path", rest))
 
@@ -339,7 +335,13 @@ class Fetcher:
         """
         engine = self._engine()
         rest = run_options(
-            self.settings, order=order, on_error=on_error, failures=failures, cache=cache, look_ahead=look_ahead
+            self.settings,
+            sources,
+            order=order,
+            on_error=on_error,
+            failures=failures,
+            cache=cache,
+            look_ahead=look_ahead,
         )
         return Stream(engine, sources, partial(BodyRun, engine, **rest), _mapped(engine, "bytes", rest))
 
@@ -381,7 +383,13 @@ class Fetcher:
         wanted = DecodeOptions(**options)
         engine = self._engine()
         rest = run_options(
-            self.settings, order=order, on_error=on_error, failures=failures, cache=cache, look_ahead=look_ahead
+            self.settings,
+            sources,
+            order=order,
+            on_error=on_error,
+            failures=failures,
+            cache=cache,
+            look_ahead=look_ahead,
         )
         open_run = partial(ImageRun, engine, options=wanted, **rest)
         return Stream(engine, sources, open_run, _mapped(engine, "pixels", rest, wanted))

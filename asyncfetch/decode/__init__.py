@@ -1,5 +1,6 @@
 """The decode room: images decoded in worker programs, their pixels handed over in shared memory."""
 
+from asyncfetch.decode.arena import slot_capacity
 from asyncfetch.decode.budget import Budget, Grant
 from asyncfetch.decode.counts import DecodeStatistics
 from asyncfetch.decode.encoding import Encoding
@@ -50,4 +51,5 @@ __all__ = [
     "UnpackError",
     "WaitingJobs",
     "call_of",
+    "slot_capacity",
 ]

@@ -247,6 +247,12 @@ class Arena:
         total, free = sum(slot.capacity for slot in slots), sum(slot.capacity for slot in self._free_slots())
         return ArenaStatistics(len(slots), total, free)
 
+    @property
+    def free_bytes(self) -> int:
+        """What the free slots hold."""
+        shelves = (shelf for shelves in self._free.values() for shelf in shelves.items())
+        return sum(capacity * len(slots) for capacity, slots in shelves)
+
     def _make(self, owner: Owner, need: int, *, alone: bool = False, scratch: int = 0) -> Slot | None:
         capacity = slot_capacity(need)
         # A budget that is short may turn to `reclaim` of those it lent to. While the arena itself asks, the answer is

@@ -30,6 +30,11 @@ class Budget(Protocol):
     """The byte budget that pixels are charged to."""
 
     @property
+    def held(self) -> int:
+        """Bytes lent out now."""
+        ...
+
+    @property
     def excess(self) -> int:
         """Bytes lent beyond the budget."""
         ...

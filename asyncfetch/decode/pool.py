@@ -131,6 +131,21 @@ class DecodePool:
             self._schedule()  # for the workers to unmap it as well
         return returned
 
+    @property
+    def waiting(self) -> int:
+        """Jobs that no worker has."""
+        return len(self._waiting)
+
+    @property
+    def under_way(self) -> int:
+        """Jobs that wait, or that a worker has."""
+        return len(self._waiting) + sum(worker.load for worker in self._workers)
+
+    @property
+    def used_bytes(self) -> int:
+        """What the budget has lent, to whomever, less what is kept here for reuse."""
+        return self._budget.held - self._seating.free_bytes
+
     def statistics(self) -> DecodeStatistics:
         """Counts as of now."""
         memory = self._seating.statistics()

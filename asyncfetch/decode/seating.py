@@ -138,6 +138,12 @@ class Seating:
         """Whether users have let something go that was not yet collected."""
         return self._arena.has_returned
 
+    @property
+    def free_bytes(self) -> int:
+        """What is kept for reuse."""
+        self._arena.collect()
+        return self._arena.free_bytes
+
     def collect(self) -> None:
         """Takes back what users have let go; what urgent jobs overdrew is not kept for reuse."""
         self._arena.collect()

@@ -51,9 +51,9 @@ class BodyRun(WorkRun[Body]):
             if not reads or self._next_to_read() is None:
                 return False  # else what was settled was left out, or went meanwhile, and there is another
 
-    def send_on(self) -> None:
+    def send_on(self, worth: int = 1) -> None:
         if not (self._pending and self._at_hand(self._pending[0][1])):
-            super().send_on()
+            super().send_on(worth)
         elif self._next_to_read() is not None:
             self._wake()
 

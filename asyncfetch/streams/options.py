@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, get_args
 
 from asyncfetch.decode import ImageOptions
 from asyncfetch.errors import UsageError
+from asyncfetch.streams.order import has_index
 from asyncfetch.streams.outcomes import FailureLimit, Outcomes, Substitute
+from asyncfetch.streams.window import Window
 
 if TYPE_CHECKING:
     import os
 
+    from asyncfetch.objects import Sources
     from asyncfetch.settings import Settings
     from asyncfetch.streams.outcomes import OnError
 
@@ -33,6 +36,7 @@ class ImageKeywords(ImageOptions, StreamKeywords, total=False):
 
 def run_options(
     settings: Settings,
+    sources: Sources,
     *,
     order: Order,
     on_error: OnError,
@@ -46,12 +50,15 @@ def run_options(
     if not isinstance(on_error, Substitute | FailureLimit) and on_error not in ("raise", "skip", "yield"):
         raise UsageError(f"on_error must be 'raise', 'skip', 'yield', a Substitute or a FailureLimit, not {on_error!r}")
     if look_ahead is None:
-        look_ahead = max(256, 4 * settings.network.concurrency)
+        known = cache and has_index(sources)  # files that stay out of the cache are on the disk twice as long
+        window = Window(max(256, 4 * settings.network.concurrency), batches=0 if known else 2, deep=known)
     elif isinstance(look_ahead, bool) or not isinstance(look_ahead, int) or look_ahead < 1:
         raise UsageError(f"look_ahead must be a whole number of items, at least 1, not {look_ahead!r}")
+    else:
+        window = Window(look_ahead)
     return {
         "in_order": order == "input",
         "open_outcomes": partial(Outcomes, on_error, failures),
         "private": not cache,
-        "window": look_ahead,
+        "window": window,
     }

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from asyncfetch.streams.order import Placed, Reading
     from asyncfetch.streams.outcomes import Outcomes
     from asyncfetch.streams.progress import Progress
+    from asyncfetch.streams.window import Window
 
 T = TypeVar("T")
 
@@ -40,6 +41,8 @@ _GROUP = 32  # items that are taken at a time for one who steps from item to ite
 # Places between the first item that is not there and the last that was read, where the order is that of completion: one
 # that takes its minutes must not let the memory of those that overtook it grow without end.
 _MOST_SPREAD = 1 << 16
+
+_SAMPLE = 32  # objects whose sizes say how many of them may wait on disk
 
 _place_and_mark = attrgetter("place", "mark")
 
@@ -61,7 +64,7 @@ class Run(ABC, Generic[T]):
         in_order: bool,
         open_outcomes: Callable[[], Outcomes],
         private: bool,
-        window: int,
+        window: Window,
         batch: int = 0,
     ) -> None:
         self.private = private
@@ -74,12 +77,16 @@ class Run(ABC, Generic[T]):
         self.in_order = in_order
         self.outcomes = open_outcomes()
         self._window = window
-        self._worth = min(BATCH, window // 2 or 1)  # places for which it is worth reading on
-        self._group = max(1, min(_GROUP, window // 8))  # items taken at a time; the others keep the way to them busy
+        self._within = within = window.items + window.batches * batch  # items that may always be read ahead
+        self._worth = min(BATCH, within // 2 or 1)  # places for which it is worth reading on
+        self._group = max(1, min(_GROUP, within // 8))  # items taken at a time; the others keep the way to them busy
         self._line: deque[Slot[T]] = deque()  # slots in the order of the plan, until they are taken
         self._ready: deque[Slot[T]] = deque()  # settled slots in the order of completion, where that is asked for
         self._outstanding = 0
         self._waiter: asyncio.Future[None] | None = None
+        # Whether the consumer is behind: it did not wait for what it took last, or is busy while something comes.
+        self.late = True
+        self.spilled = False  # whether there are objects that the cache had no room for
         self.awaited: Slot[T] | None = None  # the slot that the consumer waits for, while it does
         self.held: list[Slot[T]] = []  # what was taken and has a file of its own, which goes with the next step
         self.coming: deque[Slot[T]] = deque()  # what was taken out of its line, and not yet by the consumer
@@ -108,6 +115,7 @@ class Run(ABC, Generic[T]):
             self._outstanding -= self._unread
             self._unread = 0
             self._read_on()
+        self.late = True
         return found
 
     def step(self) -> Slot[T] | None:
@@ -123,6 +131,7 @@ class Run(ABC, Generic[T]):
             self._outstanding -= self._unread
             self._unread = 0
             self._read_on()
+            self.late = True
         return coming[0]
 
     def step_over(self, slot: Slot[T]) -> None:
@@ -166,10 +175,12 @@ class Run(ABC, Generic[T]):
     async def wait(self) -> None:
         """Returns when `take` is worth another try. Cancelled, nothing has changed."""
         waiter = self._waiter = self.engine.loop.create_future()
+        self.late = False
         self._read_on()
         self._urge()
         try:
             await waiter
+            self.engine.loop.call_soon(self.hurry)  # by then it waits for the next, or is busy
         finally:
             self._waiter = self.awaited = None
 
@@ -262,6 +273,16 @@ class Run(ABC, Generic[T]):
     def urged(self, slot: Slot[T]) -> None:
         """Hears of the slot that the consumer waits for."""
 
+    def hurry(self) -> None:
+        """Goes on for a consumer that is late. To be called when something has come, and by the loop."""
+        if not self.closed and self._waiter is None:
+            self.late = True
+            self._read_on()
+
+    def at_hand(self) -> tuple[int, int]:
+        """Of the items that were not taken, how many are on disk at least; and of these, those beside the window."""
+        return 0, 0
+
     def _bring(self, most: int) -> bool:
         """Has the next slots come, as far as they are settled and none is a failure; or what is left of a failure.
 
@@ -336,11 +357,23 @@ class Run(ABC, Generic[T]):
                 return
 
     def _room(self) -> int:
-        return 0 if self.closed or len(self._line) >= _MOST_SPREAD else self._window - self._outstanding
+        if self.closed or len(self._line) >= _MOST_SPREAD:
+            return 0
+        room = self._within - self._outstanding
+        if self.late and room < self._worth and self._window.deep:
+            on_disk, made = self.at_hand()
+            room += made
+            if room < self._worth and not self.spilled:
+                sizes = [slot.landed.size for slot in islice(self._line, _SAMPLE) if slot.landed is not None]
+                deepest = self._window.deepest(self.engine.credits.total, sizes)
+                # What others fetch waits behind what is on its way, and no longer for this.
+                room = min(room + on_disk - made, room + deepest - self._within)
+        return room
 
     def _read_on(self) -> None:
         """Reads on when there is room for a batch: look-ups in batches are what makes a warm pass cheap."""
-        if self._window - self._outstanding >= self._worth and not self.feed.over and self._room() >= self._worth:
+        likely = self.late or self._within - self._outstanding >= self._worth
+        if likely and not self.feed.over and self._room() >= self._worth:
             self._tally.count()
             self.feed.more()
 

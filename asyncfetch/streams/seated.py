@@ -7,10 +7,10 @@ from collections import deque
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from asyncfetch.decode import DecodeJob, Packed
+from asyncfetch.decode import DecodeJob, Packed, slot_capacity
 from asyncfetch.objects import Failure
 from asyncfetch.streams.seats import Form, Seats
-from asyncfetch.streams.work import WorkRun, WorkSlot
+from asyncfetch.streams.work import WORTH, WorkRun, WorkSlot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,8 +27,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # Images decoded or being decoded and not yet taken, for each worker: 40 under way and what else is ready keep a worker
-# busy; more would only hold pixels.
+# busy; more would only hold pixels, where the consumer is quick.
 AHEAD = 56
+
+# Where it is late, and workers have less than that to do, others are decoded for it: as many as have room in half of
+# the budget, which the streams share, and two batches at least; as long as a quarter of the budget is left for bodies,
+# for what decoders take, and for what the consumer has in hand.
+_SHARE, _USED = 1 / 2, 3 / 4
+_BATCHES = 2
+_MOST_SLABS = 32  # batches that are decoded ahead: each keeps a file open until it is given
 
 
 class SeatedSlot(WorkSlot[T]):
@@ -55,6 +62,7 @@ class SeatedRun(WorkRun[T]):
         super().__init__(engine, reading, progress, workshop=engine.pool, most_ahead=most, stage="decode", **rest)
         self._options = options
         self._begun = False
+        self._size = 0  # bytes that the next item will need, as far as the pool can tell
         self._seats = Seats(engine.pool, self.batch) if self.batch else None
         self._standing: deque[SeatedSlot[T]] = deque()  # in the order of the plan, those that are not seated
 
@@ -136,6 +144,20 @@ class SeatedRun(WorkRun[T]):
     def may_send(self) -> bool:
         return self._seats is None or self._seats.known  # the first one tells how large the rows are
 
+    def spare(self) -> int:
+        pool, credits, seats = self.engine.pool, self.engine.credits, self._seats
+        idle = self._most_ahead - pool.under_way
+        if idle < WORTH or not self._size:
+            return 0
+        size = slot_capacity(self._size)
+        most = int(credits.total * _SHARE / len(self._sharing())) // size
+        left = int(credits.total * _USED) - pool.used_bytes
+        if seats is None or seats.form is None:
+            return min(idle, most - self._ahead, left // size - pool.waiting)
+        most = min(max(most, _BATCHES * self.batch), max(self._most_ahead, _MOST_SLABS * self.batch))
+        slabs = max(0, left // slot_capacity(self.batch * seats.form.size))
+        return min(idle, most - self._ahead, seats.left + slabs * self.batch)
+
     def jobs(self, slots: Sequence[WorkSlot[T]]) -> list[DecodeJob]:
         if self._seats is not None:
             self._seat(cast("Sequence[SeatedSlot[T]]", slots))
@@ -180,8 +202,21 @@ class SeatedRun(WorkRun[T]):
             assert slot.landed is not None
             slot.result = self.content(slot, slot.landed, outcome)
             made.append(slot)
+        manner = settled[-1][0].manner
+        assert manner is not None
+        self._size = manner.guess
         if made:
             self.came(made)
+        if self._waiter is None:
+            self.hurry()
+        if self.late or len(self.engine.runs) > 1:
+            for run in self._sharing():
+                if run.late:  # of which some may have nothing under way that would tell them
+                    run.send_on(WORTH)
+
+    def _sharing(self) -> list[SeatedRun[Any]]:
+        """The runs of this kind, this one included."""
+        return [run for run in self.engine.runs if isinstance(run, SeatedRun) and not run.closed]
 
     def _seat(self, slots: Sequence[SeatedSlot[T]]) -> None:
         """Gives slots their rows, after all that come before them in the plan have theirs: so a batch lies in order."""

@@ -66,6 +66,11 @@ class Seats:
             self._slab = None
         return row
 
+    @property
+    def left(self) -> int:
+        """Rows that it has memory for, and has not given."""
+        return len(self._free) + (0 if self._slab is None else self._batch - self._next)
+
     def free(self, row: Row) -> None:
         """Takes back a row whose image will not come."""
         if self.form is not None and row.capacity == self.form.size:

@@ -48,6 +48,8 @@ class Slot(Ticket, Generic[T]):
     def land(self, landed: Landed) -> None:
         if not self.run.closed:  # a look at local files that is under way cannot be taken back
             self.landed = landed
+            if landed.private:
+                self.run.spilled = True
             self.run.make(self, landed)
 
     def crash(self, crash: Crash) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_WORTH = 16  # jobs that are sent on together: the workshop has more than these to do meanwhile
+WORTH = 16  # jobs that are sent on together: the workshop has more than these to do meanwhile
 
 
 class Workshop(Protocol):
@@ -81,6 +81,13 @@ class WorkRun(Run[T]):
         """Whether more may be sent than what is under way."""
         return True
 
+    def spare(self) -> int:
+        """How many may be sent because the consumer is late, beyond those that may be ahead of it in any case."""
+        return 0
+
+    def at_hand(self) -> tuple[int, int]:
+        return len(self._pending) + self._ahead, max(0, self._ahead - self._most_ahead)
+
     def make(self, slot: Slot[T], landed: Landed) -> None:
         heapq.heappush(self._pending, (slot.place, slot))
         if slot is self.awaited:
@@ -95,8 +102,8 @@ class WorkRun(Run[T]):
                 slot.job = None
                 self._ahead -= 1
         self._sending = False  # an interrupt may have taken that turn of the loop: what lands next asks for another
-        if self._most_ahead - self._ahead >= _WORTH:
-            self.send_on()
+        if self._most_ahead - self._ahead >= WORTH or self.late:
+            self.send_on(WORTH)
 
     def dropped(self, slot: Slot[T]) -> None:
         assert isinstance(slot, WorkSlot)
@@ -115,11 +122,15 @@ class WorkRun(Run[T]):
         if slot.job is not None:
             self._workshop.urge(slot.job)
 
-    def send_on(self) -> None:
-        """Sends what there is room for."""
-        room = min(len(self._pending), self._most_ahead - self._ahead)
-        if room > 0 and not self.may_send():
+    def send_on(self, worth: int = 1) -> None:
+        """Sends what there is room for, if that is for so many."""
+        pending = len(self._pending)
+        room = self._most_ahead - self._ahead
+        if room < worth and pending and self.late:
+            room = self.spare()
+        if room >= worth and not self.may_send():
             room = 0 if self._ahead else 1
+        room = min(room, pending)
         if room > 0:
             slots = [heapq.heappop(self._pending)[1] for _ in range(room)]
             self._send(cast("list[WorkSlot[T]]", slots))
@@ -145,6 +156,7 @@ class WorkRun(Run[T]):
         self._sending = False
         if not self.closed:
             self.send_on()
+            self.hurry()
 
     def _send(self, slots: list[WorkSlot[T]]) -> None:
         self._workshop.submit(*self._jobs_of(slots))
