@@ -58,6 +58,7 @@ def presign(
         from asyncfetch.toolbox import presign as sign
 
         rows = csv.writer(sys.stdout, lineterminator="\n")
+        quoted = csv.writer(sys.stdout, lineterminator="\n", quoting=csv.QUOTE_ALL)
         async with options.fetcher() as fetcher:
             async for made in sign(
                 fetcher,
@@ -75,7 +76,8 @@ def presign(
                 if options.json:
                     options.out({"uri": made.uri, "url": made.url, "method": method.upper(), "expires": until})
                 else:
-                    rows.writerow((made.uri, made.url, until))
+                    # Before Python 3.13 the writer leaves a carriage return bare that is not of its own line's end.
+                    (quoted if "\r" in made.uri else rows).writerow((made.uri, made.url, until))
 
     on_loop(run)
     if not signed and not lost:

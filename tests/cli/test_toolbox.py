@@ -72,6 +72,13 @@ def test_urls_of_a_prefix_as_csv(bucket: Bucket) -> None:
     assert "X-Amz-Expires=900" in rows[0]["url"]
 
 
+def test_a_key_with_a_line_break_is_one_field_of_the_csv(bucket: Bucket) -> None:
+    bucket.put("odd/a\rb", b"x")
+    done = asyncfetch("presign", bucket.uri("odd/"))
+    [row] = csv.DictReader(io.StringIO(done.out.decode(), newline=""))
+    assert row["uri"] == bucket.uri("odd/a\rb")
+
+
 def test_urls_of_a_list_as_json(bucket: Bucket, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text(f"uri,label\n{bucket.uri('dir/0.txt')},a\n{bucket.uri('not/there')},b\n")
     done = asyncfetch("presign", "--from", tmp_path / "list.csv", "--json", "--download-name", "a.txt")
