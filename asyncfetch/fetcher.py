@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from typing import Self, Unpack
 
     from asyncfetch.decode import Call, ImageOptions, Takes
-    from asyncfetch.engine import Engine
+    from asyncfetch.engine import Engine, Landed
     from asyncfetch.objects import Body, Failure, Name, ObjectStat, Report, Source, Sources, Stats
     from asyncfetch.origins.identities import Identities
     from asyncfetch.settings import Access, CachePolicy, DecodePolicy, NetworkPolicy, Revalidate
@@ -155,17 +155,18 @@ class Fetcher:
         `CacheUnusable` when it cannot be kept. Cancelled, the transfer ends unless somebody else waits for the same
         object, and leaves nothing.
         """
-        return await self._fetch(source, cache=cache)
+        entry, _ = await self._fetch(source, cache=cache)
+        return entry
 
     async def image(self, source: Source, *, cache: bool = True, **options: Unpack[ImageOptions]) -> Image:
         """Fetches an object and decodes it, as `images` does. Raises a `DecodeError` when it is no whole image."""
         wanted = DecodeOptions(**options)
-        entry = await self._fetch(source, cache=cache)
+        entry, landed = await self._fetch(source, cache=cache)
         try:
-            pixels = await decode(self._engine(), entry, wanted)
+            pixels = await decode(self._engine(), entry.uri, landed, wanted)
         except ObjectNotFound:  # its blob was cleared by another process meanwhile
-            entry = await self._fetch(source, cache=cache)
-            pixels = await decode(self._engine(), entry, wanted)
+            entry, landed = await self._fetch(source, cache=cache)
+            pixels = await decode(self._engine(), entry.uri, landed, wanted)
         return Image(entry.uri, pixels, entry, entry.index, entry.payload)
 
     async def read_bytes(
@@ -411,12 +412,13 @@ class Fetcher:
     def _engine(self) -> Engine:
         return self._supervisor.engine()
 
-    async def _fetch(self, source: Source, *, cache: bool) -> Entry:
+    async def _fetch(self, source: Source, *, cache: bool) -> tuple[Entry, Landed]:
         engine = self._engine()
         name, payload = split(source)
         uri, location, listed = read_name(name)
         landed = await land(engine, uri, location, listed, private=not cache and location.scheme != "file")
-        return Entry(uri, landed.path, landed.size, landed.digest, landed.etag, landed.from_cache, 0, payload)
+        entry = Entry(uri, landed.path, landed.size, landed.digest, landed.etag, landed.from_cache, 0, payload)
+        return entry, landed
 
 
 def _mapped(

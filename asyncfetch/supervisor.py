@@ -104,7 +104,9 @@ class Supervisor:
                     loop=loop,
                     cache=cache,
                     origins=origins,
-                    make_pool=partial(DecodePool, settings.decode, quarantine=Quarantine(cache)),
+                    make_pool=partial(
+                        DecodePool, settings.decode, quarantine=Quarantine(cache), on_header=cache.on_header
+                    ),
                     start=lambda run: _start(group, run),
                 )
                 self._engine, self._identities, self.settings = engine, identities, settings

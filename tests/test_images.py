@@ -16,7 +16,9 @@ import numpy as np
 import psutil
 import pytest
 
-from asyncfetch import Entry, Failure, Fetcher, Image
+from asyncfetch import Failure, Fetcher, Image
+from asyncfetch.decode import DecodeOptions
+from asyncfetch.engine import Landed, decode
 from asyncfetch.errors import CorruptImage, EmptyObject, UnsupportedFormat, WorkerDied
 from asyncfetch.testing import demo_objects, photographs
 from tests.objects import Bucket
@@ -198,10 +200,10 @@ async def test_the_image_that_kills_a_worker_is_named_and_its_neighbours_are_dec
     async with Fetcher(cache_dir=cache_dir, workers=1) as fetcher:
         await fetcher.image(paths[0])
         (worker,) = set(psutil.Process().children()) - others
-        entry = await fetcher.fetch(trap)
+        size = trap.stat().st_size
         trap.unlink()
         os.mkfifo(trap)
-        single = asyncio.create_task(_decode(fetcher, entry))
+        single = asyncio.create_task(_decode(fetcher, Landed(str(trap), size, None, None, from_cache=True)))
         stream = asyncio.create_task(_all(fetcher, paths))
         while worker.status() != psutil.STATUS_SLEEPING or not _holds(worker, trap):
             await asyncio.sleep(0.01)
@@ -211,11 +213,8 @@ async def test_the_image_that_kills_a_worker_is_named_and_its_neighbours_are_dec
         assert len(await stream) == 10
 
 
-async def _decode(fetcher: Fetcher, entry: Entry) -> Any:
-    from asyncfetch.decode import DecodeOptions
-    from asyncfetch.engine import decode
-
-    return await decode(fetcher._engine(), entry, DecodeOptions())
+async def _decode(fetcher: Fetcher, landed: Landed) -> Any:
+    return await decode(fetcher._engine(), landed.path, landed, DecodeOptions())
 
 
 async def _all(fetcher: Fetcher, paths: list[str]) -> list[Image]:

@@ -54,7 +54,7 @@ _CONFIRM = f"UPDATE refs SET validated = ? WHERE {_ONE} AND algorithm = ? AND di
 _FORGET = f"DELETE FROM refs WHERE {_ONE}"  # noqa: S608
 _DISOWN = f"{_FORGET} AND algorithm = ? AND digest = ?"
 _STORED = Insert(
-    "INSERT INTO blobs SELECT *, (SELECT max(epoch) FROM epochs), 0 FROM (VALUES",
+    "INSERT INTO blobs SELECT *, (SELECT max(epoch) FROM epochs), 0, NULL FROM (VALUES",
     "(?, ?, ?, ?)",
     ") WHERE true",
     "DO UPDATE SET size = excluded.size, used = max(used, excluded.used), epoch = excluded.epoch",
@@ -63,7 +63,7 @@ _STORED = Insert(
 )
 _MET = Insert(
     "INSERT INTO blobs VALUES",
-    "(?, ?, ?, ?, -1, 0)",
+    "(?, ?, ?, ?, -1, 0, NULL)",
     "",
     "DO UPDATE SET size = excluded.size, used = max(used, excluded.used)",
     size=2,
@@ -72,6 +72,7 @@ _MET = Insert(
 _FOUND = _MET._replace(known="DO UPDATE SET size = excluded.size, epoch = excluded.epoch")
 _TOUCH = "UPDATE blobs SET used = ? WHERE algorithm = ? AND digest = ? AND used < ?"
 _UNCLAIM = f"DELETE FROM claims WHERE {_ONE} AND algorithm = ? AND owner = ?"  # noqa: S608
+_DESCRIBED = "UPDATE blobs SET header = ? WHERE algorithm = ? AND digest = ?"
 _DISTRUST = "UPDATE blobs SET epoch = -1 WHERE algorithm = ? AND digest = ?"
 _LOST = "blobs that went"  # not a statement: see `drop_blobs`
 _LIMITED = "INSERT INTO counters VALUES ('limited', ?) ON CONFLICT DO NOTHING"
@@ -205,6 +206,11 @@ def touch(digest: str, at: float) -> Change:
 def lost(digest: str) -> Change:
     """The blob is not there any more, or is no good."""
     return _LOST, split(digest)
+
+
+def described(digest: str, header: int) -> Change:
+    """What the header of the image in a blob says; nothing where the index does not know the blob."""
+    return _DESCRIBED, (header, *split(digest))
 
 
 def distrust(digest: str) -> Change:

@@ -118,7 +118,7 @@ class Checks:
         """On the cache's thread."""
         for each in damaged:
             self._damage.set_aside(each.check.key, each.check.found.ref.digest, each.fault, each.stamp)
-        for ref, path, _ in (each.check.found for each in proven):
+        for ref, path, *_ in (each.check.found for each in proven):
             if path == self._blobs.path(ref.digest):  # and not below
                 self._proofs.accept_stored(ref.digest, ref.size)
         self._index.apply(self._proofs.take())

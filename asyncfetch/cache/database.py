@@ -9,7 +9,7 @@ from urllib.parse import quote
 from asyncfetch.cache import files
 from asyncfetch.settings import MIB
 
-SCHEMA = 5  # PRAGMA user_version
+SCHEMA = 6  # PRAGMA user_version
 BUSY_SECONDS = 2.0  # a batch holds the write lock for milliseconds: whoever waits longer meets a process that is stuck
 # An index up to this size (270,000 objects) is checked whole at open, for 2.7 ms of CPU a MiB, 0.2 s at most. That of a
 # million objects would take 0.7 s of each process and each command.
@@ -24,10 +24,12 @@ CREATE TABLE refs (
     PRIMARY KEY (endpoint, container, key, version, algorithm)
 ) WITHOUT ROWID;
 
--- `used`: when a job last asked for it; `epoch`: see epochs; `pinned`: 1 where a pin covers one of its names
+-- `used`: when a job last asked for it; `epoch`: see epochs; `pinned`: 1 where a pin covers one of its names; `header`:
+-- what that of its image says (see headers), if it is one and was decoded. In a table of its own it would cost each
+-- look-up as much again as the blob's row does.
 CREATE TABLE blobs (
     algorithm TEXT NOT NULL, digest BLOB NOT NULL, size INTEGER NOT NULL, used REAL NOT NULL, epoch INTEGER NOT NULL,
-    pinned INTEGER NOT NULL DEFAULT 0,
+    pinned INTEGER NOT NULL DEFAULT 0, header INTEGER,
     PRIMARY KEY (algorithm, digest)
 ) WITHOUT ROWID;
 
@@ -76,7 +78,7 @@ CREATE TABLE strikes (
 # Columns, so that a database whose tables are not these is noticed when it is opened and not amid a batch.
 _TABLES = {
     "refs": "endpoint, container, key, version, algorithm, digest, size, etag, last_modified, validated",
-    "blobs": "algorithm, digest, size, used, epoch, pinned",
+    "blobs": "algorithm, digest, size, used, epoch, pinned, header",
     "totals": "refs, ref_bytes, blobs, blob_bytes",
     "epochs": "epoch, boot, proven",
     "pins": "endpoint, container, prefix",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from asyncfetch.cache.commands import LookUp, Note, Read
     from asyncfetch.cache.damage import Damage
     from asyncfetch.cache.eviction import Room
+    from asyncfetch.cache.headers import Headers
     from asyncfetch.cache.index import Index
     from asyncfetch.cache.owner import Owner
     from asyncfetch.cache.proofs import Proofs
@@ -31,9 +32,11 @@ UNLIMITED_SECONDS = 86_400  # how exactly uses are kept while nobody evicts: to 
 class Finding:
     """Answers look-ups. For the cache's thread, but `note`, which is for the loop."""
 
-    def __init__(self, index: Index, blobs: Blobs, owner: Owner, proofs: Proofs, damage: Damage, room: Room) -> None:
+    def __init__(
+        self, index: Index, blobs: Blobs, owner: Owner, proofs: Proofs, damage: Damage, room: Room, headers: Headers
+    ) -> None:
         self._index, self._blobs, self._owner, self._proofs = index, blobs, owner, proofs
-        self._damage, self._room = damage, room
+        self._damage, self._room, self._headers = damage, room, headers
         self._noted: dict[RefKey, Note] = {}  # the last note on each object in line, which look-ups overtake
         self._noting = threading.Lock()
 
@@ -103,8 +106,12 @@ class Finding:
 
     def _placed(self, ref: Ref, known: Known) -> Found | None:
         """Where the blob of a ref lies, and whether that is to be doubted."""
-        path = self._blobs.find(ref.digest, ref.size)
-        return None if path is None else Found(ref, path, self._proofs.doubt(ref.digest, known.epoch))
+        digest = ref.digest
+        path = self._blobs.find(digest, ref.size)
+        if path is None:
+            return None
+        header = self._headers.get(digest) if known.header is None else known.header
+        return Found(ref, path, self._proofs.doubt(digest, known.epoch), header)
 
     def _missed(self, answer: list[Found | Elsewhere | None], place: int, found: Found | None, elsewhere: bool) -> None:
         """Hears that another brings one, or where one is after all; else it stays as it was seen."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # together each takes 5,600 and 22,400. Keys that are NULL are nobody's.
 _FIND = """
 WITH wanted (place, name) AS (VALUES {})
-SELECT place, refs.size, etag, refs.digest, validated, last_modified, used, epoch, pinned
+SELECT place, refs.size, etag, refs.digest, validated, last_modified, used, epoch, pinned, header
 FROM wanted CROSS JOIN refs ON endpoint = ? AND container = ? AND version = ? AND refs.algorithm = ? AND key = name
 LEFT JOIN blobs ON blobs.algorithm = refs.algorithm AND blobs.digest = refs.digest
 """

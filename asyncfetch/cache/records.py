@@ -32,13 +32,15 @@ class Known(NamedTuple):
     """What the index knows of an object and of its blob; None where it does not know the blob.
 
     `used` is when a job last asked for the blob, in seconds since 1970. `epoch` says when it was stored: 0 for one
-    whose bytes are proven, -1 for one that was found lying there, else a row of epochs.
+    whose bytes are proven, -1 for one that was found lying there, else a row of epochs. `header` is what that of its
+    image says, for who decodes it: a number, as long as the index is whole.
     """
 
     ref: Ref
     used: float | None
     epoch: int | None
     pinned: int | None
+    header: object = None
 
 
 class Found(NamedTuple):
@@ -51,6 +53,7 @@ class Found(NamedTuple):
     ref: Ref
     path: str
     doubt: Literal["unproven", "policy"] | None = None
+    header: object = None
 
 
 class Elsewhere(enum.Enum):

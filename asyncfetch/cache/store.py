@@ -102,6 +102,8 @@ class Cache:
             limits=Limits(*policy.limits),
             intents=self._intents,
         )
+        # Told what the header of a blob's image says, as a number. None where nothing is to be kept of that.
+        self.on_header = None if parts.read_only else self._work.headers.hear
         self._thread = CacheThread(
             loop,
             self._work,

@@ -23,6 +23,7 @@ from asyncfetch.cache.damage import Damage
 from asyncfetch.cache.eviction import Room
 from asyncfetch.cache.failures import WouldWait, explain
 from asyncfetch.cache.finding import Finding
+from asyncfetch.cache.headers import Headers
 from asyncfetch.cache.line import BATCH_LOOK_UPS, Line, sort_out
 from asyncfetch.cache.placing import Placing
 from asyncfetch.cache.recovery import drop_lost
@@ -73,7 +74,8 @@ class Work:
         self.damage = Damage(blobs, index, proofs)
         self.room = Room(limits, index, blobs, partials, owner, intents)
         self.placing = Placing(blobs, self.room)
-        self.finding = Finding(index, blobs, owner, proofs, self.damage, self.room)
+        self.headers = Headers()
+        self.finding = Finding(index, blobs, owner, proofs, self.damage, self.room, self.headers)
         self.claims = Claims(index, owner, index.algorithm, self.finding.look)
         self._line = Line()
         self._handed_on: deque[Batch] = deque()  # that the loop has not finished
@@ -217,7 +219,8 @@ class Work:
         """Gives back what is claimed, and tells the index what it has not heard."""
         self.attempt(self.claims.leave)
         owed = bool(self._owed)
-        if self._change_index([*self._owed, *self.tally.untold(self.placing.stored, last=True)]) and owed:
+        counts = self.tally.untold(self.placing.stored, last=True)
+        if self._change_index([*self._owed, *self.headers.untold(), *counts]) and owed:
             self._intents.fulfil()
 
     def attempt(self, chore: Callable[[], object]) -> None:
@@ -355,10 +358,10 @@ class Work:
 
     def _commit(self, batch: Batch) -> None:
         batch.blobs.extend(self._proofs.take())
-        if batch.changes or batch.blobs or batch.lost or batch.released:
+        if batch.changes or batch.blobs or batch.lost or batch.released or self.headers.due:
             also = [drop_lost(self._blobs, batch.lost)] if batch.lost else []
-            counts = self.tally.untold(self.placing.stored)
-            if self._change_index([*self._owed, *batch.blobs, *batch.changes, *batch.released, *counts], also):
+            known = [*self.headers.untold(), *self.tally.untold(self.placing.stored)]
+            if self._change_index([*self._owed, *batch.blobs, *batch.changes, *batch.released, *known], also):
                 self.tally.told()
                 self._owed.clear()
                 self.room.untold = self._given_up
@@ -368,6 +371,7 @@ class Work:
                 self.room.untold += stored_bytes(batch.blobs)
                 self._given_up += stored_bytes(self._owed[:-MOST_OWED])
                 del self._owed[:-MOST_OWED]
+            self.headers.told()
             batch.changes, batch.blobs, batch.lost, batch.released = [], [], [], []
         if not self._owed:
             self._intents.fulfil()

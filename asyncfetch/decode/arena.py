@@ -12,6 +12,7 @@ import ctypes
 import os
 import weakref
 from collections import deque
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from asyncfetch.decode.shared import anonymous_file, map_file
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from asyncfetch.decode.forms import Pixels
 
 _LEAST_STEP = 16 << 10  # the largest page of our platforms (Apple silicon)
+
+
+@cache
+def needs_that_fit(capacity: int) -> range:
+    """What may be given a slot of a size; one more than twice too large would lock up memory that others could use."""
+    return range(max(1, -(-(capacity - _LEAST_STEP) // 2)), capacity + 1)
 
 
 def slot_capacity(need: int) -> int:
@@ -139,7 +146,7 @@ class Arena:
         """Takes a free slot of a worker which is large enough, and not more than twice as large."""
         shelves = self._free[owner]
         for capacity in (slot_capacity(need), *shelves):
-            if _fits(capacity, need) and (slots := shelves.get(capacity)):
+            if need in needs_that_fit(capacity) and (slots := shelves.get(capacity)):
                 return slots.pop()
         return None
 
@@ -170,7 +177,7 @@ class Arena:
         """
         spare = None
         for slot in self._free_slots():
-            if not _fits(slot.capacity, need):
+            if need not in needs_that_fit(slot.capacity):
                 spare = slot
                 break
             if fitting and slot.owner is not owner:
@@ -297,8 +304,3 @@ class Arena:
     def _destroy(self, slot: Slot) -> None:
         self._slots.discard(slot)
         slot.destroy()
-
-
-def _fits(capacity: int, need: int) -> bool:
-    """Whether a free slot may serve. One more than twice too large would lock up memory that others could use."""
-    return need <= capacity <= 2 * need + _LEAST_STEP

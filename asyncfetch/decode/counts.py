@@ -13,6 +13,7 @@ class DecodeStatistics(NamedTuple):
     waiting: int  # jobs not yet sent to a worker
     decoded: int  # jobs that ended in pixels
     failed: int  # jobs that ended in an exception
+    asked: int  # times that an image needed more memory than it was granted, and was sent once more
     died: int  # workers that ended unasked; each is replaced when there is work for it
     busy_seconds: float  # spent on images, reading included, measured in the workers and summed over them
     slots: int  # pieces of shared memory: free, at work and lent to users

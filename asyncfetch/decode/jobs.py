@@ -186,8 +186,9 @@ Settled: TypeAlias = "tuple[DecodeJob, Any]"
 class DecodeJob:
     """One image wanted from a pool, or what functions make of an object; it may be submitted once.
 
-    `path` is the file, `uri` the name that errors give it, `digest` that of its bytes where it is known, `epoch` and
-    `index` what its transform is seeded with. Waiting jobs start by `order` (any values that compare with one another),
+    `path` is the file, `uri` the name that errors give it, `digest` that of its bytes where it is known, `size` their
+    number, and `header` what the pool said of the image's header before, if it is known; `epoch` and `index` are what
+    its transform is seeded with. Waiting jobs start by `order` (any values that compare with one another),
     those that are `urgent` first. `done` is called on the loop's thread, never from inside `submit`, with jobs that
     were answered together and what became of each, pixels or an exception; once for every job, unless that was
     cancelled before. `holder` is whatever it wants to find there.
@@ -204,8 +205,11 @@ class DecodeJob:
     epoch: int = 0
     index: int = 0
     row: Row | None = None  # where its pixels are to lie, if they have room there
+    size: int = 0
+    header: object = None  # a number, or what an index that is damaged holds
     # The pool's own notes: the job's number (0: never submitted), what it knows of such images, the bytes that this one
-    # is known to need for its pixels and beside them, how often it has asked for these, its place.
+    # is known to need for its pixels and beside them (by its header as it was kept, until it has asked), how often it
+    # has asked for these, its place.
     number: int = field(default=0, init=False)
     manner: Manner | None = field(default=None, init=False)
     need: int = field(default=0, init=False)

@@ -14,6 +14,8 @@ from asyncfetch.decode.allowance import Allowance
 from asyncfetch.decode.counts import DecodeStatistics
 from asyncfetch.decode.crew import Crew
 from asyncfetch.decode.failures import death, failure, insatiable
+from asyncfetch.decode.forms import Limits
+from asyncfetch.decode.learning import Learning
 from asyncfetch.decode.manners import Manners
 from asyncfetch.decode.packing import Packed
 from asyncfetch.decode.process import WorkerProcess
@@ -25,6 +27,8 @@ from asyncfetch.decode.wire import KEPT_HEAP
 from asyncfetch.errors import DecodeError, DecoderUnavailable, FetcherClosed, Quarantined, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from asyncfetch.decode.arena import Slot
     from asyncfetch.decode.budget import Budget
     from asyncfetch.decode.jobs import DecodeJob
@@ -50,10 +54,17 @@ class DecodePool:
     thread. What goes wrong with an image is given to its job's `done`: an `ObjectError` that says what;
     `DecoderUnavailable` where no worker can be started; `FetcherClosed` when the pool closes first. Bytes that have
     killed three workers are noted in `quarantine` and refused from then on; without a record they are forgotten with
-    the pool.
+    the pool. `on_header` is told what the header of a digest's image says, where its job did not know that: as a number
+    for the next job with it.
     """
 
-    def __init__(self, policy: DecodePolicy, budget: Budget, quarantine: Quarantine | None = None) -> None:
+    def __init__(
+        self,
+        policy: DecodePolicy,
+        budget: Budget,
+        quarantine: Quarantine | None = None,
+        on_header: Callable[[str, int], None] | None = None,
+    ) -> None:
         self._policy = policy
         self._budget = budget
         self._quarantine = Quarantine() if quarantine is None else quarantine
@@ -63,7 +74,8 @@ class DecodePool:
         self._ends = Settling()
         self._crew = Crew(policy.worker_count, self._start)
         self._workers = self._crew.workers
-        self._manners = Manners()
+        self._manners = Manners(Limits(policy.max_pixels, policy.worker_memory))
+        self._learning = Learning(on_header)
         self._numbers = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scheduled = False
@@ -71,6 +83,7 @@ class DecodePool:
         self._hungry = False  # there is use for a slot that comes back: a job waits for it, or the budget does
         self._closed = False
         self._busy_seconds = 0.0
+        self._asked = 0
 
     def submit(self, *jobs: DecodeJob) -> None:
         """Takes jobs. Raises `FetcherClosed` after `aclose`, `UsageError` for a job that was submitted before."""
@@ -85,6 +98,8 @@ class DecodePool:
                 wanted, manner = job.options, self._manners.of(job.options)
             job.number = next(self._numbers)
             job.manner = manner
+            if job.header is not None:
+                manner.foresee(job)
         self._waiting.add(*jobs)
         self._schedule()
 
@@ -151,9 +166,9 @@ class DecodePool:
         memory = self._seating.statistics()
         busy = sum(1 for worker in self._workers if worker.sent)
         ends = self._ends
-        counts = (len(self._workers), busy, len(self._waiting), ends.decoded, ends.failed, self._crew.died)
+        counts = (len(self._workers), busy, len(self._waiting), ends.decoded, ends.failed, self._asked)
         scratch = sum(worker.allowance.amount for worker in self._workers)
-        return DecodeStatistics(*counts, self._busy_seconds, *memory, scratch)
+        return DecodeStatistics(*counts, self._crew.died, self._busy_seconds, *memory, scratch)
 
     async def aclose(self) -> None:
         """Kills the workers, gives every open job a `FetcherClosed`, and frees all memory that no user looks at.
@@ -258,6 +273,9 @@ class DecodePool:
         try:
             seat = self._seating.seat(job, open_to_more, idle=job.urgent and self._crew.idle)
         except OSError as error:  # no memory for the mapping, or too many open files
+            if job.need and not job.asked:  # only a header that was kept says so, which may be wrong
+                job.need = job.scratch = 0
+                return open_to_more[0]
             if not self._crew.idle:
                 return None  # an answer will have this tried again
             self._waiting.remove(job)
@@ -270,12 +288,12 @@ class DecodePool:
             most = 1  # in turns, for what is wanted first to be made side by side
         places = self._seating.places(job, seat, most)
         may_go = self._may_go if self._quarantine else None
-        group = self._waiting.take_group(job, len(places), seat.scratch, may_go)
+        group = self._waiting.take_group(job, len(places), seat.needs, seat.scratch, may_go)
         for surplus in places[len(group) :]:
             self._seating.put_back(surplus)
         for each in group:
             each.state = "sent"
-        seat.worker.assign(group, places[: len(group)], seat.scratch)
+        seat.worker.assign(group, places[: len(group)], seat.scratch, tell=self._learning.lacks(group))
         return seat.worker
 
     def _may_go(self, job: DecodeJob) -> bool:
@@ -305,11 +323,13 @@ class DecodePool:
             worker.ready = True
         else:
             self._crew.heard(worker)
-        for number, count, seconds, word, detail in answers:
+        for number, count, seconds, word, detail, *headers in answers:
             self._busy_seconds += seconds
             jobs, places = worker.answered_by(number, count)
             manner = jobs[0].manner
             assert manner is not None
+            if headers:
+                self._learning.hear(jobs, *headers)
             if word == "pixels":
                 self._take_pixels(jobs, places, manner, *detail)
             else:
@@ -354,6 +374,7 @@ class DecodePool:
             if word == "needs":
                 job.need, job.scratch = detail
                 job.asked += 1
+                self._asked += 1
                 if job.asked >= _MOST_ASKED:
                     self._ends.settle(job, insatiable(job))
                     return

@@ -173,10 +173,10 @@ class WorkerProcess:
         """Has the worker unmap a slot, with the orders sent next."""
         self._dropped.append(slot.number)
 
-    def assign(self, jobs: list[DecodeJob], places: Sequence[Slot | Slab], scratch: int) -> None:
+    def assign(self, jobs: list[DecodeJob], places: Sequence[Slot | Slab], scratch: int, *, tell: bool) -> None:
         """Adds jobs that are alike to the orders sent next: with slots of one size, or with rows of one slab.
 
-        Each may take `scratch` bytes beside.
+        Each may take `scratch` bytes beside. With `tell` the worker is to say what their headers say.
         """
         manner = jobs[0].manner
         assert manner is not None
@@ -184,7 +184,7 @@ class WorkerProcess:
         self.sent.append(sent)
         self.load += len(jobs)
         self.sent_bytes += len(jobs) * sent.size
-        group: list[Any] = [0, 0, scratch, manner.number]
+        group: list[Any] = [0, 0, scratch, manner.number, tell and manner.reads_headers]
         if isinstance(sent.places[0], Slot):
             ats = [place.number for place in sent.places if isinstance(place, Slot)]
         else:

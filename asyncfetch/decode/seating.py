@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from asyncfetch.decode.arena import Arena
+from asyncfetch.decode.arena import Arena, Slot, needs_that_fit, slot_capacity
 from asyncfetch.decode.rows import AllWorkers, Slab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from asyncfetch.decode.arena import ArenaStatistics, Slot
+    from asyncfetch.decode.arena import ArenaStatistics
     from asyncfetch.decode.budget import Budget
     from asyncfetch.decode.forms import Pixels
     from asyncfetch.decode.jobs import DecodeJob
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _FIRST_GUESS = 1 << 20  # bytes of pixels of an image nothing is known of: 640x480 in colour
 _FIRST_SCRATCH = 4 << 20  # what the decoder of a JPEG may take for it
+_UNKNOWN = range(1)
 
 
 class Seat(NamedTuple):
@@ -27,6 +28,7 @@ class Seat(NamedTuple):
     worker: WorkerProcess
     place: Slot | Slab
     scratch: int  # bytes beside the slot
+    needs: range  # of others that may have slots as large; 0 is of those whose needs are not known
 
 
 class Seating:
@@ -72,20 +74,25 @@ class Seating:
             if worker.sent:
                 return None
             need = min(_FIRST_GUESS, job.options.most_bytes or _FIRST_GUESS)
+        elif need < manner.guess and job.row is None and need in needs_that_fit(slot_capacity(manner.guess)):
+            need = manner.guess  # as large as for others before it, so that images of about one size share slots
         worker, place = self._find(job, worker, open_to_more, need, scratch)
         if place is None and job.urgent and idle:
             # There is nothing left to wait for.
             job.row = None
             place = self._arena.overdraw(worker, need, max(0, scratch - worker.allowance.amount))
             worker.frugal = True
-        return None if place is None else Seat(worker, place, max(scratch, worker.allowance.amount))
+        if place is None:
+            return None
+        needs = needs_that_fit(place.capacity) if job.need and isinstance(place, Slot) else _UNKNOWN
+        return Seat(worker, place, max(scratch, worker.allowance.amount), needs)
 
     def places(self, job: DecodeJob, seat: Seat, most: int) -> list[Slot | Slab]:
         """What was found for a job, and as much for others like it: for `most` of them, as far as the worker has room.
 
         They have the same slab, or slots that are free: none is made, and none taken before it is known what they need.
         """
-        worker, place, _ = seat
+        worker, place = seat.worker, seat.place
         if isinstance(place, Slab):
             return [place] * min(most, worker.room_for(place.size))
         assert job.manner is not None

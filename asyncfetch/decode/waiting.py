@@ -86,16 +86,16 @@ class WaitingGroups(WaitingJobs["DecodeJob"]):
     """The same of images, several of which may go to one worker in one order."""
 
     def take_group(
-        self, first: DecodeJob, most: int, scratch: int, may_go: Callable[[DecodeJob], bool] | None
+        self, first: DecodeJob, most: int, needs: range, scratch: int, may_go: Callable[[DecodeJob], bool] | None
     ) -> list[DecodeJob]:
         """Takes out the first job, and up to `most` with those right behind it that are wanted alike.
 
-        They go to the same slab, or none of them to any and all need as much. Of those behind it each needs no more
-        than `scratch` bytes beside, and `may_go`, if that is asked for.
+        They go to the same slab, or none of them to any and each needs as much as one of `needs`. Of those behind it
+        each needs no more than `scratch` bytes beside, and `may_go`, if that is asked for.
         """
         self.remove(first)
         group = [first]
-        places, manner, need = self._places, first.manner, first.need
+        places, manner = self._places, first.manner
         slab = None if first.row is None else first.row.slab
         while places and len(group) < most:
             calm, _, _, job = places[0]
@@ -103,7 +103,7 @@ class WaitingGroups(WaitingJobs["DecodeJob"]):
                 row = job.row
                 if (None if row is None else row.slab) is not slab or job.manner is not manner:
                     break
-                if job.scratch > scratch or (slab is None and job.need != need):
+                if job.scratch > scratch or (slab is None and job.need not in needs):
                     break
                 if may_go is not None and not may_go(job):
                     break

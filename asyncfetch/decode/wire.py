@@ -12,15 +12,17 @@ The pool sends orders, `[made, dropped, frugal, groups]`:
 - `made`: `[slot, capacity]` for each new slot; its descriptor travels with the frame (SCM_RIGHTS), in the same order.
 - `dropped`: numbers of slots to forget.
 - `frugal`: whether to give back to the system what memory is kept for the next image.
-- `groups`: `[slot, size, allowance, form, images]`, images that are wanted alike: in rows of `size` bytes of a slot
-  that other workers write to as well, or each in a slot of its own (slot and size are 0). An image is `[job, path,
+- `groups`: `[slot, size, allowance, form, tell, images]`, images that are wanted alike: in rows of `size` bytes of a
+  slot that other workers write to as well, or each in a slot of its own (slot and size are 0). An image is `[job, path,
   epoch, index, row]`, with the number of its own slot in the place of the row. The allowance is the memory, in bytes,
-  that decoding may take beside the slot; epoch and index are what a transform is seeded with. A form is a number; the
-  first time, and again after `MOST_FORMS` others, `[…, images, fields]` says what it stands for (see `forms`).
+  that decoding may take beside the slot; epoch and index are what a transform is seeded with; with tell the answers are
+  to say what the headers say. A form is a number; the first time, and again after `MOST_FORMS` others, `[…, images,
+  fields]` says what it stands for (see `forms`).
 
 The worker sends lists of answers, in the order of the images: `[job, count, seconds, word, detail]`, the same of so
 many images of a group, the first of which is the job; an empty list is its greeting. `seconds` is the time spent on
-them. The word says what `detail` is:
+them. Of images whose headers are to be told, or that need more, comes one thing more: a list of as many numbers, each
+the `summary` of a header, or null. The word says what `detail` is:
 - `"pixels"`: `[shape, dtype, scratch]` of what now lies at the place's begin, and the most memory that it took beside.
 - `"value"`: `[spans, scratch]` of what a mapped function gave, if it is no array of numbers: `[start, size]` of its
   pickle and of the buffers left out of that (see `packing`).

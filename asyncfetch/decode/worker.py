@@ -26,6 +26,7 @@ from asyncfetch.decode.packing import pack as pack_value
 from asyncfetch.decode.reading import Reader, read_whole
 from asyncfetch.decode.shared import map_file
 from asyncfetch.decode.sniff import HEAD
+from asyncfetch.decode.summary import summarize
 from asyncfetch.decode.wire import FOR_PARENT, KEPT_HEAP, STATUS, Unpacker, pack
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+    from asyncfetch.decode.headers import Header
     from asyncfetch.decode.transforms import Function
 
     _Room: TypeAlias = mmap.mmap | memoryview
@@ -81,6 +83,7 @@ class _Worker:
         self._slots: dict[int, mmap.mmap] = {}
         self._forms: dict[int, tuple[Form, list[Function]]] = {}
         self._reader = Reader()
+        self._seen: tuple[str, Header] | None = None  # of the image under way
         self._answers: list[Any] = []
         self._unheard = 0  # images that these are of
         self._flushed = 0.0
@@ -122,7 +125,9 @@ class _Worker:
             for orders in unpacker.feed(data):
                 yield orders, descriptors
 
-    def _work(self, slot: int, size: int, allowance: int, form: int, images: list[Any], told: Any = None) -> None:
+    def _work(
+        self, slot: int, size: int, allowance: int, form: int, tell: bool, images: list[Any], told: Any = None
+    ) -> None:
         if told is not None:
             if len(self._forms) == MOST_FORMS:
                 self._forms.clear()
@@ -134,13 +139,16 @@ class _Worker:
             begun = time.perf_counter()
             room = self._slots[row] if rows is None else rows[row * size : (row + 1) * size]
             word, detail = self._attempt(room, path, allowance, form, epoch, index)
+            headers = [self._header(form)] if tell or word == "needs" else []
             now = time.perf_counter()
             self._status[0] = 0
-            run = self._note(number, now - begun, word, detail, run=run)
+            run = self._note(number, now - begun, word, detail, headers, run=run)
             if self._unheard >= _FLUSH_ANSWERS or now - self._flushed > _FLUSH_SECONDS:
                 self._flush()
 
-    def _note(self, number: int, seconds: float, word: str, detail: Any, *, run: bool) -> bool:
+    def _note(
+        self, number: int, seconds: float, word: str, detail: Any, headers: list[int | None], *, run: bool
+    ) -> bool:
         """Adds an answer, or to the last one where an image of the same group came out the same, and `run` says so."""
         self._unheard += 1
         made = word == "pixels"
@@ -149,14 +157,21 @@ class _Worker:
             last[1] += 1
             last[2] += seconds
             last[4] = max(last[4], detail)
+            if headers:
+                last[5] += headers
         else:
-            self._answers.append([number, 1, seconds, word, detail])
+            self._answers.append([number, 1, seconds, word, detail, *([headers] if headers else [])])
         return made
+
+    def _header(self, form: int) -> int | None:
+        """What the header of the last image says, as far as it was read."""
+        return self._seen and summarize(*self._seen, self._forms[form][0].page)
 
     def _attempt(self, slot: _Room, path: str, allowance: int, number: int, epoch: int, index: int) -> tuple[str, Any]:
         codecs, reader = self._codecs, self._reader
         form, _ = self._forms[number]
         placed: _Placed
+        self._seen = None
         try:
             if form.takes != "pixels":
                 return self._map(slot, path, allowance, number, epoch, index)
@@ -165,6 +180,7 @@ class _Worker:
             if size > _LONG_BLOB:
                 self._flush()
             header = read_header(kind, data, form.page)
+            self._seen = kind, header
             need = codecs.weigh(kind, header, form, self._limits, size)
             if need.pixels > len(slot) or need.scratch > allowance:
                 return "needs", need

@@ -251,4 +251,4 @@ class Looks:
 def from_cache(found: Found) -> Landed:
     """What the cache has, as tickets are told of it."""
     ref = found.ref
-    return Landed(found.path, ref.size, ref.digest, ref.etag, True)
+    return Landed(found.path, ref.size, ref.digest, ref.etag, True, False, found.header)

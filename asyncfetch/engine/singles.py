@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from asyncfetch.decode import DecodeOptions, Pixels, Settled
     from asyncfetch.engine.engine import Engine
     from asyncfetch.engine.tickets import Crash, Landed
-    from asyncfetch.objects import Entry
     from asyncfetch.uris import Location
 
 
@@ -58,7 +57,7 @@ async def land(
     return landed
 
 
-async def decode(engine: Engine, entry: Entry, options: DecodeOptions) -> Pixels:
+async def decode(engine: Engine, uri: str, landed: Landed, options: DecodeOptions) -> Pixels:
     """Decodes one object on disk, or raises a `DecodeError`. Cancelled, the slot goes back when the worker is done."""
     result: asyncio.Future[Pixels] = engine.loop.create_future()
 
@@ -72,13 +71,15 @@ async def decode(engine: Engine, entry: Entry, options: DecodeOptions) -> Pixels
             result.set_result(outcome)
 
     job = DecodeJob(
-        uri=entry.uri,
-        path=entry.filename,
+        uri=uri,
+        path=landed.path,
         options=options,
         order=-1,
         done=done,
         urgent=True,
-        digest=entry.digest,
+        digest=landed.digest,
+        size=landed.size,
+        header=landed.header,
     )
     engine.pool.submit(job)
     try:

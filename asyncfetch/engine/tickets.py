@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 class Landed(NamedTuple):
-    """An object on local disk. `private` files belong to their tickets, and go back with `Flights.discard`."""
+    """An object on local disk. `private` files belong to their tickets, and go back with `Flights.discard`.
+
+    `header` is what the cache knows of that of its image.
+    """
 
     path: str
     size: int
@@ -20,6 +23,7 @@ class Landed(NamedTuple):
     etag: str | None
     from_cache: bool
     private: bool = False
+    header: object = None
 
 
 class Crash(NamedTuple):

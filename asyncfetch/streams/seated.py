@@ -164,18 +164,21 @@ class SeatedRun(WorkRun[T]):
         done, epoch_of, jobs = self.settled, self._progress.epoch_of, []
         epoch, last = epoch_of(slots[0].place), epoch_of(slots[-1].place)  # they are in the order of the plan
         for slot in cast("Sequence[SeatedSlot[T]]", slots):
-            assert slot.landed is not None
+            landed = slot.landed
+            assert landed is not None
             job = DecodeJob(
                 slot.uri,
-                slot.landed.path,
+                landed.path,
                 self._options,
                 slot.place,
                 done,
                 slot,
-                digest=slot.landed.digest,
+                digest=landed.digest,
                 epoch=epoch if epoch == last else epoch_of(slot.place),
                 index=slot.index,
                 row=slot.row,
+                size=landed.size,
+                header=landed.header,
             )
             jobs.append(job)
         return jobs

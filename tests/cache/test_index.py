@@ -700,7 +700,7 @@ def test_sums_follow_every_change(open_index: Open) -> None:
 def test_blob_is_of_the_epoch_it_was_stored_in_and_as_young_as_its_last_use(open_index: Open) -> None:
     def known(one: Index) -> tuple[float | None, int | None, int | None] | None:
         (found,) = one.find([key("a")])
-        return found and found[1:]
+        return found and found[1:4]
 
     one = open_index()
     one.apply([remember(key("a"), REF)])

@@ -34,9 +34,9 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[list[B
         connection.execute("DELETE FROM blobs")
         connection.execute("UPDATE totals SET blobs = 0, blob_bytes = 0")
         connection.execute("DELETE FROM counters")
-        rows = [(b.algorithm, name_of(n), SIZE, b.used, 1, b.pinned) for n, b in enumerate(blobs)]
+        rows = [(b.algorithm, name_of(n), SIZE, b.used, 1, b.pinned, None) for n, b in enumerate(blobs)]
         connection.execute("BEGIN")
-        connection.executemany("INSERT INTO blobs VALUES (?, ?, ?, ?, ?, ?)", rows)
+        connection.executemany("INSERT INTO blobs VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         sums = Sums()
         sums.blobs, sums.blob_bytes = len(rows), SIZE * len(rows)
         sums.add(connection)

@@ -454,7 +454,7 @@ def say(answers):
 say([])
 while data := socket.recv_fds(pool, 1 << 16, 64)[0]:
     for *_, groups in Unpacker().feed(data):
-        for number, *_ in groups[0][4] if groups else []:
+        for number, *_ in groups[0][5] if groups else []:
             say({answers})
 """
 
@@ -471,6 +471,9 @@ while data := socket.recv_fds(pool, 1 << 16, 64)[0]:
         '[[number + 1, 1, 0.1, "empty", ""]]',
         '[["number", 1, 0.1, "empty", ""]]',
         '[[number, 1, "long", "empty", ""]]',
+        '[[number, 1, 0.1, "empty", "", []]]',
+        '[[number, 1, 0.1, "empty", "", ["large"]]]',
+        '[[number, 1, 0.1, "empty", "", [1 << 63]]]',
         "[[number]]",
         "[7]",
     ],

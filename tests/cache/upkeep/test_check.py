@@ -214,7 +214,7 @@ async def test_a_blob_that_a_job_is_just_publishing_is_no_trouble(cache_dir: Pat
         with upkeep(CachePolicy(cache_dir=cache_dir)) as keeping, pytest.MonkeyPatch.context() as patch:
 
             def wait(seconds: float) -> None:
-                job.execute("INSERT INTO blobs VALUES (?, ?, ?, ?, ?, ?)", saved)
+                job.execute("INSERT INTO blobs VALUES (?, ?, ?, ?, ?, ?, ?)", saved)
                 job.execute(SUM_UP)
 
             patch.setattr(time, "sleep", wait)

@@ -1,0 +1,38 @@
+"""What workers read in headers, told to whoever keeps it for the next time: of images that nobody knew it of."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from asyncfetch.decode.jobs import DecodeJob
+
+_header = attrgetter("header")
+
+
+class Learning:
+    """`tell` is called with a digest and a number (see `summary`); without it nothing is asked of workers."""
+
+    def __init__(self, tell: Callable[[str, int], None] | None) -> None:
+        self._tell = tell
+
+    def lacks(self, group: Sequence[DecodeJob]) -> bool:
+        """Whether a worker is to say what the headers of these say."""
+        return self._tell is not None and group[0].digest is not None and None in map(_header, group)
+
+    def hear(self, jobs: Sequence[DecodeJob], headers: Sequence[Any]) -> None:
+        """Takes what a worker said of jobs, of each a number or None. Raises `ValueError` for anything else.
+
+        It also says so unasked where an image needed more memory than was granted for what was kept.
+        """
+        for job, header in zip(jobs, headers, strict=True):
+            if header is None or header == job.header:
+                continue
+            if type(header) is not int or header >> 63:
+                raise ValueError("a worker has told what is no header")
+            job.header = header
+            if self._tell is not None and job.digest is not None:
+                self._tell(job.digest, header)
