@@ -83,7 +83,7 @@ class Room:
     ) -> None:
         self._limits, self._index, self._blobs, self._owner, self._intents = limits, index, blobs, owner, intents
         self._partials = partials
-        self._limited = limits.any  # asked for each body
+        self.limited = limits.any  # asked for each body
         self._free = 0
         self._looked_at = 0.0
         self._written = 0  # since that look
@@ -95,6 +95,7 @@ class Room:
         self._slice_at = 0.0
         self._last_ref = _FIRST_REF
         self._refs_due = 0  # to be looked at, whether their blobs are there
+        self.spared: set[str] = set()  # digests of blobs that are in use, as the index could not be told
         self.untold = 0  # bytes of blobs in their places that the index could not be told of
         self.refusing = False  # the last body was refused, though not for its size alone
         self.evicted = self.evicted_bytes = 0
@@ -104,7 +105,7 @@ class Room:
 
         Raises `WouldWait` where something would have to go for them and it may not `evict`.
         """
-        if not self._limited:
+        if not self.limited:
             return
         self._index.limit()
         for _ in range(SLICES):
@@ -119,7 +120,7 @@ class Room:
 
     def takes(self, size: int) -> bool:
         """Whether one more body of this size is admitted; it counts from then on."""
-        if not self._limited:
+        if not self.limited:
             return True
         self.refusing = size > self._room
         if self.refusing:
@@ -143,7 +144,7 @@ class Room:
 
     def look(self) -> None:
         """Sees anew how much there is, because something came that no batch brought, and that may go too."""
-        if self._limited:
+        if self.limited:
             self._looked_at, self._exhausted_until, self._barren = 0.0, -math.inf, (-math.inf, math.nan)
             self._room = room(self._limits, self._level())
 
@@ -210,7 +211,7 @@ class Room:
             nonlocal found
             gone.clear()
             before = self._unused_since()  # under the lock: who has opened this cache by now may use what it finds
-            victims = self._oldest.take(connection, before, need, most)
+            victims = self._take(connection, before, need, most)
             found = len(victims)
             self._remove(connection, victims, before, gone)
 
@@ -263,6 +264,17 @@ class Room:
         self.evicted += len(gone)
         self.evicted_bytes += sum(gone)
         self._looked_at = 0.0
+
+    def _take(self, connection: sqlite3.Connection, before: float, need: int, most: int) -> Sequence[Victim]:
+        """What goes next. Of what is in use the index is told by the way: on a full disk it could not be until now."""
+        while victims := self._oldest.take(connection, before, need, most):
+            spared = [one for one in victims if one.digest in self.spared] if self.spared else []
+            if not spared:
+                return victims
+            connection.executemany(_KEEP, [(self._owner.now(), one.algorithm, one.name) for one in spared])
+            if len(spared) < len(victims):
+                return [one for one in victims if one.digest not in self.spared]
+        return []
 
     def _remove(
         self, connection: sqlite3.Connection, victims: Sequence[Victim], before: float, gone: list[int]

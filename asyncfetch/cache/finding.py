@@ -127,12 +127,14 @@ class Finding:
         if isinstance(one, Found) and self._blobs.find(one.ref.digest, one.ref.size) is None:
             found[place] = None
 
+    def _matters(self) -> bool:
+        """Whether it matters to the hour when a blob was used: somebody evicts, or will, told of it or not."""
+        return self._room.limited or self._index.limited_since() < math.inf
+
     def _touch(self, known: Known, batch: Batch) -> bool:
         """Notes that this job uses a blob. False when the index knows that, or nobody evicts and it nearly does."""
         ref, used, started = known.ref, known.used, self._owner.job_started
-        if used is not None and (
-            used >= started or (used >= started - UNLIMITED_SECONDS and self._index.limited_since() == math.inf)
-        ):
+        if used is not None and (used >= started or (used >= started - UNLIMITED_SECONDS and not self._matters())):
             return False
         now = self._owner.now()
         batch.blobs.append(met(ref.digest, ref.size, now) if used is None else touch(ref.digest, now))

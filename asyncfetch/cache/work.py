@@ -364,6 +364,7 @@ class Work:
             if self._change_index([*self._owed, *batch.blobs, *batch.changes, *batch.released, *known], also):
                 self.tally.told()
                 self._owed.clear()
+                self.room.spared.clear()
                 self.room.untold = self._given_up
             else:
                 self.unremembered += len(batch.changes)
@@ -371,6 +372,7 @@ class Work:
                 self.room.untold += stored_bytes(batch.blobs)
                 self._given_up += stored_bytes(self._owed[:-MOST_OWED])
                 del self._owed[:-MOST_OWED]
+                self.room.spared = set(map(blob_of, self._owed))
             self.headers.told()
             batch.changes, batch.blobs, batch.lost, batch.released = [], [], [], []
         if not self._owed:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from asyncfetch.cache import Cache, Published, eviction, files, oldest
+from asyncfetch.cache import Cache, Published, database, eviction, files, oldest
 from asyncfetch.cache.admission import SLACK
 from asyncfetch.cache.digests import digest_of
 from asyncfetch.cache.needs import Needs
@@ -335,6 +335,29 @@ async def test_what_a_job_may_have_used_unnoted_goes_last(tmp_path: Path) -> Non
             assert await here(job, 5) == list(range(5))
             for number in range(105, 108):
                 assert (await publish(cache, body(number), key(str(number)))).stored, "room is made all the same"
+
+
+@pytest.mark.parametrize("started", [LATER, None], ids=["later", "within the day"])
+async def test_what_a_job_uses_stays_though_the_index_could_not_be_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: float | None
+) -> None:
+    """As on a full disk, until something has gone: by the index alone that would be what was just found."""
+    await fill_up(tmp_path, 10)
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(eviction, "LOOK_SECONDS", 0.0)
+    index = tmp_path / "v1" / "index"
+    path = index / f"index-{(index / 'CURRENT').read_text()}.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        async with opened(tmp_path, max_bytes=10 * SIZE, job_started=started) as cache:
+            found = await look_up(cache, *(key(str(number)) for number in range(5)))
+            assert None not in found
+            holder.execute("ROLLBACK")
+            for number in range(100, 110):
+                await publish(cache, body(number), key(str(number)))
+            assert cache.statistics().evicted == 5
+            assert [one for one in found if one is not None and not Path(one.path).exists()] == []
+            check_accounts(tmp_path)
 
 
 async def test_uses_are_kept_exactly_once_somebody_evicts(tmp_path: Path) -> None:
