@@ -14,8 +14,8 @@ from asyncfetch.cache.changes import described
 if TYPE_CHECKING:
     from asyncfetch.cache.changes import Change
 
-# A row takes 4 us among 1,000 and 10 among 50,000, wherever they lie: with so many it is 1 to 3 ms on the loop, where the
-# cache is on a tmpfs.
+# A row takes 4 us among 1,000 and 10 among 50,000, wherever they lie. With so many it is 1 to 3 ms on the loop,
+# where the cache is on a tmpfs.
 DUE = 256
 _MOST = 4096  # in memory, while the index cannot be told
 
