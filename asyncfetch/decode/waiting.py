@@ -41,10 +41,10 @@ class WaitingJobs(Generic[J]):
 
     def add(self, *jobs: J) -> None:
         """Puts jobs in their places."""
+        self._count += len(jobs)  # before them: what an interrupt keeps from coming is rather counted than missing
         for job in jobs:
             job.state = "waiting"
             heapq.heappush(self._places, (not job.urgent, job.order, job.number, job))
-        self._count += len(jobs)
 
     def first(self) -> J | None:
         """The job whose turn it is; it stays."""

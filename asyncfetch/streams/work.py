@@ -120,6 +120,8 @@ class WorkRun(Run[T]):
                 heapq.heapify(self._pending)
             self._send([slot])
         if slot.job is not None:
+            if slot.job.state == "new":  # an interrupt kept it from the workshop
+                self._workshop.submit(slot.job)
             self._workshop.urge(slot.job)
 
     def send_on(self, worth: int = 1) -> None:

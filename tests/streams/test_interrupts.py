@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from asyncfetch import Fetcher, streams
+from asyncfetch.decode import pool, waiting
 from asyncfetch.errors import ObjectNotFound, SourcesInterrupted
 from asyncfetch.streams import work
 from tests.decode.parts import photographs
@@ -214,6 +215,42 @@ def test_an_interrupt_as_what_has_landed_is_sent_on_costs_no_read_ahead(tmp_path
             return taken + [image.index async for image in stream]
 
         assert loop.run_until_complete(go_on()) == list(range(20))
+    finally:
+        loop.run_until_complete(opened.aclose())
+        loop.close()
+
+
+@pytest.mark.parametrize(("place", "function"), [(pool.__file__, "submit"), (waiting.__file__, "add")])
+def test_an_interrupt_as_jobs_go_to_the_pool_costs_no_image(
+    tmp_path: Path, cache_dir: Path, place: str, function: str
+) -> None:
+    paths = photographs(tmp_path, 12, (32, 32))
+    loop = asyncio.new_event_loop()
+    opened = AsyncExitStack()
+    try:
+        fetcher = loop.run_until_complete(opened.enter_async_context(Fetcher(cache_dir=cache_dir, workers=1)))
+
+        async def planned() -> Stream[Image]:
+            return fetcher.images(paths)
+
+        async def sent(stream: Stream[Image]) -> None:
+            await stream.__aenter__()
+            while stream._run is None or stream._run.exhausted or not stream._run._ahead:  # type: ignore[attr-defined]
+                await asyncio.sleep(0)
+
+        async def go_on(stream: Stream[Image]) -> list[int]:
+            async with asyncio.timeout(10):
+                return [image.index async for image in stream]
+
+        for at in itertools.count(1):
+            stream = loop.run_until_complete(planned())
+            sending = loop.create_task(sent(stream))
+            hit = interrupted(partial(loop.run_until_complete, sending), at, place, function=function, closely=True)
+            sending.cancel()
+            assert loop.run_until_complete(go_on(stream)) == list(range(12)), at
+            if not hit:
+                break
+        assert at > 3
     finally:
         loop.run_until_complete(opened.aclose())
         loop.close()
