@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VERSION = 1  # of the layout below `v<VERSION>`; another one would lie beside it
+_VERSION = re.compile(r"v(\d{1,9})\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,15 @@ def layout_of(top: str) -> Layout:
     return Layout(blobs, tmp, partial, index)
 
 
+def versions(top: str) -> list[int]:
+    """The versions of the layouts in a cache's directory; none where no cache is. Raises `CacheUnusable`."""
+    try:
+        names = files.names(top)
+    except OSError as error:
+        raise explain(error, top) from error
+    return [int(found[1]) for found in map(_VERSION.match, names) if found]
+
+
 def refuse_network(top: str) -> mounts.Mount | None:
     """The mount that a directory lies on, where that is known. Raises `CacheUnusable` for a network file system."""
     mount = mounts.mount_of(os.path.realpath(top), mounts.mounts())
@@ -82,13 +92,9 @@ def _make(top: str) -> None:
 
 
 def _refuse_newer(top: str) -> None:
-    try:
-        names = files.names(top)
-    except OSError as error:
-        raise explain(error, top) from error
-    versions = [int(found[1]) for found in map(re.compile(r"v(\d{1,9})\Z").match, names) if found]
-    if max(versions, default=0) > VERSION:
+    newest = max(versions(top), default=0)
+    if newest > VERSION:
         raise CacheUnusable(
-            f"{top}: the cache was made by a newer version of asyncfetch: layout v{max(versions)}, not v{VERSION}",
+            f"{top}: the cache was made by a newer version of asyncfetch: layout v{newest}, not v{VERSION}",
             remedy="Upgrade asyncfetch, or point cache_dir elsewhere.",
         )

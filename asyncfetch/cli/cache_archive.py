@@ -64,7 +64,7 @@ def import_(
     """
     from asyncfetch.cache.upkeep import import_
 
-    with options.upkeep() as keeping, _read(file) as source:
+    with options.upkeep(make=True) as keeping, _read(file) as source:
         return _run(options, "import", import_(keeping, source), total=None)
 
 

@@ -22,7 +22,7 @@ def pin(options: Options, prefix: Prefix) -> None:
     from asyncfetch.settings import Access
 
     pinned = pin_of(select(prefix), endpoint=Access(endpoint_url=options.endpoint_url).endpoint or "")
-    with options.upkeep() as keeping:
+    with options.upkeep(make=True) as keeping:
         marked = pin(keeping, pinned)
     if options.json:
         options.out({"uri": prefix, "endpoint": pinned.endpoint, "added": bool(marked.pins), "blobs": marked.blobs})

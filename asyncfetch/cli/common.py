@@ -91,11 +91,11 @@ class Options:
             revalidate=_revalidate(self.revalidate),
         )
 
-    def upkeep(self) -> AbstractContextManager[Upkeep]:
-        """The cache directory that the options name, for a command that looks after it."""
+    def upkeep(self, *, make: bool = False) -> AbstractContextManager[Upkeep]:
+        """The cache directory that the options name, for a command that looks after it, or may `make` one."""
         from asyncfetch.cache.upkeep import upkeep
 
-        return upkeep(self.cache_policy())
+        return upkeep(self.cache_policy(), make=make)
 
     def cache_policy(self) -> CachePolicy:
         """Where the options say that the cache is."""

@@ -95,6 +95,8 @@ class DecodeOptions:
                 raise UsageError(f"size must be (width, height) in pixels, 1 or more each, not {self.size!r}")
             if self.max_size is not None:
                 raise UsageError("max_size and size are two ways to say one thing", remedy="Give one of them.")
+        elif self.fit != "fit":
+            raise UsageError(f"fit={self.fit!r} says how an image comes to have a size", remedy="Give size= too.")
         if self.crop is not None and not _are_counts(self.crop, (0, 0, 1, 1)):
             raise UsageError(f"crop must be (x, y, width, height) in pixels, not {self.crop!r}")
         if not _is_count(self.seed, 0):

@@ -60,6 +60,8 @@ def check_sources(sources: Sources) -> None:
     """Raises `UsageError` for what cannot be sources."""
     if isinstance(sources, str | bytes):
         raise UsageError("Sources are an iterable of URIs, not one text", remedy="Write [uri].")
+    if isinstance(sources, tuple) and hasattr(sources, "_fields"):  # an object's stat, an entry: iterable all the same
+        raise UsageError(f"Sources are an iterable of names, not one {type(sources).__name__}", remedy="Write [it].")
     if not isinstance(sources, Iterable | AsyncIterable):
         raise UsageError(f"Sources are an iterable or an async iterable of URIs, not {type(sources).__name__}")
 

@@ -193,6 +193,8 @@ async def test_inside_a_running_loop(fetcher: blocking.Fetcher, uris: list[str])
     [
         (lambda fetcher: fetcher.entries("s3://b/k"), "not one text"),
         (lambda fetcher: fetcher.entries(7), "not int"),
+        (lambda fetcher: fetcher.entries(asyncfetch.Location("s3", "b", "k")), "not one Location"),
+        (lambda fetcher: fetcher.images(["x"], fit="fill"), "size="),
         (lambda fetcher: fetcher.images(["x"], order="any"), "order"),
         (lambda fetcher: fetcher.list("x", parallel=0), "parallel"),
         (lambda fetcher: fetcher.prefetch("s3://b/k"), "not one text"),

@@ -197,6 +197,7 @@ def test_a_file_where_the_job_needs_a_directory_is_named(
 def test_an_output_that_cannot_be_written_is_named_as_it_was_typed(
     server: FaultServer, tmp_path: Path, command: str, output: str, said: str
 ) -> None:
+    (tmp_path / "cache/v1").mkdir(parents=True)
     (tmp_path / "file").write_text("x")
     (tmp_path / "kept").mkdir(mode=0o555)
     (tmp_path / "full").symlink_to("/dev/full")

@@ -77,7 +77,20 @@ def test_stats_by_prefix_says_how_often_each_was_hit_as_deep_as_that_is_counted(
     assert "? stands where no look-ups were counted" in deep.err
 
 
+@pytest.mark.parametrize("made", [False, True], ids=["not there", "empty"])
+@pytest.mark.parametrize("command", ["stats", "ls", "verify", "clear"])
+def test_a_directory_without_a_cache_is_told_and_stays_as_it_is(tmp_path: Path, command: str, *, made: bool) -> None:
+    place = tmp_path / "typo"
+    if made:
+        place.mkdir()
+    done = asyncfetch("cache", command, "--cache-dir", place)
+    assert done.code == 1
+    assert done.err == f"asyncfetch: {place}: there is no cache here. Say where it is with --cache-dir.\n"
+    assert list(tmp_path.rglob("*")) == [place] * made
+
+
 def test_stats_of_a_cache_that_is_empty(cache_dir: Path) -> None:
+    (cache_dir / "v1").mkdir(parents=True)
     (found,) = told("stats", "--by", "prefix", "--cache-dir", cache_dir)
     assert (found["objects"], found["blobs"], found["groups"], found["hit_rate"]) == (0, 0, [], None)
 

@@ -40,4 +40,5 @@ def test_what_is_quarantined_is_listed_and_released(cached: Bucket, cache_dir: P
 
 @pytest.mark.parametrize("arguments", [[], ["/tmp/photos"]])
 def test_what_names_nothing_is_wrong_use(cache_dir: Path, arguments: list[str]) -> None:
+    (cache_dir / "v1").mkdir(parents=True)
     assert asyncfetch("cache", "release", *arguments, "--cache-dir", cache_dir).code == 2

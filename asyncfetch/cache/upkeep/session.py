@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from asyncfetch.cache.changes import make
+from asyncfetch.cache.directory import versions
 from asyncfetch.cache.opening import open_parts
 from asyncfetch.cache.upkeep.catalog import Catalog
 from asyncfetch.errors import CacheUnusable
@@ -73,12 +74,15 @@ class Upkeep:
 
 
 @contextmanager
-def upkeep(policy: CachePolicy) -> Iterator[Upkeep]:
+def upkeep(policy: CachePolicy, *, make: bool = True) -> Iterator[Upkeep]:
     """Opens a cache directory for a command, which blocks, and makes it if need be.
 
     Nothing of it lies on the cache's one thread: jobs go on, also those of this process. Raises `CacheUnusable` and
-    `StorageFull` as `Cache.open` does. Leaving removes the command's temporary files, however it is left.
+    `StorageFull` as `Cache.open` does, and `CacheUnusable` where no cache is and it may not `make` one. Leaving removes
+    the command's temporary files, however it is left.
     """
+    if not make and not versions(str(policy.directory)):
+        raise CacheUnusable(f"{policy.directory}: there is no cache here", remedy="Say where it is with cache_dir.")
     parts = open_parts(policy, None)
     try:
         if parts.read_only:
