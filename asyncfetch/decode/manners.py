@@ -32,7 +32,7 @@ class Wanted(Protocol):
 class Manner:
     """A form as a pool knows it: by a number of its own, with what was learned of it."""
 
-    __slots__ = ("_needs", "form", "guess", "number", "reads_headers", "scratch")
+    __slots__ = ("_needs", "form", "guess", "number", "reads_headers", "scratch", "varied")
 
     def __init__(self, number: int, form: Form, limits: Limits) -> None:
         self.number = number
@@ -41,6 +41,7 @@ class Manner:
         self._needs = lru_cache(_MOST_HEADERS)(partial(_needs, form, limits))
         self.guess = 0  # bytes that what the next one becomes will need; 0: nothing is known
         self.scratch = 0  # and beside them while it is made
+        self.varied = False  # whether it was far off: the sizes of such images are worth keeping
 
     def foresee(self, job: DecodeJob) -> None:
         """Has a job need what its header says, as far as that says it. Only a guess too: its worker reads the image."""
@@ -55,6 +56,8 @@ class Manner:
 
     def learn(self, size: int, scratch: int, *, count: int = 1) -> None:
         """Moves the guess, with so many images: up at once, down slowly, because too small costs a round."""
+        if self.guess and (size > self.guess or 2 * size < self.guess or 2 * scratch < self.scratch):
+            self.varied = True
         count = min(count, _FORGETTING)
         self.guess = max(size, self.guess - (self.guess - size) * count // _FORGETTING)
         self.scratch = max(scratch, self.scratch - (self.scratch - scratch) * count // _FORGETTING)
