@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # Sources read ahead at most, beside those whose items are made: what waits on disk holds no memory but that of its slot
-# and its path, of which there is one for so many bytes of the budget. Twice as many cost an entry up to a tenth more,
+# and its path, of which there is one for so many bytes of the budget. Twice as many cost an entry some 4 % more,
 # whose memory is then no longer in a processor's cache.
 _DEEPEST, _BYTES_EACH = 2048, 64 << 10
 
