@@ -121,6 +121,7 @@ def test_a_worker_loads_nothing_of_the_engine(tmp_path: Path) -> None:
             "decode.samples",
             "decode.shared",
             "decode.sniff",
+            "decode.summary",
             "decode.tiff",
             "decode.wire",
             "decode.worker",
