@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from asyncfetch.cache import digest_file
 from asyncfetch.decode import DecodeOptions, MapOptions
@@ -92,6 +92,11 @@ class Fetcher:
         network: NetworkPolicy | None = None,
         decode: DecodePolicy | None = None,
     ) -> None:
+        if settings is not None and not isinstance(settings, Settings):
+            raise UsageError(
+                f"settings must be of the type Settings, not {type(settings).__name__}",
+                remedy="All else goes by keyword, such as cache_dir=.",
+            )
         base = settings or Settings()
         whole = Settings(
             access=_override(
@@ -123,6 +128,12 @@ class Fetcher:
     def settings(self) -> Settings:
         """What it was made with; while it is open, as a part of its job."""
         return self._supervisor.settings
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "A Fetcher holds sockets and workers, and cannot be pickled. "
+            "Pickle fetcher.settings, and open Fetcher(settings) where they are unpickled."
+        )
 
     @property
     def identities(self) -> Identities:

@@ -101,6 +101,8 @@ class Access:
     origin: Literal["native", "boto"] = "native"
 
     def __post_init__(self) -> None:
+        _check_texts(self, "endpoint_url", "region", "profile")
+        _check_flags(self, "anonymous", "requester_pays")
         if self.endpoint_url is not None and not re.match(r"https?://[^/\s]", self.endpoint_url):
             raise UsageError(
                 f"endpoint_url {self.endpoint_url!r} is not a URL",
@@ -167,6 +169,9 @@ class CachePolicy:
 
     def __post_init__(self) -> None:
         _ = self.limits
+        if self.cache_dir is not None and not isinstance(self.cache_dir, str | os.PathLike):
+            raise UsageError(f"cache_dir must be text or a path, not {self.cache_dir!r}")
+        _check_flags(self, "offline", "stale_if_error", "ephemeral", "read_only")
         if self.digest not in ("blake3", "sha256"):
             raise UsageError(f"digest must be 'blake3' or 'sha256', not {self.digest!r}")
         if self.verify not in ("size", "first", "always"):
@@ -246,6 +251,7 @@ class NetworkPolicy:
     md5: bool = False
 
     def __post_init__(self) -> None:
+        _check_flags(self, "adaptive", "hedge", "checksums", "md5")
         _check_count(self.concurrency, "concurrency", 1, 10_000)
         _check_count(self.attempts, "attempts", 1, 100)
         _check_count(self.part_size, "part_size", 1 * KIB, GIB)
@@ -361,6 +367,16 @@ class Settings:
     def __post_init__(self) -> None:
         if self.job is not None and not isinstance(self.job, Job):
             raise UsageError(f"job must be a Job, not {self.job!r}")
+        for name, kind in (
+            ("access", Access),
+            ("cache", CachePolicy),
+            ("network", NetworkPolicy),
+            ("decode", DecodePolicy),
+        ):
+            _check_group(getattr(self, name), name, kind)
+        for bucket, access in self.buckets.items():
+            _check_group(access, f"buckets[{bucket!r}]", Access)
+        _check_count(self.memory_budget, "memory_budget", 1, 1 << 60)
 
     @property
     def current_job(self) -> Job:
@@ -370,6 +386,25 @@ class Settings:
     def access_for(self, bucket: str) -> Access:
         """How one bucket is reached."""
         return self.buckets.get(bucket, self.access)
+
+
+def _check_group(value: object, name: str, kind: type) -> None:
+    if not isinstance(value, kind):  # of what it is instead only the type is told: it may be a key
+        raise UsageError(f"{name} must be of the type {kind.__name__}, not {type(value).__name__}")
+
+
+def _check_texts(group: object, *names: str) -> None:
+    for name in names:
+        value = getattr(group, name)
+        if value is not None and not isinstance(value, str):
+            raise UsageError(f"{name} must be text, not {value!r}")
+
+
+def _check_flags(group: object, *names: str) -> None:
+    for name in names:
+        value = getattr(group, name)
+        if not isinstance(value, bool):  # the text 'no' is true
+            raise UsageError(f"{name} must be True or False, not {value!r}")
 
 
 def _check_count(value: int, name: str, least: int, most: int) -> None:

@@ -300,7 +300,7 @@ def _check_arn(arn: str, text: str) -> None:
 
 def _file(path: str, text: str) -> Location:
     if not path:
-        raise InvalidURI(text, "it is empty")
+        raise InvalidURI(text or "''", "it is empty")
     if "\0" in path:
         raise InvalidURI(ascii(text), "a path cannot contain NUL")
     try:

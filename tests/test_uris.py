@@ -121,7 +121,7 @@ def test_what_a_uri_means(uri: str, location: Location) -> None:
 @pytest.mark.parametrize(
     ("uri", "said"),
     [
-        ("", "empty"),
+        ("", "^'': it is empty"),
         ("file://", "empty"),
         ("file://elsewhere/x", "another host"),
         ("ftp://host/x", "'ftp' is not known"),

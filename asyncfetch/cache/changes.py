@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from asyncfetch.cache.records import RefKey
-from asyncfetch.cache.sums import Sums, drop_blobs
+from asyncfetch.cache.sums import STALE, Sums, drop_blobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -76,6 +76,7 @@ _DESCRIBED = "UPDATE blobs SET header = ? WHERE algorithm = ? AND digest = ?"
 _DISTRUST = "UPDATE blobs SET epoch = -1 WHERE algorithm = ? AND digest = ?"
 _LOST = "blobs that went"  # not a statement: see `drop_blobs`
 _LIMITED = "INSERT INTO counters VALUES ('limited', ?) ON CONFLICT DO NOTHING"
+_SETTLE = f"INSERT INTO counters VALUES ('{STALE}', 0) ON CONFLICT DO UPDATE SET value = max(0, value - ?)"  # noqa: S608
 _COUNT = "INSERT INTO counters VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value"
 
 
@@ -221,6 +222,11 @@ def distrust(digest: str) -> Change:
 def count(name: str, number: int) -> Change:
     """Adds to a counter that lives as long as the index."""
     return _COUNT, (name, number)
+
+
+def settle(blobs: int) -> Change:
+    """The objects of so many blobs that went are forgotten."""
+    return _SETTLE, (blobs,)
 
 
 def unclaim(key: RefKey, algorithm: str, owner: str) -> Change:

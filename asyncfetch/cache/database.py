@@ -64,6 +64,7 @@ BEGIN UPDATE blobs SET pinned = 1 WHERE algorithm = new.algorithm AND digest = n
     AND substr(new.key, 1, length(prefix)) = prefix
 ); END;
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO counters VALUES ('stale', 0); -- see sums
 CREATE TABLE claims (
     endpoint TEXT NOT NULL, container TEXT NOT NULL, key TEXT NOT NULL, version TEXT NOT NULL, algorithm TEXT NOT NULL,
     owner TEXT NOT NULL, since REAL NOT NULL,

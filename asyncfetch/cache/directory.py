@@ -82,13 +82,25 @@ def _make(top: str) -> None:
         missing.append(path)
         path = path.rpartition("/")[0] or "/"
     if not os.path.isdir(path):  # noqa: PTH112 - a Path would raise where its target cannot be seen
-        detail = "the cache directory is a file" if path == top else f"the cache directory would lie in a file, {path}"
-        raise CacheUnusable(f"{top}: {detail}", remedy="Remove that file, or point cache_dir elsewhere.")
+        raise _in_the_way(top, path)
     try:
         for path in reversed(missing):
             files.make_directory(path, mode=0o700 if path == top else 0o777)
     except OSError as error:
         raise explain(error, top) from error
+    except ValueError as error:
+        raise CacheUnusable(f"{top!a}: it cannot be a path ({error})", remedy="Point cache_dir elsewhere.") from error
+
+
+def _in_the_way(top: str, path: str) -> CacheUnusable:
+    """What to raise where something lies at a path that has to be a directory."""
+    if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114 - as above
+        return CacheUnusable(
+            f"{top}: {path} is a link to {os.readlink(path)}, which leads nowhere",  # noqa: PTH115
+            remedy="Mount the disk that it leads to, or point cache_dir elsewhere.",
+        )
+    detail = "the cache directory is a file" if path == top else f"the cache directory would lie in a file, {path}"
+    return CacheUnusable(f"{top}: {detail}", remedy="Remove that file, or point cache_dir elsewhere.")
 
 
 def _refuse_newer(top: str) -> None:

@@ -20,6 +20,11 @@ UPDATE totals SET refs = refs + ?, ref_bytes = ref_bytes + ?, blobs = blobs + ?,
 _DELETE = "DELETE FROM blobs WHERE algorithm = ? AND digest = ?"
 _ROWS = "SELECT digest, size, used, pinned FROM blobs WHERE algorithm = ? AND digest IN ({})"
 
+# The counter of blobs that went whose objects may not be forgotten: while there are none, nobody has to look for any
+# among all objects. An index that did not count them from the first has no such counter.
+STALE = "stale"
+_LEAVE_STALE = f"UPDATE counters SET value = value + ? WHERE name = '{STALE}'"  # noqa: S608
+
 _MOST_NAMES = 500  # in one statement: SQLite before 3.32 takes 999 values (sqlite.org/limits.html)
 
 
@@ -70,3 +75,4 @@ def drop_known_blobs(connection: sqlite3.Connection, names: Sequence[BlobName], 
     connection.executemany(_DELETE, names)
     if sizes:
         connection.execute(_ADD, (0, 0, -len(sizes), -sum(sizes)))
+        connection.execute(_LEAVE_STALE, (len(sizes),))

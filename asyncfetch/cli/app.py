@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from asyncfetch.cli.common import FAILED, USAGE, Interrupted, ReaderGone, in_options, told
+from asyncfetch.cli.common import FAILED, USAGE, Interrupted, ReaderGone, in_options, shown, told
 from asyncfetch.cli.later import Later, Place
 from asyncfetch.cli.signals import heeded, take_leave
 from asyncfetch.errors import AsyncfetchError, UsageError
@@ -127,7 +127,7 @@ def main() -> None:
             import traceback
 
             traceback.print_exc()
-        print(f"asyncfetch: {told(error)}", file=sys.stderr)
+        print(f"asyncfetch: {shown(told(error), sys.stderr)}", file=sys.stderr)
         sys.exit(USAGE if isinstance(error, UsageError) else FAILED)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from asyncfetch.cli.cache_quarantine import ls_quarantined
-from asyncfetch.cli.common import Options, command, counted, human, moment
+from asyncfetch.cli.common import Options, command, counted, human, moment, shown
 from asyncfetch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _line(listed: Listed) -> str:
     ref, known = listed.known.ref, listed.known
     pinned = "*" if known.pinned else " "
     facts = f"{moment(ref.validated)}  {moment(known.used)} {pinned} {ref.size:>12}  {ref.digest}  {ref.etag or '-'}"
-    return f"{facts}  {uri_of(listed.key)}{at(listed.place)}"
+    return f"{facts}  {shown(uri_of(listed.key), sys.stdout)}{at(listed.place)}"
 
 
 def _told(group: Group) -> dict[str, object]:

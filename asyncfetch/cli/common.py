@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeVar, get_args
 
 import anyio
 import typer
@@ -34,6 +34,10 @@ T = TypeVar("T")
 _KEYWORDS = re.compile(r"\b(anonymous|cache_dir|endpoint_url|memory_budget|requester_pays)(?:=True)?\b")
 
 FAILED, USAGE = 1, 2
+
+# Control characters (escape sequences, a carriage return) and those that turn the direction of text around.
+_COMMANDS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
 _REMEDIES = {
     errno.EACCES: "See that this user may read and write it, or name another.",
     errno.EDQUOT: "Free space there, or name another place.",
@@ -106,12 +110,12 @@ class Options:
     def say(self, text: str) -> None:
         """A line for people, on standard error, where it disturbs no output."""
         if not self.quiet and not self.json:
-            print(text, file=sys.stderr)
+            print(shown(text, sys.stderr), file=sys.stderr)
 
     def warn(self, text: str) -> None:
         """A line about what went wrong, also where nothing else is to be said; programs read of it in their JSON."""
         if not self.json:
-            print(f"asyncfetch: {text}", file=sys.stderr)
+            print(f"asyncfetch: {shown(text, sys.stderr)}", file=sys.stderr)
 
     def out(self, value: dict[str, Any]) -> None:
         """A line for programs."""
@@ -297,6 +301,16 @@ def told(error: Exception) -> str:
 def in_options(remedy: str) -> str:
     """A remedy in which the keywords of Python are the options of a command."""
     return _KEYWORDS.sub(lambda found: "--" + found[1].replace("_", "-"), remedy)
+
+
+def shown(text: str, stream: TextIO) -> str:
+    """A text with names in it as it may be written: to a terminal without what would command it.
+
+    Whoever may write to a bucket chooses the names there. What goes elsewhere is left as it is, for programs.
+    """
+    if not stream.isatty():
+        return text
+    return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def human(count: float) -> str:

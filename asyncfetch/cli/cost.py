@@ -66,4 +66,6 @@ def cost(
 
 
 def _dollars(amount: float) -> str:
-    return f"${amount:,.2f}" if amount >= 1 or not amount else f"${amount:.6f}".rstrip("0")
+    if amount >= 1 or not amount:
+        return f"${amount:,.2f}"
+    return f"${amount:.6f}".rstrip("0") if amount >= 1e-6 else "< $0.000001"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -40,7 +41,7 @@ def doctor(
 
         def show(light: Light) -> None:
             if not options.json and (light.state == "red" or not options.quiet):
-                _show(light, sys.stdout.isatty())
+                _show(light, sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
 
         async with options.fetcher() as fetcher:
             return await diagnose(fetcher, uri, write=write, seen=show)

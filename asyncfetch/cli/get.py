@@ -12,7 +12,7 @@ import aiofiles.os
 import typer
 
 from asyncfetch.cli.common import Options, command, human, on_loop
-from asyncfetch.errors import UsageError
+from asyncfetch.errors import CacheUnusable, UsageError
 from asyncfetch.whole import whole
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def get(
     ] = None,
 ) -> None:
     """Fetch one object through the cache. Without -o its path in the cache is printed."""
+    if options.json and output == "-":
+        raise UsageError("--json and -o - are both for standard output", remedy="Name a file after -o.")
 
     async def run() -> None:
         async with options.fetcher() as fetcher:
@@ -43,18 +45,22 @@ def get(
                 if output.endswith("/") and not await aiofiles.os.path.isdir(output):
                     raise UsageError(f"{output} is no directory", remedy="Make it, or leave out the slash.")
                 target = await _copy(entry, Path(output))
+        if output is None and not await aiofiles.os.path.exists(entry.path):
+            raise CacheUnusable(
+                f"{entry.uri} was fetched, and not kept: the cache is only read, or has no room for it",
+                remedy="Name a file after -o.",
+            )
         if options.json:
-            if output != "-":
-                options.out(
-                    {
-                        "uri": entry.uri,
-                        "path": str(target or entry.path),
-                        "size": entry.size,
-                        "digest": entry.digest,
-                        "etag": entry.etag,
-                        "from_cache": entry.from_cache,
-                    }
-                )
+            options.out(
+                {
+                    "uri": entry.uri,
+                    "path": str(target or entry.path),
+                    "size": entry.size,
+                    "digest": entry.digest,
+                    "etag": entry.etag,
+                    "from_cache": entry.from_cache,
+                }
+            )
         elif target is None and output is None:
             print(entry.path)
         elif target is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from anyio import to_thread
 
-from asyncfetch.cli.common import Options, command, human, on_loop
+from asyncfetch.cli.common import Options, command, human, on_loop, shown
 from asyncfetch.uris import parse
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def ls(
                     continue
                 when = f"{stat.last_modified:%Y-%m-%d %H:%M:%S}" if stat.last_modified else ""
                 size = "" if stat.uri.endswith("/") and not stat.size else human(stat.size) if readable else stat.size
-                print(f"{when:19}  {size:>12}  {stat.uri}")
+                print(f"{when:19}  {size:>12}  {shown(stat.uri, sys.stdout)}")
         if not count:
             options.say(f"asyncfetch: nothing lies under {uri}")
         return 0 if count or await to_thread.run_sync(_is_whole, parse(uri)) else 1

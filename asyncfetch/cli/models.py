@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asyncfetch.cli.common import Options, command, human
-from asyncfetch.cli.stored import Extra, Place, Prefix, opened, read_json, run, when
+from asyncfetch.cli.stored import Extra, Place, Prefix, opened, read_json, run, to_output, when
 
 if TYPE_CHECKING:
     from asyncfetch.datastore import ModelVersion
@@ -78,7 +78,9 @@ def get(
     store: Place,
     name: Name,
     version: Annotated[str, typer.Argument(help="Such as v20260131_0a1b2c.", metavar="VERSION")] = "latest",
-    output: Annotated[str | None, typer.Option("--output", "-o", help="A file or directory to make.")] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="A file or directory to make, or - for standard output.")
+    ] = None,
     stage: StageOption = "registry",
     prefix: Prefix = "data",
 ) -> None:
@@ -93,6 +95,9 @@ def get(
         async with opened(options, store, prefix) as there:
             registry = ModelRegistry(there)
             model = await registry.find(name, version, stage=stage)  # type: ignore[arg-type]  # it checks
+            if output == "-":
+                await to_output(there, model.files)
+                return
             into = output or (model.files.name or model.version if model.files.kind == "directory" else ".")
             path = await registry.get_model(name, model.version, into=into)
         if options.json:

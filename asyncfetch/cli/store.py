@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +12,7 @@ import typer
 from asyncfetch.cli.bulk import asked
 from asyncfetch.cli.common import FAILED, Options, command, human
 from asyncfetch.cli.progress import Progress
-from asyncfetch.cli.stored import Extra, Place, Prefix, line, opened, read_json, run, when
+from asyncfetch.cli.stored import Extra, Place, Prefix, line, opened, read_json, run, to_output, when
 from asyncfetch.errors import UsageError
 from asyncfetch.settings import parse_duration
 
@@ -85,12 +83,7 @@ def get(
         async with opened(options, store, prefix) as there:
             reference = (await there.stat(digest)).reference
             if output == "-":
-                if reference.kind == "directory":
-                    raise UsageError(f"{digest} is a directory", remedy="Name one after -o.")
-                path = await there.retrieve_data(replace(reference, kind="file"))
-                with path.open("rb") as file:
-                    shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
-                sys.stdout.buffer.flush()
+                await to_output(there, reference)
                 return
             if reference.kind == "directory":
                 path = await there.retrieve_data(reference, into=output or reference.name or reference.digest[:12])

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
+import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -44,6 +47,16 @@ async def opened(
         DataStore.at(place, prefix=prefix, extra_args=args, fetcher=fetcher) as store,
     ):
         yield store
+
+
+async def to_output(store: DataStore, reference: DataReference) -> None:
+    """Sends stored bytes to standard output. Raises `UsageError` for a directory."""
+    if reference.kind == "directory":
+        raise UsageError(f"{reference.digest} is a directory", remedy="Name one after -o.")
+    path = await store.retrieve_data(replace(reference, kind="file"))
+    with path.open("rb") as file:
+        shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
+    sys.stdout.buffer.flush()
 
 
 def run(options: Options, main: Callable[[], Awaitable[T]], *, resumes: bool = False) -> T:

@@ -26,7 +26,7 @@ _ASKED: dict[str, tuple[Any, Any]] = {
     "uris": (
         Annotated[
             list[str] | None,
-            typer.Argument(help="A prefix: everything under it. Or several objects.", metavar="URI"),
+            typer.Argument(help="A prefix: everything under it. Or several objects.", metavar="URI…"),
         ],
         None,
     ),

@@ -336,8 +336,11 @@ class DataStore:
         """Rules for the bucket, to be applied by who owns it (PutBucketLifecycleConfiguration), as a dict of JSON.
 
         Uploads that were left unfinished end after a week, data goes into Intelligent-Tiering after `tier_after_days`,
-        and in a bucket with versions what was deleted goes after `keep_versions_days`.
+        and in a bucket with versions what was deleted goes after `keep_versions_days`. Raises `UsageError` where the
+        store lies in a directory, for which there are no such rules.
         """
+        if self._root.scheme != "s3":
+            raise UsageError(f"{self.uri} lies in no bucket, and only buckets have lifecycle rules")
         return lifecycle_rules(
             self._root.key, self._data, tier_after_days=tier_after_days, keep_versions_days=keep_versions_days
         )

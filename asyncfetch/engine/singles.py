@@ -13,12 +13,12 @@ from asyncfetch.engine.calls import RangeCall, StatCall
 from asyncfetch.engine.tickets import Ticket
 from asyncfetch.errors import FetcherClosed, OriginError, RangeNotSatisfiable
 from asyncfetch.objects import ObjectStat
-from asyncfetch.origins import ByteRange
 
 if TYPE_CHECKING:
     from asyncfetch.decode import DecodeOptions, Pixels, Settled
     from asyncfetch.engine.engine import Engine
     from asyncfetch.engine.tickets import Crash, Landed
+    from asyncfetch.origins import ByteRange
     from asyncfetch.uris import Location
 
 
@@ -93,7 +93,10 @@ async def read_blob(engine: Engine, uri: str, path: str, size: int, span: ByteRa
     """Reads a blob, or a range of it, on a thread. Raises `RangeNotSatisfiable` for a range behind its end."""
     if span is not None and span.start >= size:
         raise RangeNotSatisfiable(uri, f"byte {span.start} lies behind its end, {size}")
-    return await engine.loop.run_in_executor(None, _pread, path, span or ByteRange(0))
+    start, stop = (0, None) if span is None else span
+    # Memory is taken for what is asked for: no more than there is.
+    stop = size if stop is None else min(stop, size)
+    return await engine.loop.run_in_executor(None, _pread, path, start, stop)
 
 
 async def read_range(engine: Engine, location: Location, span: ByteRange | None, listed: ObjectStat | None) -> bytes:
@@ -127,7 +130,7 @@ async def stat(engine: Engine, location: Location) -> ObjectStat:
     return await StatCall(engine.origin(location), location).through(engine.lanes)
 
 
-def _pread(path: str, span: ByteRange) -> bytes:
-    with Path(path).open("rb", buffering=0) as file:
-        file.seek(span.start)
-        return file.read() if span.stop is None else file.read(span.stop - span.start)
+def _pread(path: str, start: int, stop: int) -> bytes:
+    with Path(path).open("rb") as file:  # buffered, so that it reads on where Linux ends a call, at 2 GiB
+        file.seek(start)
+        return file.read(stop - start)

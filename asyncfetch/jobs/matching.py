@@ -54,7 +54,7 @@ def below(prefix: str) -> Callable[[str], str]:
 class Names:
     """The objects under a prefix, by what a row may call them.
 
-    - `"exact"`: all that follows the prefix, or the whole URI.
+    - `"exact"`: all that follows the prefix, or the whole URI. A slash before it may be one too many.
     - `"name"`: the last part of the key, in any folder; a name with slashes also tells the folders it lies in.
     - `"stem"`: the same, without the extension of either.
 
@@ -102,9 +102,13 @@ class Names:
 
         With `"fail"` none is chosen out of several.
         """
-        wanted = [self._below(name) if name.startswith(self.prefix) else name.removeprefix("/") for name in names]
-        keys = map(self._key, wanted)
-        found = self._many.find(keys) if self._many is not None else (self._of_few(key) for key in keys)
+        wanted = [self._below(name) if name.startswith(self.prefix) else name for name in names]
+        if self.match != "exact":
+            wanted = [name.removeprefix("/") for name in wanted]
+        found = self._look_up(wanted)
+        slashed = [at for at, name in enumerate(wanted) if name.startswith("/") and not found[at]]
+        for at, several in zip(slashed, self._look_up([wanted[at][1:] for at in slashed]), strict=True):
+            found[at] = several
         for name, several in zip(wanted, found, strict=True):
             if "/" in name and self.match != "exact":
                 tail = "/" + (name if self.match == "name" else _stem(name))
@@ -121,6 +125,10 @@ class Names:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _look_up(self, names: Sequence[str]) -> list[list[ObjectStat]]:
+        keys = map(self._key, names)
+        return list(self._many.find(keys)) if self._many is not None else [self._of_few(key) for key in keys]
 
     def _of_few(self, key: str) -> list[ObjectStat]:
         several = self._few.get(key, [])

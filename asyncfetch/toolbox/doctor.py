@@ -273,8 +273,8 @@ class _Examination:
 
     async def _speed(self) -> Light:
         began = time.perf_counter()
-        reads = [self._fetcher.read_bytes(stat, cache=False) for stat in self._sample]
-        size = sum(len(data) for data in await asyncio.gather(*reads))
+        reads = [self._fetcher.fetch(stat, cache=False) for stat in self._sample]
+        size = sum(entry.size for entry in await asyncio.gather(*reads))
         seconds = max(time.perf_counter() - began, 1e-9)
         first = self._fetcher.stats().first_byte
         detail = (

@@ -65,10 +65,21 @@ async def test_file_in_the_way_is_named(tmp_path: Path, below: str) -> None:
             pass
 
 
-def test_link_to_nowhere_is_named(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to("nowhere")
-    with pytest.raises(CacheUnusable, match="link"):
-        prepare(tmp_path / "link")
+@pytest.mark.parametrize("below", ["", "/below"])
+@pytest.mark.parametrize("target", ["unmounted/cache", "link"], ids=["not there", "itself"])
+def test_link_to_nowhere_is_named_and_not_to_be_removed(tmp_path: Path, target: str, below: str) -> None:
+    """It may well lead to a disk that is not mounted just now."""
+    link = tmp_path / "link"
+    link.symlink_to(target)
+    with pytest.raises(CacheUnusable) as caught:
+        prepare(Path(f"{link}{below}"))
+    assert f"{link} is a link to {target}, which leads nowhere" in str(caught.value)
+    assert "Remove" not in caught.value.remedy
+
+
+def test_path_that_cannot_be_one_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CacheUnusable, match=r"a\\x00b.*embedded null byte"):
+        prepare(tmp_path / "a\0b")
 
 
 def test_newer_layout_is_refused(tmp_path: Path) -> None:

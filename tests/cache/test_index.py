@@ -738,4 +738,4 @@ def test_counters_add_up(tmp_path: Path, open_index: Open) -> None:
     one.apply([count("hits", 2), count("misses", 1)])
     other.apply([count("hits", 3)])
     with closing(sqlite3.connect(current(tmp_path))) as connection:
-        assert dict(connection.execute("SELECT name, value FROM counters")) == {"hits": 5, "misses": 1}
+        assert dict(connection.execute("SELECT name, value FROM counters")) == {"hits": 5, "misses": 1, "stale": 0}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from asyncfetch.cache import seal
 from asyncfetch.testing import Credentials, Fault, Faults, FaultServer
 from tests.cli.terminal import COMMAND, Done, asyncfetch, environment
 
@@ -207,6 +208,24 @@ def test_an_output_that_cannot_be_written_is_named_as_it_was_typed(
     (complaint,) = complaints(done)
     assert done.code == 1
     assert complaint.startswith("asyncfetch: " + said.format(output=place, tmp=tmp_path))
+
+
+def test_get_prints_no_path_of_what_a_cache_that_is_only_read_did_not_keep(server: FaultServer, tmp_path: Path) -> None:
+    there, other = list(BODIES)[:2]
+    cache = tmp_path / "sealed"
+    assert asyncfetch("get", server.uri(there), "--cache-dir", cache).code == 0
+    seal(cache)
+    directories = [cache, *(path for path in cache.rglob("*") if path.is_dir())]
+    for path in directories:
+        path.chmod(0o555)
+    hit, miss = (without_privileges("get", server.uri(key), "--cache-dir", cache) for key in (there, other))
+    saved = without_privileges("get", server.uri(other), "--cache-dir", cache, "-o", tmp_path / "here")
+    for path in directories:
+        path.chmod(0o755)
+    assert Path(hit.out.decode().rstrip("\n")).read_bytes() == BODIES[there]
+    assert (miss.code, miss.out) == (1, b"")
+    assert complaints(miss)[-1].startswith(f"asyncfetch: {server.uri(other)} was fetched, and not kept")
+    assert (saved.code, (tmp_path / "here").read_bytes()) == (0, BODIES[other])
 
 
 def test_an_output_that_is_read_only_is_one_line_and_loses_nothing(server: FaultServer, out: Path) -> None:

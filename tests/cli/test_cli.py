@@ -234,6 +234,26 @@ def test_a_reader_that_has_gone_is_told_like_by_other_commands(bucket: Bucket, a
         assert process.wait(20) == 128 + signal.SIGPIPE
 
 
+@pytest.mark.parametrize("name", ["\x1b[31mred", "a\rb", "\u202egnp"])
+def test_a_key_commands_no_terminal(empty_bucket: Bucket, cache_dir: Path, name: str) -> None:
+    empty_bucket.put(name, b"x")
+    escaped = name.encode("unicode_escape").decode()
+    assert f"{empty_bucket.uri()}{escaped}\r\n" in on_a_terminal("ls", empty_bucket.uri())
+    assert f"{empty_bucket.uri(name)}\n".encode() in asyncfetch("ls", empty_bucket.uri()).out
+    missing = on_a_terminal("get", empty_bucket.uri(f"{name}-missing"), "--cache-dir", cache_dir)
+    assert f"asyncfetch: {empty_bucket.uri()}{escaped}-missing: " in missing
+
+
+def test_help_shows_that_several_objects_may_be_named() -> None:
+    assert "[URI…]" in asyncfetch("prefetch", "--help", COLUMNS="100").out.decode()
+
+
+def test_json_and_an_object_do_not_both_go_to_standard_output(bucket: Bucket) -> None:
+    done = asyncfetch("get", bucket.uri("top.txt"), "--json", "-o", "-")
+    assert (done.code, done.out) == (2, b"")
+    assert "--json and -o -" in done.err
+
+
 def test_prefetch_says_plain_lines_in_a_pipe_and_draws_a_bar_on_a_terminal(bucket: Bucket) -> None:
     assert "\x1b" not in asyncfetch("prefetch", bucket.uri("dir/")).err
     drawn = on_a_terminal("prefetch", bucket.uri("dir/"))

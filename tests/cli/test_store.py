@@ -88,6 +88,12 @@ def test_a_store_is_checked_cleaned_and_moved(empty_bucket: Bucket, tmp_path: Pa
     assert lines(asyncfetch("store", "ls", there, "--json")) == []
 
 
+def test_a_directory_has_no_lifecycle_rules(tmp_path: Path) -> None:
+    done = asyncfetch("store", "lifecycle", tmp_path / "s")
+    assert (done.code, done.out) == (2, b"")
+    assert f"file://{tmp_path / 's'}/ lies in no bucket" in done.err
+
+
 def test_models_and_runs_are_shown(tmp_path: Path) -> None:
     store = tmp_path / "s"
 
@@ -103,6 +109,7 @@ def test_models_and_runs_are_shown(tmp_path: Path) -> None:
     assert promoted == lines(asyncfetch("models", "ls", store, "--json"))
     assert asyncfetch("models", "get", store, "m", "-o", tmp_path / "out").code == 0
     assert (tmp_path / "out").read_bytes() == b"w"
+    assert asyncfetch("models", "get", store, "m", "-o", "-").out == b"w"
     [listed] = lines(asyncfetch("runs", "ls", store, "--project", "p", "--since", "1h", "--tag", "t", "--json"))
     assert (listed["run_id"], listed["metrics"]) == ("r/1", {"loss": 0.5})
     shown = asyncfetch("runs", "show", store, "r/1").out.decode()

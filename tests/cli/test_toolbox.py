@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.terminal import asyncfetch
+from tests.cli.terminal import asyncfetch, on_a_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +34,16 @@ def test_the_doctor_finds_a_bucket_well(bucket: Bucket) -> None:
     assert all(line.startswith(("ok ", "? ", "   ")) for line in lines)
     assert {"credentials", "list", "read", "write"} <= {line.split()[1] for line in lines if not line.startswith(" ")}
     assert asyncfetch("doctor", bucket.uri("dir/"), "--quiet").out == b""
+    told = {
+        light["name"]: light for light in json.loads(asyncfetch("doctor", bucket.uri("dir/"), "--json").out)["lights"]
+    }
+    assert 0 < told["speed"]["value"]["first_byte_seconds"] < told["speed"]["value"]["seconds"]
+
+
+def test_the_doctor_has_colours_on_a_terminal_that_wants_them(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\x1b[32mok" in on_a_terminal("doctor", bucket.uri("dir/"))
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in on_a_terminal("doctor", bucket.uri("dir/"))
 
 
 def test_the_doctor_finds_what_is_missing(bucket: Bucket) -> None:
@@ -132,3 +142,11 @@ def test_what_a_prefix_costs(bucket: Bucket) -> None:
     assert told["storage"] == pytest.approx(6000 / 2**30 * 0.023)
     shown = asyncfetch("cost", bucket.uri("dir/"), "--prices", "eu-central-1").out.decode()
     assert "An estimate from the list prices of eu-central-1" in shown
+
+
+def test_costs_that_round_to_nothing_are_not_told_as_a_number_that_breaks_off(bucket: Bucket) -> None:
+    bucket.put("tiny/1", b"x")
+    shown = asyncfetch("cost", bucket.uri("tiny/")).out.decode()
+    assert "$0. " not in shown
+    assert "$0.\n" not in shown
+    assert "< $0.000001" in shown

@@ -73,6 +73,17 @@ async def test_a_name_is_looked_up(
 ) -> None:
     items = await found(cache_dir, uris=names, prefix=bucket.uri("in/"), match=match)
     assert told(bucket, items) == expected
+
+
+@pytest.mark.usefixtures("kept")
+async def test_a_slash_before_a_name_is_the_key_s_own_where_there_is_such_a_key(
+    bucket: Bucket, cache_dir: Path
+) -> None:
+    for key in ("odd//a", "odd/a", "odd/b", "odd//c"):
+        bucket.put(key, key.encode())
+    names = ["/a", "a", "/b", "/c", "c", "/d"]
+    items = await found(cache_dir, uris=names, prefix=bucket.uri("odd/"))
+    assert told(bucket, items) == ["odd//a", "odd/a", "odd/b", "odd//c", "Missing c", "Missing /d"]
     lists = sum(n for seen, n in bucket.server.requests().items() if seen.path.rstrip("/") == f"/{bucket.name}")
     assert lists == 1, "one listing serves all"
     assert bucket.requests("HEAD") == 0

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from asyncfetch.cache import strikes, tally
 from asyncfetch.cache.records import CacheStats, Known, Ref, RefKey
+from asyncfetch.cache.sums import STALE
 from asyncfetch.cache.tally import Looked
 from asyncfetch.cache.upkeep.selection import Place, Selection
 from asyncfetch.settings import Digest
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Container, Iterator, Sequence
 
     from asyncfetch.cache.index import Index
     from asyncfetch.cache.strikes import Strikes
@@ -45,7 +46,7 @@ _USES = "SELECT used, size FROM blobs WHERE pinned = 0 AND used < ? ORDER BY use
 _ODD_REFS = """
 SELECT endpoint, container, key, version, refs.algorithm, refs.digest, refs.size, blobs.size FROM refs
 LEFT JOIN blobs ON blobs.algorithm = refs.algorithm AND blobs.digest = refs.digest
-WHERE blobs.size IS NOT refs.size AND (endpoint, container, key, version, refs.algorithm) > (?, ?, ?, ?, ?)
+WHERE {}blobs.size IS NOT refs.size AND (endpoint, container, key, version, refs.algorithm) > (?, ?, ?, ?, ?)
 ORDER BY endpoint, container, key, version, refs.algorithm LIMIT ?
 """
 _SUMS = """
@@ -181,15 +182,29 @@ class Catalog:
 
         return self._index.ask(read)
 
-    def odd_refs(self) -> Iterator[list[OddRef]]:
-        """The refs that no look-up can hit, in pages; 1.5 s for a million refs."""
+    def odd_refs(self, gone: Container[bytes] | None = None) -> Iterator[list[OddRef]]:
+        """The refs that no look-up can hit, in pages; 3 s for a million refs.
+
+        With `gone`, digests, only refs to those: 1.2 s, for then a blob is looked for behind one ref in so many.
+        """
+        statement = _ODD_REFS.format("" if gone is None else "gone(refs.digest) AND ")
+
+        def read(connection: sqlite3.Connection) -> list[_Values]:
+            if gone is not None:
+                connection.create_function("gone", 1, gone.__contains__, deterministic=True)
+            return connection.execute(statement, (*after, PAGE)).fetchall()
+
         after: tuple[str, ...] = ("",) * 5
-        while rows := self.rows(_ODD_REFS, (*after, PAGE)):
+        while rows := self._index.ask(read):
             yield [
                 OddRef(RefKey(*key), f"{algorithm}:{digest.hex()}", size, blob_size)
                 for *key, algorithm, digest, size, blob_size in rows
             ]
             after = rows[-1][:5]
+
+    def stale(self) -> int | None:
+        """How many blobs went whose objects may not be forgotten; None where nobody has counted them from the first."""
+        return self.counters().get(STALE)
 
     def by_place(self) -> list[Group]:
         """The refs of each bucket and host, and its look-ups, counted; 0.1 s for a million.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from asyncfetch.cache import files
-from asyncfetch.cache.changes import Change, lost, split, stored
+from asyncfetch.cache.changes import Change, lost, settle, split, stored
 from asyncfetch.cache.failures import explained
 from asyncfetch.cache.recovery import is_cleared
 from asyncfetch.cache.upkeep.pins import mark_pinned
@@ -213,7 +213,7 @@ def judge(row_size: int | None, size: int | None) -> tuple[Kind | None, str]:
 
 
 def _check_refs(keeping: Upkeep, repair: bool) -> Iterator[Trouble | Stale]:
-    stale = 0
+    stale, left = 0, keeping.catalog.stale()
     for page in keeping.catalog.odd_refs():
         if repair:
             drop_odd(keeping, page)
@@ -223,6 +223,8 @@ def _check_refs(keeping: Upkeep, repair: bool) -> Iterator[Trouble | Stale]:
             else:
                 detail = f"has {odd.size} bytes by the index, its blob {odd.blob_size}"
                 yield Trouble("ref", uri_of(odd.key), detail, repair)
+    if repair:
+        keeping.make([settle(left or 0)])
     if stale:
         yield Stale(stale, repair)
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from asyncfetch.cache import files
-from asyncfetch.cache.changes import Change, lost, split
+from asyncfetch.cache.changes import Change, lost, settle, split
 from asyncfetch.cache.failures import explain, explained
 from asyncfetch.cache.finding import UNLIMITED_SECONDS
 from asyncfetch.cache.partials import Unfinished
@@ -39,6 +39,9 @@ _TOGETHER = 512
 # Of the time, that the write lock is taken at most. Whoever waits for it looks now and then whether it is free, at last
 # every 0.1 s: with 0.8 a job of which half the looks were in vain besides gave up after its two seconds.
 _SHARE = 0.5
+
+# Digests of what was removed that are kept in memory, at 100 bytes each, to find the objects that name them.
+_MOST_GONE = 1_000_000
 
 _DROP_OBJECT = """
 DELETE FROM refs WHERE endpoint = ? AND container = ? AND key = ? AND version = ? AND algorithm = ? AND digest = ?
@@ -96,7 +99,7 @@ def prune(
             parts = [one for one in _unfinished(keeping, oldest_job) if not removing.is_told(one.name)]
             yield from _remove_excess(keeping, removing, running, parts, max_bytes)
         if not dry_run:
-            forget_stale(keeping)
+            removing.forget()
 
 
 def _jobs_since(keeping: Upkeep) -> float:
@@ -116,7 +119,7 @@ def clear_old(keeping: Upkeep, stored_before: float, *, dry_run: bool = False) -
         yield from _remove_old(keeping, removing, stored_before)
         yield from removing.drop(_unfinished(keeping, stored_before))
         if not dry_run:
-            forget_stale(keeping)
+            removing.forget()
 
 
 def remove(
@@ -139,13 +142,10 @@ def remove(
     removing = _Removing(keeping, spare_since=None, dry_run=dry_run)
     with explained(keeping.root), closing(removing):
         yield from removing.remove(sorted(free))
+        if not dry_run:
+            removing.settle()
         meant = [one for one in _unfinished(keeping) if one.begun is not None and selection.covers(one.begun.key)]
         yield from removing.drop(meant)
-
-
-def forget_stale(keeping: Upkeep) -> int:
-    """Forgets the objects whose blobs have gone, also those that others removed, and returns how many."""
-    return sum(drop_odd(keeping, page) for page in keeping.catalog.odd_refs())
 
 
 def drop_odd(keeping: Upkeep, odd: Sequence[OddRef]) -> int:
@@ -162,6 +162,9 @@ class _Removing:
         self._intents = Intents(keeping.owner)
         self.foretold: dict[str, int] = {}  # sizes by digests, or names, of what a dry run has told, and not removed
         self._stuck: set[str] = set()  # digests, or names, of what could not be removed
+        self._gone: set[bytes] = set()  # digests of what was removed
+        self._known_gone = 0  # of these, those that the index knew
+        self._stale = keeping.catalog.stale()  # before that
 
     @property
     def told(self) -> list[str]:
@@ -201,6 +204,19 @@ class _Removing:
                 if gone:
                     yield one
 
+    def forget(self) -> None:
+        """Forgets the objects of what was removed; where others had left some behind, those of all that has gone."""
+        all_gone = self._stale != 0 or len(self._gone) > _MOST_GONE
+        stale = self._keeping.catalog.stale() if all_gone else self._known_gone
+        for page in self._keeping.catalog.odd_refs(None if all_gone else self._gone):
+            drop_odd(self._keeping, page)
+        self._keeping.make([settle(stale or 0)])
+
+    def settle(self) -> None:
+        """Says that the objects of what was removed had been forgotten before."""
+        if self._stale is not None:
+            self._keeping.make([settle(self._known_gone)])
+
     def close(self) -> None:
         self._intents.close()
 
@@ -230,6 +246,9 @@ class _Removing:
             else:
                 told.append(Gone(freed))
                 changes.append(lost(digest))
+                if len(self._gone) <= _MOST_GONE:
+                    self._gone.add(split(digest)[1])
+                self._known_gone += size is not None
         return changes
 
     def _size_of(self, digest: str, size: int | None) -> int:

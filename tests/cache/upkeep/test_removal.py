@@ -7,18 +7,22 @@ import os
 import sqlite3
 import time
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from asyncfetch.cache import Begun, files
-from asyncfetch.cache.changes import limited
+from asyncfetch.cache.changes import limited, lost
 from asyncfetch.cache.owner import Owner
-from asyncfetch.cache.upkeep import Gone, Listed, Pin, Stuck, check, clear_old, pin, prune, remove, select
-from asyncfetch.cache.upkeep.checking import Blob
+from asyncfetch.cache.upkeep import Gone, Listed, Pin, Stuck, check, clear_old, pin, prune, removal, remove, select
+from asyncfetch.cache.upkeep.checking import Blob, Stale
 from tests.cache.helpers import blobs, check_blobs, give_up, key, look_up, opened
-from tests.cache.upkeep.helpers import BODIES, BUCKET, ENDPOINT, fill, keeping
+from tests.cache.upkeep.helpers import BODIES, BUCKET, ENDPOINT, blob, fill, keeping
+
+if TYPE_CHECKING:
+    from asyncfetch.cache.upkeep import Upkeep
 
 DAY = 86_400.0
 
@@ -193,6 +197,57 @@ async def test_blobs_that_the_index_does_not_know_go_by_their_age(aged: Path) ->
     with keeping(aged) as one:
         assert sorted(prune(one, stored_before=time.time() - 1.5 * DAY)) == [Gone(3000), Gone(4000)]
     assert len(blobs(aged)) == 1
+
+
+def stale_objects(one: Upkeep, *, repair: bool = False) -> int:
+    return sum(item.objects for item in check(one, repair=repair) if isinstance(item, Stale))
+
+
+async def test_objects_are_forgotten_that_a_prune_left_that_was_ended_or_a_job_that_lost_a_blob(aged: Path) -> None:
+    with keeping(aged) as one:
+        assert len(list(islice(prune(one, max_bytes=1), 1))) == 1
+        assert (stale_objects(one), one.catalog.stale()) == (1, 1)
+        assert len(list(prune(one, max_bytes=1))) == 2
+        assert (stale_objects(one), one.catalog.stale()) == (0, 0)
+    await fill(aged)
+    with keeping(aged) as one:
+        blob(aged, "one").unlink()
+        (row,) = (row for listed in one.catalog.refs(select(None)) for row in listed if row.key == key("one"))
+        one.make([lost(row.known.ref.digest)])
+        assert (stale_objects(one), one.catalog.stale()) == (1, 1)
+        assert list(prune(one, max_bytes=5000)) == [Gone(4000)]
+        assert one.catalog.stale() == 0
+    assert left(aged) == {"three"}
+
+
+@pytest.mark.parametrize("how", ["nothing", "never counted", "too many to remember"])
+async def test_all_objects_are_looked_at_only_where_some_may_have_been_left(
+    aged: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    (database,) = aged.glob("v1/index/*.sqlite")
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("DELETE FROM blobs WHERE size = 3000")  # as nobody does: it is not counted
+        connection.execute("UPDATE totals SET blobs = blobs - 1, blob_bytes = blob_bytes - 3000")
+        if how == "never counted":
+            connection.execute("DELETE FROM counters WHERE name = 'stale'")
+    blob(aged, "one").unlink()
+    if how == "too many to remember":
+        monkeypatch.setattr(removal, "_MOST_GONE", 0)
+    with keeping(aged) as one:
+        assert list(prune(one, max_bytes=5000)) == [Gone(4000)]
+        assert (stale_objects(one), one.catalog.stale()) == (how == "nothing", 0)
+        assert stale_objects(one, repair=True) == (how == "nothing")
+    assert left(aged) == {"three"}
+
+
+async def test_who_forgets_the_objects_leaves_none_to_be_looked_for(aged: Path) -> None:
+    with keeping(aged) as one:
+        list(remove(one, select("s3://bucket/one", endpoint_url=ENDPOINT)))
+        assert one.catalog.stale() == 0
+        assert len(list(islice(clear_old(one, time.time()), 1))) == 1
+        assert one.catalog.stale() == 1
+        assert stale_objects(one, repair=True) == 1
+        assert one.catalog.stale() == 0
 
 
 async def test_more_than_a_slice_goes_in_order_of_use(cache_dir: Path) -> None:
