@@ -25,6 +25,7 @@ _STUCK_SECONDS = 0.05  # the wait once that has happened, so that a stuck proces
 GIVEN_UP_SECONDS = 30.0  # in which nobody else changed a locked index either, before another takes its place
 LOG_BYTES = 256 * MIB  # that could not be folded in for a reader who does not go on; an object leaves some 5 KB there
 LOG_LOOKS = 256  # batches for each look at the length of the log, 2 us
+_LOG_RETRY = 64  # times as many after a copy that found no room, made while all wait
 RETRY_SECONDS = 5.0  # between attempts to begin an index where there can be none, as on a full disk
 
 _Stamps = tuple[files.Stamp | None, int | None]
@@ -208,7 +209,9 @@ class Follower:
             return self._leave(reason, source)
         finally:
             self._stuck_since = None
-            if source is not None:
+            if self.connection is None:
+                self.connection = source  # no room for a copy: what is known there can still be read
+            elif source is not None:
                 source.close()
 
     def _log_is_long(self) -> bool:
@@ -227,7 +230,9 @@ class Follower:
             if database.unfolded(connection) > LOG_BYTES:
                 with contextlib.closing(database.lock(self.path)):
                     self._stuck_at = _changes_of_others(connection)
-                    self._leave_locked(TimeoutError("a process that does not go on reads it, and its log grows"))
+                    reason = TimeoutError("a process that does not go on reads it, and its log grows")
+                    if not self._leave_locked(reason):
+                        self._until_look = _LOG_RETRY * LOG_LOOKS
         except (OSError, sqlite3.Error) as error:
             self.warn("shorten the log of", error)
 

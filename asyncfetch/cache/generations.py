@@ -58,7 +58,7 @@ def begin(directory: str, source: sqlite3.Connection | None = None) -> tuple[byt
             )
         except sqlite3.OperationalError:
             # Removed at once by one who was alone when it opened the cache, a moment ago?
-            if attempts == _BEGINNINGS or files.stamp_of(path) is not None:
+            if source is not None or attempts == _BEGINNINGS or files.stamp_of(path) is not None:
                 raise
 
 

@@ -234,6 +234,14 @@ class Index:
                 remedy = "Try again when no other process holds it."
             raise CacheUnusable(told, remedy=remedy) from error
 
+    def change(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """As `ask`, for `work` that commits: done again where another generation has taken this one's place by then."""
+        for _ in range(_GENERATIONS):
+            result = self.ask(work)
+            if not self._follower.go_on():
+                break
+        return result
+
     def restart(self) -> None:
         """Begins a new, empty generation."""
         self._follower.restart()

@@ -528,6 +528,28 @@ def test_change_made_while_a_locked_index_is_copied_is_not_lost(
     assert len(list((tmp_path / "index").glob("index-*.sqlite"))) == 1
 
 
+def test_change_by_a_command_is_made_in_a_copy_too(
+    tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(follower, "GIVEN_UP_SECONDS", 0.0)
+    command, job = open_index(), open_index()
+    old = current(tmp_path)
+    tries = iter([False, True])
+
+    def work(connection: sqlite3.Connection) -> int:
+        connection.execute("BEGIN IMMEDIATE")
+        for expected in tries:
+            assert job.apply([count("hits", 1)]) == expected
+        changed = make(connection, [remember(key("pinned"), REF)])
+        connection.execute("COMMIT")
+        return changed
+
+    assert command.change(work) == 1
+    assert current(tmp_path) != old
+    assert refs(job, [key("pinned")]) == refs(command, [key("pinned")]) == [REF]
+
+
 def test_restart_forgets_what_a_copy_made_meanwhile_has(
     tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -577,10 +599,15 @@ def test_copy_of_a_locked_index_that_finds_no_room_is_put_off(
     tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
-    monkeypatch.setattr(follower, "RETRY_SECONDS", 0.0)
-    one = open_index()
+    one, begun, connect = open_index(), [], database.copy
     one.apply([remember(key(str(number)), REF) for number in range(200)])
     old = current(tmp_path)
+
+    def copy(source: sqlite3.Connection, path: str) -> sqlite3.Connection:
+        begun.append(path)
+        return connect(source, path)
+
+    monkeypatch.setattr(database, "copy", copy)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with closing(sqlite3.connect(current(tmp_path), isolation_level=None)) as stuck, monkeypatch.context() as patch:
         patch.setattr(follower, "GIVEN_UP_SECONDS", 0.0)
@@ -589,11 +616,13 @@ def test_copy_of_a_locked_index_that_finds_no_room_is_put_off(
         try:
             for _ in range(2):
                 assert not one.apply([remember(key("meanwhile"), REF)])
+            one.follow()
+            assert refs(one, [key("7")]) == [REF], "what is known there can still be read"
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(begun) == 1, "others may wait meanwhile"
     assert current(tmp_path) == old
     assert len(list((tmp_path / "index").glob("index-*.sqlite"))) == 1
-    one.follow()
     assert refs(one, [key("7"), key("meanwhile")]) == [REF, None]
     assert one.apply([remember(key("after"), REF)])
 

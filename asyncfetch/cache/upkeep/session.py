@@ -66,7 +66,7 @@ class Upkeep:
             connection.execute("COMMIT")
             return changed
 
-        return self.index.ask(work)
+        return self.index.change(work)
 
     def make(self, changes: Sequence[Change]) -> int:
         """Makes changes to the index in one transaction; the number of rows changed. Raises `CacheUnusable`."""
