@@ -255,9 +255,10 @@ class Million:
             beside.append(await self._count(cache, lambda: child.returncode is not None, TURN_SECONDS))
             seconds += time.perf_counter() - began
             if child.returncode is None:
-                child.send_signal(signal.SIGSTOP)
-                alone.append(await self._count(cache, lambda: False, TURN_SECONDS))
-                child.send_signal(signal.SIGCONT)
+                with suppress(ProcessLookupError):  # it has ended in this instant
+                    child.send_signal(signal.SIGSTOP)
+                    alone.append(await self._count(cache, lambda: False, TURN_SECONDS))
+                    child.send_signal(signal.SIGCONT)
         assert child.returncode == 0
         assert cache._index.totals().blobs == self._entries - self._victims
         await cache.aclose()
