@@ -17,14 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from asyncfetch.cache.changes import Change
+    from asyncfetch.cache.commands import Later
     from asyncfetch.cache.index import Index
     from asyncfetch.cache.owner import Owner
     from asyncfetch.cache.records import Found, RefKey
     from asyncfetch.settings import Digest
 
-    # Where the objects are that are here. For what is told: where one is by now, or None when it is ours to fetch.
-    Find = Callable[[Sequence[RefKey]], list[Found | None]]
-    Later = Callable[[RefKey, Found | None], None]
+    Find = Callable[[Sequence[RefKey]], list[Found | None]]  # where the objects are that are here
 
 # The most that a waiter waits for an object, however many owners its claim has had; 2.5 GB come until then at the 85
 # MB/s of AWS.

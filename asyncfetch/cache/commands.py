@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from asyncfetch.cache.changes import Change
     from asyncfetch.cache.records import Elsewhere, Found, Published, Ref, RefKey
     from asyncfetch.cache.sinks import Body
+
+    # Told of objects that others were bringing: where each is by now, or None when it is the caller's to fetch.
+    Later = Callable[[Mapping[RefKey, Found | None]], None]
 
 
 class LookUp(NamedTuple):
@@ -17,7 +20,7 @@ class LookUp(NamedTuple):
 
     keys: Sequence[RefKey]
     done: Callable[[list[Found | Elsewhere | None] | Exception], None]
-    later: Callable[[RefKey, Found | None], None] | None = None
+    later: Later | None = None
     stale: Callable[[int, Ref], bool] | None = None  # of the key at this place
 
 

@@ -36,7 +36,7 @@ from asyncfetch.errors import CacheUnusable, FetcherClosed
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from asyncfetch.cache.commands import Command, Read
+    from asyncfetch.cache.commands import Command, Later, Read
     from asyncfetch.cache.opening import Parts
     from asyncfetch.cache.partmap import Begun
     from asyncfetch.cache.records import CacheStats, Elsewhere, Found, Published, Ref, RefKey
@@ -127,7 +127,7 @@ class Cache:
         keys: Sequence[RefKey],
         done: Callable[[list[Found | Elsewhere | None] | Exception], None],
         *,
-        later: Callable[[RefKey, Found | None], None] | None = None,
+        later: Later | None = None,
         stale: Callable[[int, Ref], bool] | None = None,
     ) -> None:
         """Asks which objects are here, each with a blob of the right size; the answers come in the order of the keys.
@@ -135,9 +135,10 @@ class Cache:
         Whether they are fresh is for `decide`. More than 256 keys in one call keep bodies waiting.
 
         With `later`, those that are not here will be fetched. Each is the caller's to fetch, until it is published
-        or given up by `release`, or answered `ELSEWHERE`, because another process is bringing it; then `later` is
-        called with its key, and with where it is, or None for one that is the caller's by now. So is each that is here
-        and of which `stale` says, on the cache's thread and given its place among the keys, that it will be checked.
+        or given up by `release`, or answered `ELSEWHERE`, because another process is bringing it; then `later` is told,
+        of those that become known together, where each is, or None for one that is the caller's by now. So is each that
+        is here and of which `stale` says, on the cache's thread and given its place among the keys, that it will be
+        checked.
         """
         self._refuse_closed()
         self._gathered.append(LookUp(keys, done, later, stale))

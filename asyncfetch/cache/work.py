@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from asyncfetch.cache.admission import Limits
     from asyncfetch.cache.blobs import Blobs
     from asyncfetch.cache.changes import Change
-    from asyncfetch.cache.commands import Command
+    from asyncfetch.cache.commands import Command, Later
     from asyncfetch.cache.index import Index
     from asyncfetch.cache.line import Looking, Writing
     from asyncfetch.cache.owner import Owner
     from asyncfetch.cache.partials import Partials
     from asyncfetch.cache.proofs import Proofs
-    from asyncfetch.cache.records import Elsewhere, Found, Published
+    from asyncfetch.cache.records import Elsewhere, Found, Published, RefKey
     from asyncfetch.cache.recovery import Intents
     from asyncfetch.cache.sinks import Body
 
@@ -280,9 +280,12 @@ class Work:
         batch.answers.append((command.done, result, None))
 
     def _poll(self, batch: Batch) -> None:
+        told: dict[Later, dict[RefKey, Found | None]] = {}
         for key, found, laters in self.claims.poll():
             self.awaited += found is not None
-            batch.answers.extend((partial(later, key), found, None) for later in laters)
+            for later in laters:
+                told.setdefault(later, {})[key] = found
+        batch.answers.extend((later, settled, None) for later, settled in told.items())
 
     def _do_writes(self, writes: Sequence[Writing], batch: Batch) -> None:
         for command in writes:

@@ -19,7 +19,7 @@ from asyncfetch.errors import FetcherClosed
 from asyncfetch.presigned import redacted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from asyncfetch.cache import Cache, Ref
     from asyncfetch.engine.meter import Meter
@@ -151,15 +151,16 @@ class Looks:
         now = time.time()
         since = checked_since(self._revalidate, now, self._job_started)
 
-        answered: set[RefKey] = set()
+        named: dict[RefKey, list[_Group]] = {}  # presigned URLs of one object have one name in the cache
 
-        def later(key: RefKey, found: Found | None) -> None:
-            if key in answered:  # it is told for each object, and presigned URLs of one have one name in the cache
-                return
-            answered.add(key)
-            named = [group for group in groups if group[0] == key]
-            told = [group for group in named if group[3]] or named[:1]  # who has left keeps nobody else's claim
-            self._looked_up(told, [found] * len(told))
+        def later(settled: Mapping[RefKey, Found | None]) -> None:
+            if not named:
+                for group in groups:
+                    named.setdefault(group[0], []).append(group)
+            told: list[_Group] = []
+            for key in settled:
+                told += [group for group in named[key] if group[3]] or named[key][:1]  # who left keeps no other's claim
+            self._looked_up(told, [settled[key] for key, _, _, _ in told])
 
         def stale(place: int, ref: Ref) -> bool:
             _, location, listed, _ = groups[place]

@@ -360,7 +360,7 @@ async def test_others_that_come_amid_a_batch_are_waited_for(tmp_path: Path, monk
                 closing.callback(parts.index.close)
                 others.append(Claims(parts.index, parts.owner, "blake3", lambda keys: [None] * len(keys)))
                 others[0].claim(
-                    [Missed([key("a")], [None], [0], lambda key, found: None, lambda place, found, elsewhere: None)]
+                    [Missed([key("a")], [None], [0], lambda settled: None, lambda place, found, elsewhere: None)]
                 )
             return quick
 
@@ -368,7 +368,7 @@ async def test_others_that_come_amid_a_batch_are_waited_for(tmp_path: Path, monk
             monkeypatch.setattr(cache._work, "is_quick", quick_and_then_another)
             answer: asyncio.Future[Any] = loop.create_future()
             later: asyncio.Future[Found | None] = loop.create_future()
-            cache.look_up([key("a")], answer.set_result, later=lambda key, found: later.set_result(found))
+            cache.look_up([key("a")], answer.set_result, later=lambda settled: later.set_result(settled[key("a")]))
             assert await answer == [Elsewhere.ELSEWHERE]
             others[0].leave()
             async with asyncio.timeout(20):
@@ -406,7 +406,7 @@ async def test_beside_others_the_loop_looks_up_until_they_hold_it_up(
                 other.execute("BEGIN IMMEDIATE")
                 monkeypatch.setattr(work, "HINDERED_SECONDS", 1e9)
                 answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-                cache.look_up([key("2")], answer.set_result, later=lambda key, found: None)  # is claimed in the index
+                cache.look_up([key("2")], answer.set_result, later=lambda settled: None)  # is claimed in the index
                 while len(here) < 2:
                     await asyncio.sleep(0)
                 assert here == [True, False]
@@ -440,7 +440,7 @@ async def test_thread_that_is_about_to_sleep_is_woken_for_a_claim_that_the_loop_
 
         async def ask(cache: Cache, name: str) -> object:
             answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            cache.look_up([key(name)], answer.set_result, later=lambda key, found: told.put_nowait(found))
+            cache.look_up([key(name)], answer.set_result, later=lambda settled: told.put_nowait(settled[key(name)]))
             return await answer
 
         try:

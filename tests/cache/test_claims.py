@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,11 +26,15 @@ class Asker:
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
         self.told: asyncio.Queue[tuple[RefKey, Found | None]] = asyncio.Queue()
+        self.calls: list[set[RefKey]] = []  # what it was told of at a time
 
     async def ask(self, *names: RefKey) -> list[Found | Elsewhere | None]:
-        return await taken(
-            lambda done: self.cache.look_up(names, done, later=lambda *answer: self.told.put_nowait(answer))
-        )
+        def hear(settled: Mapping[RefKey, Found | None]) -> None:
+            self.calls.append(set(settled))
+            for answer in settled.items():
+                self.told.put_nowait(answer)
+
+        return await taken(lambda done: self.cache.look_up(names, done, later=hear))
 
 
 @pytest.fixture
@@ -75,6 +79,17 @@ async def test_all_waiters_of_one_process_are_told(two: tuple[Asker, Asker]) -> 
     await publish(one.cache, b"bytes", A)
     answers = [await other.told.get(), await other.told.get()]
     assert all(name == A and found is not None for name, found in answers)
+
+
+async def test_waiter_is_told_together_of_what_becomes_known_together(two: tuple[Asker, Asker]) -> None:
+    one, other = two
+    names = [key(str(number)) for number in range(100)]
+    await one.ask(*names)
+    assert await other.ask(*names) == [ELSEWHERE] * 100
+    for name in names:
+        one.cache.release(name)  # all within one turn of the loop, and of the thread two batches at most
+    assert {await other.told.get() for _ in names} == {(name, None) for name in names}
+    assert len(other.calls) <= 3
 
 
 async def test_closed_it_leaves_its_claims_to_the_others(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ from .helpers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
 
 CACHE_ROUNDS = 25
 LATER = 2e12  # when a job starts that finds all that is here unused
@@ -329,8 +329,9 @@ async def jostle(directory: Path, rng: random.Random) -> None:
 async def seek(
     cache: Cache, names: list[str], told: asyncio.Queue[tuple[RefKey, Found | None]]
 ) -> list[Found | Elsewhere | None]:
-    def later(name: RefKey, found: Found | None) -> None:
-        told.put_nowait((name, found))
+    def later(settled: Mapping[RefKey, Found | None]) -> None:
+        for answer in settled.items():
+            told.put_nowait(answer)
 
     return await taken(lambda done: cache.look_up([*map(key, names)], done, later=later))
 
