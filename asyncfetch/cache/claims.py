@@ -11,10 +11,11 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncfetch.cache.changes import unclaim
+from asyncfetch.cache.known import owners
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from asyncfetch.cache.changes import Change
     from asyncfetch.cache.commands import Later
@@ -32,8 +33,6 @@ POLL_SECONDS = 0.02  # between looks at the index, provided that they take this 
 _POLL_SHARE = 0.02  # with a tenth, eight processes that wait for each other took twice the CPU of seven that need not
 _DEAD_SECONDS = 0.25  # between looks at whether an owner lives, 15 us each
 
-_ONE = "endpoint = ? AND container = ? AND key = ? AND version = ? AND algorithm = ?"
-_OWNER = f"SELECT owner FROM claims WHERE {_ONE}"  # noqa: S608
 _CLAIM = "INSERT OR IGNORE INTO claims VALUES (?, ?, ?, ?, ?, ?, ?)"
 _TAKE_OVER = "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?, ?)"
 _LEAVE = "DELETE FROM claims WHERE owner = ?"
@@ -81,19 +80,16 @@ class Claims:
                 self.mine.update(one.keys)
             return
         keys = [key for one in missed for key in one.keys]
-        before = [] if self._told else list(self.mine)
-        others: dict[RefKey, str] = {}
+        others = self._index.read(self._others(keys)) or {}  # before the lock, which who only waits need not have
+        claimed = [] if self._told else list(self.mine)
+        claimed += [key for key in keys if key not in others]
 
         def work(connection: sqlite3.Connection) -> None:
-            others.clear()
-            connection.executemany(_CLAIM, map(self._row, before))
-            for key in keys:
-                if not connection.execute(_CLAIM, self._row(key)).rowcount:
-                    (owner,) = connection.execute(_OWNER, (*key, self._algorithm)).fetchone()
-                    if owner != self._me:
-                        others[key] = owner
+            connection.executemany(_CLAIM, map(self._row, claimed))
+            others.update(self._others(claimed)(connection))
 
-        self._index.apply((), (work,))  # where that fails, each process fetches for itself
+        if claimed:
+            self._index.apply((), (work,))  # where that fails, each process fetches for itself
         self._told = True
         seen = {key: here for one in missed for key, here in zip(one.keys, one.seen, strict=True)}
         found = self._made_mine([key for key in keys if key not in others], seen)
@@ -168,31 +164,37 @@ class Claims:
             }
         keys = list(self._awaited)
         over = []
-        rows = self._index.first_rows(_OWNER, [(*key, self._algorithm) for key in keys])
-        for key, row in zip(keys, rows, strict=True):
-            wait = self._awaited[key]
-            if row is not None and row[0] != wait.owner:
-                self._awaited[key] = wait = wait._replace(owner=row[0])
-            if row is None or now - wait.since > RACE_SECONDS or wait.owner in self._dead:
+        claimed = self._index.read(lambda connection: owners(connection, keys, self._algorithm)) or {}
+        for key in keys:
+            wait, owner = self._awaited[key], claimed.get(key)
+            if owner is not None and owner != wait.owner:
+                self._awaited[key] = wait = wait._replace(owner=owner)
+            if owner is None or now - wait.since > RACE_SECONDS or wait.owner in self._dead:
                 over.append(key)
         here = dict(zip(over, self._find(over), strict=True))
         gone = [key for key in over if here[key] is None]
         if gone:
-            taken = self._take([key for key in over if here[key] is None])
+            taken = self._take(gone)
             here.update(self._made_mine(taken, {}))
             over = [key for key in over if here[key] is not None or key in taken]
         return [Settled(key, here[key], self._awaited.pop(key).laters) for key in over]
 
-    def _take(self, keys: Iterable[RefKey]) -> list[RefKey]:
+    def _others(self, keys: Sequence[RefKey]) -> Callable[[sqlite3.Connection], dict[RefKey, str]]:
+        """What reads who else has claimed which of the objects."""
+
+        def look(connection: sqlite3.Connection) -> dict[RefKey, str]:
+            claimed = owners(connection, keys, self._algorithm)
+            return {key: owner for key, owner in claimed.items() if owner != self._me}
+
+        return look
+
+    def _take(self, keys: Sequence[RefKey]) -> list[RefKey]:
         """Takes the claims over that nobody or only who was waited for holds. Those that another took first stay."""
         taken: list[RefKey] = []
 
         def work(connection: sqlite3.Connection) -> None:
-            taken.clear()
-            for key in keys:
-                row = connection.execute(_OWNER, (*key, self._algorithm)).fetchone()
-                if row is None or row[0] in (self._awaited[key].owner, self._me):
-                    connection.execute(_TAKE_OVER, self._row(key))
-                    taken.append(key)
+            claimed = owners(connection, keys, self._algorithm)
+            taken[:] = [key for key in keys if claimed.get(key) in (None, self._awaited[key].owner, self._me)]
+            connection.executemany(_TAKE_OVER, map(self._row, taken))
 
         return taken if self._index.apply((), (work,)) else list(keys)

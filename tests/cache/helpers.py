@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sqlite3
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +16,7 @@ from asyncfetch.cache.partmap import missing, parse
 from asyncfetch.settings import CachePolicy, Digest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from asyncfetch.cache import PartedBody
 
@@ -157,6 +157,16 @@ def totals(directory: Path) -> tuple[int, int]:
         number, size = connection.execute("SELECT blobs, blob_bytes FROM totals").fetchone()
         assert (number, size) == connection.execute("SELECT count(*), coalesce(sum(size), 0) FROM blobs").fetchone()
     return number, size
+
+
+@contextmanager
+def held(directory: Path) -> Iterator[sqlite3.Connection]:
+    """Another has the write lock of the index, until it commits or at the end: a backup, say, which is no company."""
+    index = directory / "v1" / "index"
+    path = index / f"index-{(index / 'CURRENT').read_text()}.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield other
 
 
 def check_accounts(directory: Path) -> None:

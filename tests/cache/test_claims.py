@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from asyncfetch.cache import Cache, Elsewhere, Found, RefKey, claims, files
+from asyncfetch.cache import Cache, Elsewhere, Found, RefKey, claims, database, files
 from asyncfetch.cache.owner import Owner
 
-from .helpers import key, opened, publish, taken
+from .helpers import held, key, opened, publish, taken
 from .test_owner import forsake
 
 ELSEWHERE = Elsewhere.ELSEWHERE
@@ -90,6 +90,14 @@ async def test_waiter_is_told_together_of_what_becomes_known_together(two: tuple
         one.cache.release(name)  # all within one turn of the loop, and of the thread two batches at most
     assert {await other.told.get() for _ in names} == {(name, None) for name in names}
     assert len(other.calls) <= 3
+
+
+async def test_who_only_waits_needs_no_lock(tmp_path: Path, two: tuple[Asker, Asker]) -> None:
+    one, other = two
+    await one.ask(A)
+    with held(tmp_path):
+        async with asyncio.timeout(database.BUSY_SECONDS / 2):
+            assert await other.ask(A) == [ELSEWHERE]
 
 
 async def test_closed_it_leaves_its_claims_to_the_others(tmp_path: Path) -> None:
