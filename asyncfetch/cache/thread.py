@@ -3,9 +3,9 @@
 A hop between threads costs some 80 us, which cannot be paid for each object.
 
 Where the cache lies in memory (tmpfs) there is nothing to wait for but other processes that change the index. While
-there are none the loop does a batch itself, which saves a fifth of the CPU of a small cold object: two threads that
-hand the interpreter to and fro at each system call, and the bytes from one processor to the other, cost more than the
-calls. Beside others it does look-ups, which change the index seldom. What is evicted beside all this it removes too.
+none of them holds it the loop does a batch itself, which saves a fifth of the CPU of a small cold object: two threads
+that hand the interpreter to and fro at each system call, and the bytes from one processor to the other, cost more than
+the calls. Where one does, the thread goes on from there. What is evicted beside all this the loop removes too.
 """
 
 from __future__ import annotations

@@ -162,7 +162,8 @@ class Work:
         batch.beside = bool(look_ups)
         self._do_writes(writes, batch)
         self._finish(batch)
-        self.attempt(partial(self._poll, batch))
+        if not batch.here:  # of what is awaited the thread sees when it is time to look
+            self.attempt(partial(self._poll, batch))
         self.batches += 1
         # Counted before it is told, so that whoever was answered sees it in the statistics.
         self.busy_seconds += time.perf_counter() - began
@@ -190,21 +191,19 @@ class Work:
             self._index.patient = True  # as in `do_here`
 
     def is_quick(self, commands: Sequence[Command]) -> bool:
-        """Whether commands take the loop no time but their own, and not much: no question, nor what others may hold up.
+        """Whether commands take the loop no time but their own, and not much: no question, nor what others hold up.
 
-        Beside other processes that is what changes the index; look-ups mostly do not.
+        Whether they do is seen when it is tried; where they just have, it is left to the thread for a while.
         """
-        keys, changing = 0, time.perf_counter() - self._hindered_at < HINDERED_SECONDS
+        keys = 0
         for command in commands:
             if isinstance(command, Ask):
                 return False
             if isinstance(command, LookUp):
                 keys += len(command.keys)
-            elif not isinstance(command, Read):
-                changing = True
         try:
-            quick = keys <= BATCH_LOOK_UPS and self.claims.pause() is None
-            return quick and not (changing and self._owner.in_company())
+            hindered = time.perf_counter() - self._hindered_at < HINDERED_SECONDS
+            return keys <= BATCH_LOOK_UPS and not (hindered and self._owner.in_company())
         except OSError:  # doing them will say why
             return False
 

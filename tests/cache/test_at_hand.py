@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import sqlite3
 import threading
 from collections import Counter
@@ -23,7 +24,20 @@ from asyncfetch.errors import FetcherClosed
 from asyncfetch.settings import CachePolicy
 from tests.interrupts import interrupted
 
-from .helpers import blobs, check_accounts, check_blobs, fill, key, leftovers, look_up, opened, publish, settled, whole
+from .helpers import (
+    blobs,
+    check_accounts,
+    check_blobs,
+    fill,
+    held,
+    key,
+    leftovers,
+    look_up,
+    opened,
+    publish,
+    settled,
+    whole,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -83,16 +97,25 @@ async def test_on_a_disk_the_thread_does(tmp_path: Path, monkeypatch: pytest.Mon
     assert set(renames.seen) == {"cache"}
 
 
-async def test_thread_does_while_others_use_the_cache(tmp_path: Path, renames: Watch) -> None:
-    async with opened(tmp_path) as cache:
-        async with opened(tmp_path):
-            renames.seen.clear()
-            await publish(cache, b"one", key("a"))
-            assert set(renames.seen) == {"cache"}
-        number = 0
-        while "loop" not in renames.seen:  # as soon as the thread has let go of its last batch
-            await publish(cache, b"%d" % number, key(str(number)))
-            number += 1
+async def test_thread_does_for_a_while_what_others_would_hold_up(
+    tmp_path: Path, renames: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as cache, opened(tmp_path):
+        monkeypatch.setattr(work, "HINDERED_SECONDS", 1e9)
+        with held(tmp_path):
+            published = asyncio.ensure_future(publish(cache, b"one", key("a")))
+            while not math.isfinite(cache._work._hindered_at):
+                await asyncio.sleep(0)
+        await published
+        await idle(cache)
+        renames.seen.clear()
+        await publish(cache, b"two", key("b"))
+        assert set(renames.seen) == {"cache"}
+        monkeypatch.setattr(work, "HINDERED_SECONDS", 0.0)  # it was long ago
+        await idle(cache)
+        renames.seen.clear()
+        await publish(cache, b"three", key("c"))
+        assert set(renames.seen) == {"loop"}
 
 
 async def test_no_answer_comes_before_the_method_returns(tmp_path: Path) -> None:
@@ -375,7 +398,7 @@ async def test_others_that_come_amid_a_batch_are_waited_for(tmp_path: Path, monk
                 assert await later is None
 
 
-async def test_beside_others_the_loop_looks_up_until_they_hold_it_up(
+async def test_beside_others_the_loop_does_all_until_they_hold_it_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with opened(tmp_path) as cache:
@@ -399,26 +422,22 @@ async def test_beside_others_the_loop_looks_up_until_they_hold_it_up(
             assert here == [True]
             await publish(cache, b"one", key("1"))
             await idle(cache)
-            assert here == [True]
-            name = (tmp_path / "v1" / "index" / "CURRENT").read_text()
-            other = sqlite3.connect(tmp_path / "v1" / "index" / f"index-{name}.sqlite", isolation_level=None)
-            with contextlib.closing(other):
-                other.execute("BEGIN IMMEDIATE")
+            assert here == [True, True]
+            with held(tmp_path):
                 monkeypatch.setattr(work, "HINDERED_SECONDS", 1e9)
                 answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
                 cache.look_up([key("2")], answer.set_result, later=lambda settled: None)  # is claimed in the index
-                while len(here) < 2:
+                while len(here) < 3:
                     await asyncio.sleep(0)
-                assert here == [True, False]
-                other.execute("ROLLBACK")
+                assert here == [True, True, False]
             assert await answer == [None]
             await idle(cache)
             assert await look_up(cache, key("3")) == [None]
-            assert len(here) == 2
+            assert len(here) == 3
             await idle(cache)
             monkeypatch.setattr(work, "HINDERED_SECONDS", 0.0)  # it was long ago
             assert await look_up(cache, key("4")) == [None]
-            assert here == [True, False, True]
+            assert here == [True, True, False, True]
 
 
 async def test_thread_that_is_about_to_sleep_is_woken_for_a_claim_that_the_loop_begins_to_wait_for(
@@ -464,11 +483,7 @@ async def test_index_that_another_holds_keeps_the_thread_waiting_and_not_the_loo
     async with opened(tmp_path) as cache:
         await publish(cache, b"zero", key("0"))
         await settled(cache)
-        index = tmp_path / "v1" / "index"
-        with contextlib.closing(
-            sqlite3.connect(index / f"index-{(index / 'CURRENT').read_text()}.sqlite", isolation_level=None)
-        ) as other:
-            other.execute("BEGIN IMMEDIATE")
+        with held(tmp_path):
             published: asyncio.Future[Published | Exception] = asyncio.get_running_loop().create_future()
             body = await fill(cache.sink(), b"one")
             cache.publish(body, key("a"), published.set_result)
@@ -476,7 +491,6 @@ async def test_index_that_another_holds_keeps_the_thread_waiting_and_not_the_loo
                 await asyncio.sleep(0)
             await asyncio.sleep(0)
             assert not published.done()
-            other.execute("ROLLBACK")
         assert isinstance(await published, Published)
         assert await whole(cache, key("a")) == b"one"
         statistics = cache.statistics()
@@ -592,10 +606,9 @@ async def test_what_was_just_said_of_an_object_comes_before_a_read(tmp_path: Pat
 async def test_use_that_the_index_cannot_take_now_is_told_it_by_the_thread(tmp_path: Path) -> None:
     async with opened(tmp_path, job_started=1e6) as cache:
         await publish(cache, b"one", key("a"))
-        index = tmp_path / "v1" / "index"
-        path = index / f"index-{(index / 'CURRENT').read_text()}.sqlite"
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        with held(tmp_path) as other:
             other.execute("UPDATE blobs SET used = 1")
+            other.execute("COMMIT")
             other.execute("BEGIN IMMEDIATE")
             assert await cache.read(key("a"), lambda ref: True) == b"one"
             other.execute("COMMIT")
