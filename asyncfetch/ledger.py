@@ -21,11 +21,15 @@ class Ledger:
     """Appends failures to a file, which is made when it is not there; many writers may share it.
 
     A line has `uri`, `index`, `payload` (absent when JSON cannot say it), `stage`, `attempts`, `error` (the name of
-    the exception), `message` and `time` (seconds since 1970). Raises `OSError` when the file cannot be opened.
+    the exception), `message` and `time` (seconds since 1970). Raises `OSError` when the file cannot be opened, and
+    `UsageError` for what no file can be called.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except ValueError as error:
+            raise _no_path(path, error) from None
         size = os.fstat(self._file).st_size
         if size and os.pread(self._file, 1, size - 1) != b"\n":
             os.write(self._file, b"\n")  # the line of a writer that died in it stays alone
@@ -72,11 +76,14 @@ def read_ledger(path: str | os.PathLike[str]) -> list[Source]:
     """The sources that a ledger names, each once, in the order of their first failure: to run them again.
 
     A source comes with the payload that JSON kept of it (a tuple comes back as a list). A line that a
-    writer died in, or is still writing, is passed over. Raises `UsageError` for a file that is no ledger, and
-    `OSError`.
+    writer died in, or is still writing, is passed over. Raises `UsageError` for a file that is no ledger and
+    for what no file can be called, and `OSError`.
     """
     sources: dict[str, Source] = {}
-    lines = Path(path).read_bytes().split(b"\n")
+    try:
+        lines = Path(path).read_bytes().split(b"\n")
+    except ValueError as error:
+        raise _no_path(path, error) from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -88,6 +95,11 @@ def read_ledger(path: str | os.PathLike[str]) -> list[Source]:
             raise UsageError(f"{os.fspath(path)}: line {number} is not one of a ledger of failures") from None
         sources.setdefault(json.dumps([uri, payload]), uri if payload is None else (uri, payload))
     return list(sources.values())
+
+
+def _no_path(path: str | os.PathLike[str], error: ValueError) -> UsageError:
+    """For a NUL, or half of a surrogate pair, in a name."""
+    return UsageError(f"failures {os.fspath(path)!r}: it cannot be a path ({error})")
 
 
 def _read(line: Any) -> tuple[str, Any]:

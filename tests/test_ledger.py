@@ -90,3 +90,10 @@ def test_another_file_is_refused_by_its_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "ledger").write_text("\n" + text)
     with pytest.raises(UsageError, match="line 2"):
         read_ledger(tmp_path / "ledger")
+
+
+@pytest.mark.parametrize("path", ["failures\0.jsonl", "failures\ud800.jsonl"])
+def test_what_cannot_be_a_path_is_refused_by_name(tmp_path: Path, path: str) -> None:
+    for use in (Ledger, read_ledger):
+        with pytest.raises(UsageError, match=r"failures.*cannot be a path"):
+            use(tmp_path / path)
