@@ -69,10 +69,11 @@ class DataStore:
         extra_args: Mapping[str, Any] | None = None,
         fetcher: Fetcher | None = None,
         settings: Settings | None = None,
+        must_exist: bool = False,
     ) -> Self:
         """A store by where it is. See `asyncfetch.datastore.DataStore.at`."""
         store = cls.__new__(cls)
-        store._begin(place, prefix, extra_args, fetcher, settings)
+        store._begin(place, prefix, extra_args, fetcher, settings, must_exist=must_exist)
         return store
 
     def _begin(
@@ -82,11 +83,13 @@ class DataStore:
         extra_args: Mapping[str, Any] | None,
         fetcher: Fetcher | None,
         settings: Settings | None,
+        *,
+        must_exist: bool = False,
     ) -> None:
         if fetcher is not None and settings is not None:
             raise UsageError("fetcher and settings each say how S3 is reached", remedy="Give one of them.")
         _store_at(place, prefix)  # which refuses what means nothing
-        self._place, self._prefix, self._extra_args = place, prefix, extra_args
+        self._place, self._prefix, self._extra_args, self._must_exist = place, prefix, extra_args, must_exist
         self._own = Fetcher(settings) if fetcher is None else None
         self._fetcher = fetcher or self._own
         self._home = bridge()
@@ -95,7 +98,7 @@ class DataStore:
     # Life
 
     def __enter__(self) -> Self:
-        """Opens it. Raises `NewerLayout`, and `UsageError` when it was opened before."""
+        """Opens it. Raises `NewerLayout`, `StoreNotFound` where it must exist, and `UsageError` when opened before."""
         if self._opened is not None:
             raise UsageError("A store is opened once", remedy="Make another one.")
         fetcher = self._fetcher
@@ -122,7 +125,8 @@ class DataStore:
                 self._own.close()
 
     async def _open(self, fetcher: asyncfetch.fetcher.Fetcher) -> asyncfetch.datastore.DataStore:
-        store = await _store_at(self._place, self._prefix, self._extra_args, fetcher).__aenter__()
+        at = _store_at(self._place, self._prefix, self._extra_args, fetcher, must_exist=self._must_exist)
+        store = await at.__aenter__()
         self._home = bridge()
         self._home.keep(store, store.aclose)
         return store
@@ -331,8 +335,10 @@ def _store_at(
     prefix: str,
     extra_args: Mapping[str, Any] | None = None,
     fetcher: asyncfetch.fetcher.Fetcher | None = None,
+    *,
+    must_exist: bool = False,
 ) -> asyncfetch.datastore.DataStore:
     """The asynchronous store. Its room is loaded with the first one."""
     from asyncfetch.datastore import DataStore
 
-    return DataStore.at(place, prefix=prefix, extra_args=extra_args, fetcher=fetcher)
+    return DataStore.at(place, prefix=prefix, extra_args=extra_args, fetcher=fetcher, must_exist=must_exist)

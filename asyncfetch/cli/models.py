@@ -58,7 +58,7 @@ def add(
     async def main() -> None:
         from asyncfetch.datastore import ModelRegistry
 
-        async with opened(options, store, prefix, extra) as there:
+        async with opened(options, store, prefix, extra, make=True) as there:
             model = await ModelRegistry(there).register_model(
                 name,
                 path,

@@ -55,7 +55,7 @@ def put(
     said = read_json(metadata, "--metadata")
 
     async def main() -> None:
-        async with opened(options, store, prefix, extra) as there:
+        async with opened(options, store, prefix, extra, make=True) as there:
             with progress("put", options) as shown:
                 for path in paths:
                     _show(options, await there.store_data(Path(path), name, said, seen=shown.add))
@@ -226,7 +226,10 @@ def migrate(
     """
 
     async def main() -> int:
-        async with opened(options, source, prefix) as here, opened(options, target, prefix, extra) as there:
+        async with (
+            opened(options, source, prefix) as here,
+            opened(options, target, prefix, extra, make=True) as there,
+        ):
             options.say(f"{here.uri} → {there.uri}")
             if delete_source and not yes and not asked(options, "Nothing was copied."):
                 return 0

@@ -36,15 +36,15 @@ Extra = Annotated[
 
 @contextlib.asynccontextmanager
 async def opened(
-    options: Options, place: str, prefix: str, extra: Iterable[str] | None = None
+    options: Options, place: str, prefix: str, extra: Iterable[str] | None = None, *, make: bool = False
 ) -> AsyncIterator[DataStore]:
-    """A store by where it is, read by a fetcher as the options say."""
+    """A store by where it is, read by a fetcher as the options say, for a command that may `make` one or needs one."""
     from asyncfetch.datastore import DataStore
 
     args = dict(_pair(one) for one in extra or ())
     async with (
         options.fetcher() as fetcher,
-        DataStore.at(place, prefix=prefix, extra_args=args, fetcher=fetcher) as store,
+        DataStore.at(place, prefix=prefix, extra_args=args, fetcher=fetcher, must_exist=not make) as store,
     ):
         yield store
 

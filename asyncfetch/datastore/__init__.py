@@ -19,6 +19,7 @@ from asyncfetch.datastore.errors import (
     RunExists,
     RunNotFound,
     SourceChanged,
+    StoreNotFound,
 )
 from asyncfetch.datastore.gc import Collected
 from asyncfetch.datastore.migrate import Migrated
@@ -53,6 +54,7 @@ __all__ = [
     "RunNotFound",
     "SourceChanged",
     "Stage",
+    "StoreNotFound",
     "StoredData",
     "Verified",
 ]

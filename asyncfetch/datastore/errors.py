@@ -47,6 +47,15 @@ class DocumentDamaged(DataStoreError, ValueError):
         super().__init__(f"{uri}: {detail}")
 
 
+class StoreNotFound(DataStoreError, FileNotFoundError):
+    """Raised when a store that must exist does not: where it should be nobody has stored anything yet."""
+
+    hint = "Look how it is spelt; what is stored there first makes one."
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(f"{uri}: there is no store")
+
+
 class DataNotFound(DataStoreError, FileNotFoundError):
     """Raised when a store has no data of a digest: never stored, removed, or a manifest's whose data is gone."""
 

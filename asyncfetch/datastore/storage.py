@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from asyncfetch.datastore.canonical import decode_json, encode_json
@@ -17,7 +18,7 @@ from asyncfetch.uris import parse
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
     from datetime import datetime
     from pathlib import Path
 
@@ -77,6 +78,15 @@ class Storage:
             )
         self._marked = True
 
+    async def is_there(self) -> bool:
+        """Whether anybody has stored anything here; a store whose marker was lost is one."""
+        if self._marked:
+            return True
+        async with aclosing(self.list(self.data)) as listing:
+            async for _ in listing:
+                return True
+        return False
+
     async def mark(self) -> None:
         """Writes the marker, if there is none. Called before anything else is written."""
         if not self._marked:
@@ -133,7 +143,7 @@ class Storage:
             raise NewerLayout(uri, told["layout"], LAYOUT)
         return told
 
-    async def list(self, prefix: str) -> AsyncIterator[Listed]:
+    async def list(self, prefix: str) -> AsyncGenerator[Listed]:
         """What lies under a prefix, which ends with a slash."""
         base = len(self.place.at("").key)
         async with self.fetcher.list(self.place.at(prefix)) as listing:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from asyncfetch.cache.scratch import make_scratch
 from asyncfetch.datastore import lookup, runs
 from asyncfetch.datastore.dedup import DedupReport, dedup_report
+from asyncfetch.datastore.errors import StoreNotFound
 from asyncfetch.datastore.gc import Collected, collect
 from asyncfetch.datastore.lifecycle import lifecycle_rules
 from asyncfetch.datastore.migrate import Migrated, migrate
@@ -79,16 +80,18 @@ class DataStore:
         extra_args: Mapping[str, Any] | None = None,
         fetcher: Fetcher | None = None,
         settings: Settings | None = None,
+        must_exist: bool = False,
     ) -> Self:
         """A store by where it is: `s3://bucket`, `s3://bucket/team`, or a directory, which is made if need be.
 
-        `prefix` is that of its data, below there. Raises `UsageError` for other URIs.
+        `prefix` is that of its data, below there. Raises `UsageError` for other URIs. With `must_exist` opening it
+        raises `StoreNotFound` where nobody has stored anything yet.
         """
         root = parse(place)
         if root.scheme not in ("s3", "file") or root.version is not None:
             raise UsageError(f"{root} is no place for a store", remedy="Use s3://bucket/prefix or a directory.")
         store = cls.__new__(cls)
-        store._begin(root, prefix, extra_args, fetcher, settings)
+        store._begin(root, prefix, extra_args, fetcher, settings, must_exist=must_exist)
         return store
 
     def _begin(
@@ -98,6 +101,8 @@ class DataStore:
         extra_args: Mapping[str, Any] | None,
         fetcher: Fetcher | None,
         settings: Settings | None,
+        *,
+        must_exist: bool = False,
     ) -> None:
         parts = prefix.strip("/").split("/")
         if not all(parts) or {".", ".."} & set(parts):
@@ -114,6 +119,7 @@ class DataStore:
         self._extra_args = extra_args
         self._given = fetcher
         self._settings = settings
+        self._must_exist = must_exist
         self._opened: AsyncExitStack | None = None
         self._open: Storage | None = None
 
@@ -138,6 +144,8 @@ class DataStore:
             self._open = Storage(fetcher, place, self._data, Path(scratch.path))
             opened.callback(self._closed)
             await self._open.check_marker()
+            if self._must_exist and not await self._open.is_there():
+                raise StoreNotFound(self.uri)
             self._opened = opened.pop_all()
         return self
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from asyncfetch.blocking import DataStore, Fetcher, ModelRegistry
-from asyncfetch.datastore import DataNotFound, NotStorable
+from asyncfetch.datastore import DataNotFound, NotStorable, StoreNotFound
 from asyncfetch.errors import FetcherClosed, UsageError
 
 
@@ -72,3 +72,12 @@ def test_what_is_no_place_is_refused_before_it_is_opened(tmp_path: Path) -> None
         DataStore("bucket", prefix="a//b")
     with pytest.raises(FetcherClosed):
         DataStore.at(tmp_path / "s").list_runs()
+
+
+def test_one_that_must_exist_is_made_by_others(tmp_path: Path) -> None:
+    with pytest.raises(StoreNotFound), DataStore.at(tmp_path / "store", must_exist=True):
+        pass
+    with DataStore.at(tmp_path / "store") as store:
+        reference = store.store_data({"epoch": 3})
+    with DataStore.at(tmp_path / "store", must_exist=True) as store:
+        assert store.retrieve_data(reference) == {"epoch": 3}

@@ -49,14 +49,39 @@ def test_data_goes_into_a_store_and_comes_out(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_or_means_nothing_has_its_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"x")
+    assert asyncfetch("store", "put", tmp_path / "store", tmp_path / "x").code == 0
     for code, arguments in {
-        1: ("store", "stat", tmp_path, "0a" * 32),
-        2: ("store", "stat", tmp_path, "0a"),
+        1: ("store", "stat", tmp_path / "store", "0a" * 32),
+        2: ("store", "stat", tmp_path / "store", "0a"),
     }.items():
         done = asyncfetch(*arguments)
         assert (done.code, done.out) == (code, b"")
         assert done.err.startswith("asyncfetch: ")
     assert asyncfetch("store", "put", tmp_path / "s", tmp_path / "no", "--metadata", "{").code == 2
+
+
+async def test_a_store_that_is_not_there_is_no_empty_one(tmp_path: Path, empty_bucket: Bucket) -> None:
+    (tmp_path / "empty").mkdir()
+    for command, place, uri in (
+        (("store", "ls"), tmp_path / "no", f"file://{tmp_path}/no/"),
+        (("store", "verify"), tmp_path / "empty", f"file://{tmp_path}/empty/"),
+        (("runs", "ls"), f"s3://{empty_bucket.name}/no", f"s3://{empty_bucket.name}/no/"),
+    ):
+        done = asyncfetch(*command, place)
+        assert (done.code, done.out) == (1, b"")
+        assert done.err.startswith(f"asyncfetch: {uri}: there is no store. ")
+    assert not (tmp_path / "no").exists()
+
+
+async def test_a_store_with_nothing_in_it_or_without_its_marker_is_one(tmp_path: Path) -> None:
+    async with DataStore.at(tmp_path / "store") as store:
+        reference = await store.store_data(b"data")
+    (tmp_path / "store" / "asyncfetch-store.json").rename(tmp_path / "marker")
+    assert len(lines(asyncfetch("store", "ls", tmp_path / "store", "--json"))) == 1
+    (tmp_path / "marker").rename(tmp_path / "store" / "asyncfetch-store.json")
+    (tmp_path / "store" / "data" / reference.key).unlink()
+    assert lines(asyncfetch("store", "ls", tmp_path / "store", "--json")) == []
 
 
 @pytest.mark.parametrize("command", [["store", "ls"], ["runs", "ls"], ["models", "ls"]])
