@@ -15,7 +15,7 @@ from asyncfetch.cli.common import FAILED, Options, command, counted, human, on_l
 from asyncfetch.cli.common import told as as_told
 from asyncfetch.cli.planned import show
 from asyncfetch.cli.progress import Progress
-from asyncfetch.cli.wanted import asking, empty
+from asyncfetch.cli.wanted import Paths, asking, empty
 from asyncfetch.errors import AsyncfetchError, UsageError
 from asyncfetch.jobs import (
     Chronicle,
@@ -153,6 +153,7 @@ class _Job:
         self._directory, self._limit, self._convert = directory, limit, convert
         self._yes, self._dry_run, self._delete = yes, dry_run, delete
         self._interrupts = Interrupts(options)
+        self._paths = Paths()
 
     async def run(self, *, verify: bool, retry_failed: bool) -> int:
         options, root = self._options, self._directory.root
@@ -214,6 +215,8 @@ class _Job:
                 current = outcome.path or outcome.uri
                 chronicle.note(event)
                 progress.add(None if outcome.error else outcome.size)
+                if outcome.error:
+                    self._paths.failed(outcome.uri, outcome.error)
                 if options.json:
                     options.event({"event": "failed" if outcome.error else "file", **_said(event)})
 
@@ -271,6 +274,8 @@ class _Job:
             kinds = ", ".join(f"{kind} {count:,}" for kind, count in tally.kinds.most_common(3))
             more = ", …" if len(tally.kinds) > 3 else ""
             options.warn(f"{what} failed ({kinds}{more}): see {self._directory.root / 'failures.jsonl'}")
+            if not (tally.files or counts.done):
+                self._paths.hint(options, self._request, tally.failed)
         if tally.stopped is not None:
             print(f"asyncfetch: {tally.stopped.rstrip('.')}. Left: {counted(left, 'object')}.", file=sys.stderr)
             options.say(f"to go on: {typed()}")

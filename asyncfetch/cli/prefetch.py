@@ -12,7 +12,7 @@ from asyncfetch.cli.bulk import JOB, STOPPED, FailFast, Interrupts, MaxFailures,
 from asyncfetch.cli.common import FAILED, Options, command, counted, describe, human, on_loop
 from asyncfetch.cli.planned import show
 from asyncfetch.cli.progress import Progress
-from asyncfetch.cli.wanted import asking, empty
+from asyncfetch.cli.wanted import Paths, asking, empty
 from asyncfetch.errors import ObjectNotFound, UsageError
 from asyncfetch.jobs import TOO_MANY, Layout, Limit, Missing, Plan, Request, Wanted, find, is_its_own
 from asyncfetch.objects import Failure
@@ -90,6 +90,7 @@ class _Run:
         self._options, self._request, self._most = options, request, most
         self._rows = self._missing = self._unclear = 0
         self._failures: list[Failure] = []
+        self._paths = Paths()
 
     async def run(self, interrupts: Interrupts) -> Report:
         """Fetches until all is there, or it is stopped; what is in flight then is finished."""
@@ -154,6 +155,8 @@ class _Run:
             options.warn(str(failure.exception))
         if self.failed > 10:
             options.warn(f"… and {self.failed - 10} more (--json lists the first thousand)")
+        if not report.objects:
+            self._paths.hint(options, self._request, self.failed)
         options.say(
             f"{counted(report.objects, 'object')}, {human(report.bytes)} in {report.seconds:.1f} s; "
             f"{report.downloaded:,} downloaded ({human(report.downloaded_bytes)}), "
@@ -187,6 +190,7 @@ class _Run:
 
     def _fail(self, failure: Failure) -> None:
         self.failed += 1
+        self._paths.failed(failure.uri, type(failure.exception).__name__)
         if len(self._failures) < KEPT:
             self._failures.append(failure)
 

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from asyncfetch.errors import UsageError
+from asyncfetch.errors import ObjectNotFound, UsageError
 from asyncfetch.jobs import FORMATS, Reading, Request, selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from asyncfetch.cli.common import Options
 
 _PANEL = "What to fetch"
 
@@ -135,6 +137,22 @@ def empty(request: Request) -> UsageError:
     if request.prefix is not None and "://" not in request.prefix:
         remedy = "A prefix in a bucket begins with s3://."
     return UsageError(f"Nothing is to be fetched: {request.prefix} has no objects", remedy=remedy)
+
+
+class Paths:
+    """Names without a scheme that were taken for paths, and are none: keys, perhaps, that lack their bucket."""
+
+    def __init__(self) -> None:
+        self._none = 0
+
+    def failed(self, uri: str, error: str) -> None:
+        """Takes note of a failure, by the name of its error."""
+        self._none += error == ObjectNotFound.__name__ and "://" not in uri
+
+    def hint(self, options: Options, request: Request, failed: int) -> None:
+        """Says so where these are all that came of a request: `failed` failures, and nothing else."""
+        if request.prefix is None and self._none == failed > 0:
+            options.warn("no name is that of a file here. If they are keys of a bucket, say --prefix s3://bucket/…")
 
 
 def _request(uris: list[str] | None, list_: str | None, **said: Any) -> Request:

@@ -69,3 +69,19 @@ def test_wrong_use_is_one_line(cache_dir: Path, arguments: list[str], told: str)
     done = asyncfetch("prefetch", *arguments, "--cache-dir", cache_dir, given=b"id,label\n1,2\n")
     assert (done.code, done.err.count("\n"), done.out) == (2, 1, b"")
     assert told in done.err
+
+
+def test_keys_without_their_bucket_are_told_of_prefix(bucket: Bucket, tmp_path: Path) -> None:
+    hint = "asyncfetch: no name is that of a file here. If they are keys of a bucket, say --prefix s3://bucket/…\n"
+    keys = b"in/a.png\nin/x/b.jpg\n"
+    for asked in (("prefetch", "--from", "-"), ("download", "--from", "-", "--yes", "-o", tmp_path / "out")):
+        done = asyncfetch(*asked, given=keys)
+        assert done.code == 1
+        assert done.err.count(hint) == 1
+        for other in (
+            asyncfetch(*asked, given=keys + bucket.uri("in/a.png").encode()),  # one was had
+            asyncfetch(*asked, given=bucket.uri("no").encode()),
+            asyncfetch(*asked, "--prefix", bucket.uri("in/"), given=b"no\n"),
+        ):
+            assert other.code in (1, 2)
+            assert hint not in other.err
