@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from asyncfetch.cache import digest_file
-from asyncfetch.decode import DecodeOptions, MapOptions
+from asyncfetch.decode import DecodeOptions
 from asyncfetch.engine import Pages, decode, land, read_blob, read_part, read_range, stat
 from asyncfetch.errors import ObjectNotFound, UsageError
 from asyncfetch.objects import Entry, Image
@@ -19,27 +19,27 @@ from asyncfetch.streams import (
     EntryRun,
     ImageRun,
     Listing,
-    MapRun,
     PagesAhead,
     Stream,
+    open_stream,
     read_name,
-    run_options,
     split,
+    split_keywords,
 )
 from asyncfetch.supervisor import Supervisor
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from types import TracebackType
     from typing import Self, Unpack
 
-    from asyncfetch.decode import Call, ImageOptions, Takes
+    from asyncfetch.decode import ImageOptions
     from asyncfetch.engine import Engine, Landed
     from asyncfetch.objects import Body, Failure, Name, ObjectStat, Report, Source, Sources, Stats
     from asyncfetch.origins.identities import Identities
     from asyncfetch.settings import Access, CachePolicy, DecodePolicy, NetworkPolicy, Revalidate
-    from asyncfetch.streams import FailureLimit, ImageKeywords, OnError, Order, StreamKeywords, Substitute
+    from asyncfetch.streams import FailureLimit, ImageKeywords, OnError, StreamKeywords, Substitute
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -271,39 +271,21 @@ class Fetcher:
     def entries(
         self, sources: Sources, *, on_error: Substitute[S], **rest: Unpack[StreamKeywords]
     ) -> Stream[Entry | S]: ...
-    def entries(
-        self,
-        sources: Sources,
-        *,
-        order: Order = "input",
-        on_error: OnError = "raise",
-        failures: str | os.PathLike[str] | None = None,
-        cache: bool = True,
-        look_ahead: int | None = None,
-    ) -> Stream[Any]:
+    def entries(self, sources: Sources, *, on_error: OnError = "raise", **rest: Unpack[StreamKeywords]) -> Stream[Any]:
         """Streams objects as entries on local disk, prefetching ahead of the consumer.
 
         `sources` is an iterable or async iterable of URIs, paths, locations or listed objects, alone or as `(name,
         payload)`; it is read lazily, no further than `look_ahead` items beyond the consumer. By default these are four
         for each of `concurrency`, and at least 256, with two batches more where it takes such; of sources with an index
-        as many as the memory budget has room for, made or on disk, while the consumer is busy. `order="completion"`
-        yields what is there first. `on_error`: `"raise"` ends the stream with the item's own exception, `"skip"` leaves
-        failures out (the report counts them), `"yield"` puts a `Failure` in the item's place, `Substitute(make)` what
-        `make(failure)` returns, and `FailureLimit(rate=, count=)` leaves them out until there are too many. Every
-        failure is also appended to the file `failures`, if that is given; `asyncfetch.ledger.read_ledger` makes sources
-        of it again. A path is valid until the stream moves on.
+        as many as the memory budget has room for, made or on disk, while the consumer is busy. `order` is `"input"`;
+        `"completion"` yields what is there first. `on_error`: `"raise"` ends the stream with the item's own exception,
+        `"skip"` leaves failures out (the report counts them), `"yield"` puts a `Failure` in the item's place,
+        `Substitute(make)` what `make(failure)` returns, and `FailureLimit(rate=, count=)` leaves them out until there
+        are too many. Every failure is also appended to the file `failures`, if that is given;
+        `asyncfetch.ledger.read_ledger` makes sources of it again. With `cache=False` the cache is neither asked nor
+        filled, as in `fetch`. A path is valid until the stream moves on.
         """
-        engine = self._engine()
-        rest = run_options(
-            self.settings,
-            sources,
-            order=order,
-            on_error=on_error,
-            failures=failures,
-            cache=cache,
-            look_ahead=look_ahead,
-        )
-        return Stream(engine, sources, partial(EntryRun, engine, **rest), _mapped(engine, "path", rest))
+        return open_stream(self._engine(), sources, EntryRun, "path", on_error, **rest)
 
     @overload
     def bytes(
@@ -329,33 +311,14 @@ class Fetcher:
         on_error: Substitute[S],
         **rest: Unpack[StreamKeywords],
     ) -> Stream[Body | S]: ...
-    def bytes(
-        self,
-        sources: Sources,
-        *,
-        order: Order = "input",
-        on_error: OnError = "raise",
-        failures: str | os.PathLike[str] | None = None,
-        cache: bool = True,
-        look_ahead: int | None = None,
-    ) -> Stream[Any]:
+    def bytes(self, sources: Sources, *, on_error: OnError = "raise", **rest: Unpack[StreamKeywords]) -> Stream[Any]:
         """Streams objects as their bytes, whole and in memory; everything `entries` says holds here too.
 
         Each item is a `Body`, whose `data` is a bytearray that counts against the memory budget until the last view of
         it is gone: a consumer that keeps bodies keeps their share, and reading ahead slows down to one body at a time.
         An object larger than the budget is read alone, and exceeds it.
         """
-        engine = self._engine()
-        rest = run_options(
-            self.settings,
-            sources,
-            order=order,
-            on_error=on_error,
-            failures=failures,
-            cache=cache,
-            look_ahead=look_ahead,
-        )
-        return Stream(engine, sources, partial(BodyRun, engine, **rest), _mapped(engine, "bytes", rest))
+        return open_stream(self._engine(), sources, BodyRun, "bytes", on_error, **rest)
 
     @overload
     def images(
@@ -373,17 +336,7 @@ class Fetcher:
     def images(
         self, sources: Sources, *, on_error: Substitute[S], **rest: Unpack[ImageKeywords]
     ) -> Stream[Image | S]: ...
-    def images(
-        self,
-        sources: Sources,
-        *,
-        order: Order = "input",
-        on_error: OnError = "raise",
-        failures: str | os.PathLike[str] | None = None,
-        cache: bool = True,
-        look_ahead: int | None = None,
-        **options: Unpack[ImageOptions],
-    ) -> Stream[Any]:
+    def images(self, sources: Sources, *, on_error: OnError = "raise", **rest: Unpack[ImageKeywords]) -> Stream[Any]:
         """Streams objects as decoded images; everything `entries` says holds here too.
 
         The options are those of `DecodeOptions`: pixels are (H, W, 3) uint8 in RGB unless `color`, `dtype` and
@@ -392,19 +345,10 @@ class Fetcher:
         memory, whose slot goes back when its last view is gone: a consumer that keeps images keeps their share of the
         memory budget, and prefetching slows down to one image at a time.
         """
+        options, others = split_keywords(rest)
         wanted = DecodeOptions(**options)
-        engine = self._engine()
-        rest = run_options(
-            self.settings,
-            sources,
-            order=order,
-            on_error=on_error,
-            failures=failures,
-            cache=cache,
-            look_ahead=look_ahead,
-        )
-        open_run = partial(ImageRun, engine, options=wanted, **rest)
-        return Stream(engine, sources, open_run, _mapped(engine, "pixels", rest, wanted))
+        make_run = partial(ImageRun, options=wanted)
+        return open_stream(self._engine(), sources, make_run, "pixels", on_error, wanted, **others)
 
     async def prefetch(self, sources: Sources, *, failures: str | os.PathLike[str] | None = None) -> Report:
         """Fills the cache with objects, whatever fails, and reports; `failures` is a ledger as in `entries`.
@@ -430,13 +374,6 @@ class Fetcher:
         landed = await land(engine, uri, location, listed, private=not cache and location.scheme != "file")
         entry = Entry(uri, landed.path, landed.size, landed.digest, landed.etag, landed.from_cache, 0, payload)
         return entry, landed
-
-
-def _mapped(
-    engine: Engine, takes: Takes, rest: Mapping[str, Any], decode: DecodeOptions | None = None
-) -> Callable[[tuple[Call, ...]], partial[MapRun]]:
-    """What opens the runs of streams whose objects go through functions of the user's."""
-    return lambda calls: partial(MapRun, engine, options=MapOptions(takes, calls, decode or DecodeOptions()), **rest)
 
 
 def _override(group: T, **keywords: Any) -> T:

@@ -561,3 +561,11 @@ async def test_small_cached_objects_are_read_whole_and_stay_subject_to_revalidat
         assert await fetcher.read_bytes(uri) == b"changed"
         assert await fetcher.read_bytes(uri) == b"changed"
     assert (bucket.requests(), bucket.bodies()) == (2, 1)
+
+
+@pytest.mark.parametrize("kind", ["entries", "bytes", "images"])
+@pytest.mark.parametrize("name", ["decode", "takes", "engine", "settings"])
+async def test_a_keyword_that_no_stream_has_is_refused(cache_dir: Path, kind: str, name: str) -> None:
+    async with Fetcher(cache_dir=cache_dir) as fetcher:
+        with pytest.raises(TypeError, match=name):
+            getattr(fetcher, kind)([], **{name: None})

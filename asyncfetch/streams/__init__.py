@@ -6,8 +6,8 @@ from asyncfetch.streams.branches import Branches
 from asyncfetch.streams.entries import EntryRun
 from asyncfetch.streams.images import ImageRun
 from asyncfetch.streams.listing import Listing, PagesAhead
-from asyncfetch.streams.mapped import MapRun
-from asyncfetch.streams.options import ImageKeywords, Order, StreamKeywords, run_options
+from asyncfetch.streams.opening import open_stream
+from asyncfetch.streams.options import ImageKeywords, Order, StreamKeywords, split_keywords
 from asyncfetch.streams.order import check_step, describe, has_index
 from asyncfetch.streams.outcomes import FailureLimit, OnError, Substitute
 from asyncfetch.streams.plan import Epochs, Shard, Shuffle, Uneven
@@ -26,7 +26,6 @@ __all__ = [
     "ImageKeywords",
     "ImageRun",
     "Listing",
-    "MapRun",
     "OnError",
     "Order",
     "PagesAhead",
@@ -40,8 +39,9 @@ __all__ = [
     "check_step",
     "describe",
     "has_index",
+    "open_stream",
     "read_name",
-    "run_options",
     "split",
+    "split_keywords",
     "take_back",
 ]

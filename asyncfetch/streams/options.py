@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, cast, get_args
 
 from asyncfetch.decode import ImageOptions
 from asyncfetch.errors import UsageError
@@ -34,15 +34,22 @@ class ImageKeywords(ImageOptions, StreamKeywords, total=False):
     """The same of a stream of images, with what says how they are decoded."""
 
 
+def split_keywords(keywords: ImageKeywords) -> tuple[ImageOptions, StreamKeywords]:
+    """What says how images are decoded, with all that nobody knows, and what every kind of stream takes."""
+    rest = {name: value for name, value in keywords.items() if name in StreamKeywords.__annotations__}
+    options = {name: value for name, value in keywords.items() if name not in rest}
+    return cast("ImageOptions", options), cast("StreamKeywords", rest)
+
+
 def run_options(
     settings: Settings,
     sources: Sources,
     *,
-    order: Order,
     on_error: OnError,
-    failures: str | os.PathLike[str] | None,
-    cache: bool,
-    look_ahead: int | None,
+    order: Order = "input",
+    failures: str | os.PathLike[str] | None = None,
+    cache: bool = True,
+    look_ahead: int | None = None,
 ) -> dict[str, Any]:
     """The keywords that a run is made with. Raises `UsageError` for what means nothing."""
     if order not in get_args(Order):
