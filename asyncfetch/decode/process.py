@@ -8,41 +8,24 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asyncfetch.decode.arena import Slot
 from asyncfetch.decode.forms import MOST_FORMS
-from asyncfetch.decode.shared import anonymous_file, map_file
-from asyncfetch.decode.wire import FOR_PARENT, STATUS, Unpacker, pack
+from asyncfetch.decode.shared import anonymous_file
+from asyncfetch.decode.starting import start
+from asyncfetch.decode.wire import STATUS, Unpacker, pack
 
 if TYPE_CHECKING:
     import asyncio
-    import mmap
     from collections.abc import Callable, Sequence
 
     from asyncfetch.decode.allowance import Allowance
     from asyncfetch.decode.jobs import DecodeJob
     from asyncfetch.decode.rows import Slab
     from asyncfetch.settings import DecodePolicy
-
-# Run by `python -c`, never by importing the user's main module again. The packages are entered without their
-# `__init__`, because a worker needs nothing of the engine, and asyncio alone is 6 MB and 30 ms.
-_BOOTSTRAP = """\
-import sys
-channel, status, pixels, memory, root, *path = sys.argv[1:]
-sys.path[:] = path
-for name, place in ("asyncfetch", root), ("asyncfetch.decode", root + "/decode"):
-    sys.modules[name] = type(sys)(name)
-    sys.modules[name].__path__ = [place]
-from asyncfetch.decode.forms import Limits
-from asyncfetch.decode.worker import main
-main(int(channel), int(status), Limits(int(pixels), int(memory)))
-"""
-_ROOT = Path(__file__).parent.parent
 
 # What a worker answers in one go, and 16 behind it, so that it never waits for the loop; of images that take long no
 # more than what keeps it busy so long: what is wanted at once comes behind them, and at the end others have nothing.
@@ -127,7 +110,7 @@ class WorkerProcess:
                 parts.callback(os.close, self._stderr)
                 # The worker empties the file when it grows; the next words must begin at its begin again.
                 fcntl.fcntl(self._stderr, fcntl.F_SETFL, os.O_APPEND)
-                self._status, self._process = _start(theirs.fileno(), self._stderr, policy)
+                self._status, self._process = start(theirs.fileno(), self._stderr, policy)
             parts.pop_all()
         loop.add_reader(self._channel.fileno(), self._read)
 
@@ -359,44 +342,3 @@ class WorkerProcess:
             return
         self._on_exit(self)
         self.close()
-
-
-def _start(channel: int, stderr: int, policy: DecodePolicy) -> tuple[mmap.mmap, subprocess.Popen[bytes]]:
-    """Starts the program; gives its status page and its process."""
-    if not sys.executable or getattr(sys, "frozen", False):
-        raise OSError(
-            "there is no Python interpreter to run it: sys.executable is empty, or a program with Python frozen in"
-        )
-    page = anonymous_file(STATUS.size)
-    try:
-        status = map_file(page, STATUS.size)
-        limits = str(policy.max_pixels), str(policy.worker_memory)
-        command = [sys.executable, "-P", "-c", _BOOTSTRAP, str(channel), str(page)]
-        # Blocked from before its first instruction to where the worker passes it over.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_PARENT)
-        try:
-            process = subprocess.Popen(
-                [
-                    *command,
-                    *limits,
-                    str(_ROOT),
-                    *(place for place in sys.path if isinstance(place, str)),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=stderr,
-                stderr=stderr,
-                pass_fds=(channel, page),
-                env={
-                    **os.environ,
-                    # NumPy's BLAS would start a thread for each core in every worker, to no use.
-                    "OPENBLAS_NUM_THREADS": "1",
-                    "OMP_NUM_THREADS": "1",
-                    # The limit is held by the header; this is for headers that lie or cannot be read.
-                    "OPENCV_IO_MAX_IMAGE_PIXELS": str(policy.max_pixels),
-                },
-            )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    finally:
-        os.close(page)
-    return status, process

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from asyncfetch.decode import process
+from asyncfetch.decode import starting
 from asyncfetch.errors import DecoderUnavailable, FetcherClosed, WorkerDied
 from tests.decode.parts import (
     Outcome,
@@ -483,13 +483,13 @@ async def test_a_worker_whose_answer_makes_no_sense_is_ended_and_its_image_named
 ) -> None:
     [path] = photographs(tmp_path, 1)
     pool = open_pool(1)
-    sane = process._BOOTSTRAP
+    sane = starting._BOOTSTRAP
     mad = sane.partition("from asyncfetch.decode.forms")[0] + "from asyncfetch.decode.wire import Unpacker\n"
-    monkeypatch.setattr(process, "_BOOTSTRAP", mad + MAD.format(answers=answers))
+    monkeypatch.setattr(starting, "_BOOTSTRAP", mad + MAD.format(answers=answers))
     error = await Outcome(pool, path).error()
     assert isinstance(error, WorkerDied)
     assert path.name in str(error)
     assert "gave an answer that makes no sense" in str(error)
-    monkeypatch.setattr(process, "_BOOTSTRAP", sane)
+    monkeypatch.setattr(starting, "_BOOTSTRAP", sane)
     np.testing.assert_array_equal(await decode(pool, path), expected(path))
     assert pool.statistics().died == 1

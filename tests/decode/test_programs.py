@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from asyncfetch.decode.process import _BOOTSTRAP
+from asyncfetch.decode.starting import _BOOTSTRAP
 from tests.decode.parts import environment, has_ended, photographs, until
 
 ROOT = Path(__file__).parents[2]
