@@ -10,7 +10,7 @@ import contextlib
 import errno
 import logging
 import sqlite3
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from asyncfetch.cache import database, files
 from asyncfetch.cache.blobs import path_of
@@ -24,11 +24,13 @@ from asyncfetch.cache.records import CacheStats
 from asyncfetch.errors import CacheUnusable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from asyncfetch.cache.records import Known, RefKey
     from asyncfetch.settings import Digest
+
+_T = TypeVar("_T")
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +92,18 @@ class Below:
                 finally:
                     database.leave(self._connection)
         return [None] * len(keys)
+
+    def ask(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Lets `work` read the index. For commands: where that fails it raises `CacheUnusable`."""
+        try:
+            if self._connection is None:
+                raise sqlite3.OperationalError("it is not open")
+            try:
+                return work(self._connection)
+            finally:
+                database.leave(self._connection)
+        except sqlite3.Error as error:
+            raise CacheUnusable(f"{self._index}: the index cannot be read ({error})") from error
 
     def path(self, digest: str, size: int) -> str | None:
         """The path of a blob that lies here with its right size and can be read."""

@@ -50,11 +50,26 @@ class Parts:
 
 def open_parts(policy: CachePolicy, job_started: float | None) -> Parts:
     """Opens the cache that a policy names. Raises `CacheUnusable` or `StorageFull`; then nothing is left open."""
-    directory = policy.directory
-    if policy.read_only:
-        return _open_over(policy, job_started, Below(directory, policy.digest))
     if policy.ephemeral:
         return _open_over(policy, job_started, None)
+    found = open_there(
+        policy,
+        job_started,
+        told=lambda why: _log.warning("%s: it is only read; what is not there is kept as long as it is open", why),
+    )
+    return _open_over(policy, job_started, found) if isinstance(found, Below) else found
+
+
+def open_there(
+    policy: CachePolicy, job_started: float | None, *, told: Callable[[str], object] = lambda why: None
+) -> Parts | Below:
+    """Opens the cache that lies where a policy says, or only to be read, for which `told` hears of the reason.
+
+    Raises as `open_parts`.
+    """
+    directory = policy.directory
+    if policy.read_only:
+        return Below(directory, policy.digest)
     try:
         return _open(policy, job_started, directory, contextlib.ExitStack(), lasting=True)
     except CacheUnusable as error:
@@ -64,8 +79,8 @@ def open_parts(policy: CachePolicy, job_started: float | None) -> Parts:
             below = Below(directory, policy.digest)
         except CacheUnusable:
             raise error from None
-        _log.warning("%s: it is only read; what is not there is kept as long as it is open", error.message)
-        return _open_over(policy, job_started, below)
+        told(error.message)
+        return below
 
 
 def _open_over(policy: CachePolicy, job_started: float | None, below: Below | None) -> Parts:

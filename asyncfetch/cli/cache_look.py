@@ -33,7 +33,7 @@ def stats(
     if by not in (None, "bucket", "prefix"):
         raise UsageError(f"--by must be bucket or prefix, not {by!r}")
     groups: list[Group] = []
-    with options.upkeep() as keeping:
+    with options.view() as keeping:
         found = keeping.totals()
         counters = keeping.catalog.counters()
         pins = len(keeping.catalog.pins())
@@ -89,7 +89,7 @@ def ls(
             options.say(f"asyncfetch: nothing {f'under {prefix} ' if prefix else ''}is quarantined")
         return
     count = 0
-    with options.upkeep() as keeping:
+    with options.view() as keeping:
         for page in keeping.catalog.refs(selection):
             for listed in page:
                 if listed.known.used is None:

@@ -52,7 +52,7 @@ def unpin(options: Options, prefix: Prefix) -> int:
 @command
 def pins(options: Options) -> None:
     """List the pins."""
-    with options.upkeep() as keeping:
+    with options.view() as keeping:
         found = keeping.catalog.pins()
     for pinned in found:
         uri = uri_under(pinned.place, pinned.prefix)

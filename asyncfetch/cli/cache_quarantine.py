@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from asyncfetch.cache import Strikes
-    from asyncfetch.cache.upkeep import Selection, Upkeep
+    from asyncfetch.cache.upkeep import Selection, Upkeep, View
 
 
 def ls_quarantined(options: Options, selection: Selection) -> int:
@@ -21,7 +21,7 @@ def ls_quarantined(options: Options, selection: Selection) -> int:
     from asyncfetch.cache.upkeep import uri_of
 
     count = 0
-    with options.upkeep() as keeping:
+    with options.view() as keeping:
         left = quarantined(keeping)
         found = dict(left)
         for page in keeping.catalog.refs(selection) if found else ():
@@ -65,7 +65,7 @@ def release(
     return 0 if released else FAILED
 
 
-def quarantined(keeping: Upkeep) -> dict[str, Strikes]:
+def quarantined(keeping: View) -> dict[str, Strikes]:
     """What has killed often enough, by digest."""
     from asyncfetch.decode import MOST_STRIKES
 

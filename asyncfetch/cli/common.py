@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractContextManager
 
-    from asyncfetch.cache.upkeep import Upkeep
+    from asyncfetch.cache.upkeep import Upkeep, View
     from asyncfetch.fetcher import Fetcher
     from asyncfetch.objects import Failure
     from asyncfetch.settings import CachePolicy
@@ -100,6 +100,12 @@ class Options:
         from asyncfetch.cache.upkeep import upkeep
 
         return upkeep(self.cache_policy(), make=make)
+
+    def view(self) -> AbstractContextManager[View]:
+        """The same for a command that only looks at it, also where nobody can write it."""
+        from asyncfetch.cache.upkeep import view
+
+        return view(self.cache_policy())
 
     def cache_policy(self) -> CachePolicy:
         """Where the options say that the cache is."""

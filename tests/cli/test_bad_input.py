@@ -228,6 +228,30 @@ def test_get_prints_no_path_of_what_a_cache_that_is_only_read_did_not_keep(serve
     assert (saved.code, (tmp_path / "here").read_bytes()) == (0, BODIES[other])
 
 
+def test_a_cache_that_is_only_read_is_listed_and_counted(server: FaultServer, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    assert asyncfetch("prefetch", server.uri(), "--cache-dir", cache).code == 0
+    assert asyncfetch("cache", "pin", server.uri("photos/"), "--cache-dir", cache).code == 0
+    looks = [
+        ("cache", *look, "--json", "--cache-dir", cache)
+        for look in (("ls",), ("stats", "--by", "prefix"), ("ls", "--quarantined"), ("pins",))
+    ]
+    before = [asyncfetch(*look) for look in looks]
+    assert before[0].out.count(b"\n") == len(BODIES)
+    seal(cache)
+    directories = [cache, *(path for path in cache.rglob("*") if path.is_dir())]
+    for path in directories:
+        path.chmod(0o555)
+    after = [without_privileges(*look) for look in looks]
+    refused = without_privileges("cache", "rm", server.uri("photos/"), "--cache-dir", cache)
+    for path in directories:
+        path.chmod(0o755)
+    assert after == before
+    assert {done.code for done in after} == {0}
+    (complaint,) = complaints(refused)
+    assert "the cache can only be read, and this command may write it" in complaint
+
+
 def test_an_output_that_is_read_only_is_one_line_and_loses_nothing(server: FaultServer, out: Path) -> None:
     asked = ("download", server.uri(), "-o", out, "-y", "--json")
     kept = "Permission denied. See that this user may read and write it, or name another."

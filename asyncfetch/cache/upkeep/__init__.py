@@ -10,7 +10,7 @@ from asyncfetch.cache.upkeep.pins import Marked, pin, pin_of, unpin
 from asyncfetch.cache.upkeep.quarantine import lift
 from asyncfetch.cache.upkeep.removal import Gone, Stuck, clear_old, prune, remove
 from asyncfetch.cache.upkeep.selection import Place, Selection, select, uri_of
-from asyncfetch.cache.upkeep.session import Upkeep, upkeep
+from asyncfetch.cache.upkeep.session import Upkeep, View, upkeep, view
 
 __all__ = [
     "Blob",
@@ -31,6 +31,7 @@ __all__ = [
     "Trouble",
     "Unfinished",
     "Upkeep",
+    "View",
     "check",
     "clear_old",
     "copy",
@@ -45,4 +46,5 @@ __all__ = [
     "unpin",
     "upkeep",
     "uri_of",
+    "view",
 ]

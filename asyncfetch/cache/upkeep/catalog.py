@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Container, Iterator, Sequence
 
+    from asyncfetch.cache.below import Below
     from asyncfetch.cache.index import Index
     from asyncfetch.cache.strikes import Strikes
 
@@ -119,7 +120,7 @@ class Catalog:
     What is read in pages is not of one moment: what others add or remove meanwhile may be in it or not.
     """
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index | Below) -> None:
         self._index = index
 
     def rows(self, statement: str, row: _Values = ()) -> list[_Values]:
