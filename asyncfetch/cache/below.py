@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import math
 import sqlite3
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 from asyncfetch.cache import database, files
@@ -18,6 +20,7 @@ from asyncfetch.cache.boot import boot_id
 from asyncfetch.cache.changes import split
 from asyncfetch.cache.directory import layout_of, refuse_network
 from asyncfetch.cache.failures import explain
+from asyncfetch.cache.follower import RETRY_SECONDS, is_broken
 from asyncfetch.cache.generations import database_of
 from asyncfetch.cache.known import rows
 from asyncfetch.cache.records import CacheStats
@@ -55,6 +58,7 @@ class Below:
         self._boot = boot_id()
         self._connection: sqlite3.Connection | None = None
         self._seen: tuple[object, ...] | None = None
+        self._tried_at = math.inf  # when what was seen could not be opened, and may be one day
         if not is_closed(directory):
             refuse_network(str(directory))
         try:
@@ -67,20 +71,24 @@ class Below:
             )
 
     def follow(self) -> None:
-        """Opens what is there now if that is not what was."""
+        """Opens what is there now if that is not what was, or could not be opened a while ago."""
         named = files.read(f"{self._index}/CURRENT", 64)
         log = False
         with contextlib.suppress(ValueError):  # what names no generation is told below, once
             log = named is not None and bool(files.size_of(f"{database_of(self._index, named)}-wal"))
-        if (seen := (named, log)) == self._seen:
+        seen = named, log
+        if (again := seen == self._seen) and time.monotonic() - self._tried_at < RETRY_SECONDS:
             return
         self.close()
-        self._seen = seen
+        self._seen, self._tried_at = seen, math.inf
         if named is not None:
             try:
                 self._connection = database.connect_read_only(database_of(self._index, named), log=log)
             except (sqlite3.Error, ValueError) as error:
-                _log.warning("%s: the index cannot be read (%s); what it knows is fetched anew", self._index, error)
+                if not is_broken(error):  # as where there are no file descriptors left
+                    self._tried_at = time.monotonic()
+                if not again:
+                    _log.warning("%s: the index cannot be read (%s); what it knows is fetched anew", self._index, error)
 
     def find(self, keys: Sequence[RefKey]) -> list[Known | None]:
         """What is known of each object."""

@@ -19,6 +19,7 @@ import pytest
 
 from asyncfetch import CachePolicy, Fetcher
 from asyncfetch.cache import files, seal
+from asyncfetch.cache.below import Below
 from asyncfetch.errors import CacheUnusable, ObjectNotFound, UsageError
 from asyncfetch.testing import ScriptedServer, answer
 from asyncfetch.testing.scripted import RawRequest
@@ -269,6 +270,28 @@ async def test_a_damaged_index_below_is_no_index(prepared: Path) -> None:
     with pytest.raises(CacheUnusable, match="no cache that could be read"):
         async with opened_by(reading(prepared)):
             raise AssertionError("it opened")
+
+
+async def test_an_index_below_that_could_not_be_opened_is_tried_again_at_times(
+    prepared: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where there were no file descriptors left; here its name comes before it does."""
+    (database,) = prepared.glob("v1/index/*.sqlite")
+    with closing(Below(prepared, "blake3")) as below:
+        (prepared / "v1/index/CURRENT").write_text("0" * 16)
+        below.follow()
+        assert below.find([key("a")]) == [None]
+        monkeypatch.setattr("asyncfetch.cache.below.RETRY_SECONDS", 0.0)
+        below.follow()
+        monkeypatch.undo()
+        database.rename(database.with_name(f"index-{'0' * 16}.sqlite"))
+        below.follow()
+        assert below.find([key("a")]) == [None], "no look-up is to pay for an attempt"
+        monkeypatch.setattr("asyncfetch.cache.below.RETRY_SECONDS", 0.0)
+        below.follow()
+        (found,) = below.find([key("a")])
+        assert found is not None
+    assert [record.message.count("the index cannot be read") for record in caplog.records] == [1]
 
 
 @pytest.mark.parametrize("named", [b"", b"../../etc/passwd"], ids=["empty", "nonsense"])
