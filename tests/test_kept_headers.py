@@ -103,6 +103,20 @@ async def test_a_second_pass_never_asks_for_more_memory(mixed: Pictures, cache_d
         assert fetcher.stats().memory_peak < peak  # no thumbnail has the slot of a photograph
 
 
+@pytest.mark.parametrize("single", [False, True], ids=["stream", "single"])
+async def test_of_what_stays_out_of_the_cache_nothing_is_told_to_its_index(
+    mixed: Pictures, cache_dir: Path, *, single: bool
+) -> None:
+    async with Fetcher(cache_dir=cache_dir, workers=1) as fetcher:
+        if single:
+            for uri in mixed.uris:
+                await fetcher.image(uri, cache=False)
+        else:
+            await decode(fetcher, mixed, cache=False)
+        assert fetcher._engine().pool.statistics().asked > 0, "which tells the header unasked"
+        assert fetcher._engine().cache._work.headers.untold() == []
+
+
 @pytest.mark.parametrize("form", [{}, {"size": (64, 64), "fit": "exact"}], ids=["whole", "resized"])
 async def test_of_images_that_are_all_alike_nothing_is_kept(
     empty_bucket: Bucket, cache_dir: Path, form: dict[str, Any]

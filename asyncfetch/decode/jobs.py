@@ -189,11 +189,11 @@ class DecodeJob:
     """One image wanted from a pool, or what functions make of an object; it may be submitted once.
 
     `path` is the file, `uri` the name that errors give it, `digest` that of its bytes where it is known, `size` their
-    number, and `header` what the pool said of the image's header before, if it is known; `epoch` and `index` are what
-    its transform is seeded with. Waiting jobs start by `order` (any values that compare with one another),
-    those that are `urgent` first. `done` is called on the loop's thread, never from inside `submit`, with jobs that
-    were answered together and what became of each, pixels or an exception; once for every job, unless that was
-    cancelled before. `holder` is whatever it wants to find there.
+    number, and `header` what the pool said of the image's header before, if it is known; of a `private` file it says
+    nothing, since nobody keeps that. `epoch` and `index` are what its transform is seeded with. Waiting jobs start by
+    `order` (any values that compare with one another), those that are `urgent` first. `done` is called on the loop's
+    thread, never from inside `submit`, with jobs that were answered together and what became of each, pixels or an
+    exception; once for every job, unless that was cancelled before. `holder` is whatever it wants to find there.
     """
 
     uri: str
@@ -209,6 +209,7 @@ class DecodeJob:
     row: Row | None = None  # where its pixels are to lie, if they have room there
     size: int = 0
     header: object = None  # a number, or what an index that is damaged holds
+    private: bool = False
     # The pool's own notes: the job's number (0: never submitted), what it knows of such images, the bytes that this one
     # is known to need for its pixels and beside them (by its header as it was kept, until it has asked), how often it
     # has asked for these, its place.

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from asyncfetch.decode.jobs import DecodeJob
 
-_header = attrgetter("header")
+_header, _private = attrgetter("header"), attrgetter("private")
 
 
 class Learning:
@@ -27,7 +27,7 @@ class Learning:
         first = group[0]
         if self._tell is None or first.digest is None or first.manner is None or not first.manner.varied:
             return False
-        return None in map(_header, group)
+        return None in map(_header, group) and not all(map(_private, group))
 
     def hear(self, jobs: Sequence[DecodeJob], headers: Sequence[Any]) -> None:
         """Takes what a worker said of jobs, of each a number or None. Raises `ValueError` for anything else.
@@ -40,5 +40,5 @@ class Learning:
             if type(header) is not int or header >> 63:
                 raise ValueError("a worker has told what is no header")
             job.header = header
-            if self._tell is not None and job.digest is not None:
+            if self._tell is not None and job.digest is not None and not job.private:
                 self._tell(job.digest, header)

@@ -80,6 +80,7 @@ async def decode(engine: Engine, uri: str, landed: Landed, options: DecodeOption
         digest=landed.digest,
         size=landed.size,
         header=landed.header,
+        private=landed.private,
     )
     engine.pool.submit(job)
     try:

@@ -179,6 +179,7 @@ class SeatedRun(WorkRun[T]):
                 row=slot.row,
                 size=landed.size,
                 header=landed.header,
+                private=landed.private,
             )
             jobs.append(job)
         return jobs
