@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import select
+import weakref
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,11 +21,14 @@ from asyncfetch.origins import open_origins
 from asyncfetch.origins.identities import Identities
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
 
     from anyio.abc import TaskGroup
 
+    from asyncfetch.origins import Origin
     from asyncfetch.settings import Settings
+
+_loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()  # on which a fetcher was opened
 
 
 class Supervisor:
@@ -44,6 +50,7 @@ class Supervisor:
         if self._task is not None:
             raise UsageError("A fetcher is opened once", remedy="Make another with the same settings.")
         self._pid = os.getpid()
+        _loops.add(asyncio.get_running_loop())
         self._closing = asyncio.Event()
         opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._supervise(opened), name="asyncfetch supervisor")
@@ -56,9 +63,12 @@ class Supervisor:
             await self._task  # raises why it could not open
 
     async def aclose(self) -> None:
-        """Ends everything under way and frees what is held; cancelled, it does so all the same."""
+        """Ends everything under way and frees what is held; cancelled, it does so all the same.
+
+        In a forked child there is nothing to end: all of it is the parent's.
+        """
         task = self._task
-        if task is None or self._closing is None:
+        if task is None or self._closing is None or os.getpid() != self._pid:
             return
         self._check_home()
         self._closing.set()
@@ -117,14 +127,10 @@ class Supervisor:
                 group.cancel_scope.cancel()
         finally:
             self._engine, self._identities, self.settings = None, None, given
-            with anyio.CancelScope(shield=True):
-                if engine is not None:
-                    engine.close()
-                    await engine.pool.aclose()
-                for origin in {id(origin): origin for origin in origins.values()}.values():
-                    await origin.aclose()
-                await identities.aclose()
-                await cache.aclose()
+            # A forked child has none of the threads to wait for, and what is held is its parent's.
+            if os.getpid() == self._pid:
+                with anyio.CancelScope(shield=True):
+                    await _free(engine, origins, identities, cache)
 
     def _check_home(self) -> None:
         if os.getpid() != self._pid:
@@ -149,5 +155,36 @@ async def _open_cache(settings: Settings, loop: asyncio.AbstractEventLoop) -> Ca
         raise
 
 
+async def _free(engine: Engine | None, origins: Mapping[str, Origin], identities: Identities, cache: Cache) -> None:
+    if engine is not None:
+        engine.close()
+        await engine.pool.aclose()
+    for origin in {id(origin): origin for origin in origins.values()}.values():
+        await origin.aclose()
+    await identities.aclose()
+    await cache.aclose()
+
+
 def _start(group: TaskGroup, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
     group.start_soon(run)
+
+
+def _part() -> None:
+    """In a forked child: lets loops watch nothing, where they would share what they watch with their parent's.
+
+    The child of a program with connections and threads on its loop ends by unwinding through that: it closes them, and
+    with that takes them out of the one epoll instance (epoll_ctl(2)) that both have. The parent would hear of neither
+    ever after (github.com/python/cpython/issues/66197). A kqueue is not inherited.
+    """
+    for loop in list(_loops):
+        with contextlib.suppress(AttributeError, OSError, ValueError), select.epoll() as own:
+            os.dup2(own.fileno(), _epoll_of(loop), inheritable=False)
+
+
+def _epoll_of(loop: Any) -> int:
+    """The descriptor of what a loop waits with, which neither asyncio nor uvloop has a public name for."""
+    descriptor: int = loop._get_backend_id() if hasattr(loop, "_get_backend_id") else loop._selector.fileno()
+    return descriptor
+
+
+os.register_at_fork(after_in_child=_part)

@@ -1,0 +1,67 @@
+"""A fork amid an open fetcher: the child ends as it likes, and the parent goes on as if nothing had been."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.blocking.scripts import program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORKING = """
+import asyncio, faulthandler, os, pathlib, socket, sys, warnings
+from asyncfetch import Fetcher
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+how, loop = sys.argv[1:]
+pathlib.Path("a").write_bytes(b"a")
+
+async def main():
+    silent = socket.create_server(("127.0.0.1", 0))
+    async with Fetcher(cache_dir="cache", workers=1) as fetcher:
+        await fetcher.fetch("a")
+        waits = asyncio.create_task(fetcher.fetch(f"http://127.0.0.1:{silent.getsockname()[1]}/b"))
+        connection, _ = await asyncio.to_thread(silent.accept)
+        child = os.fork()
+        if not child:
+            sys.stderr = open(os.devnull, "w")
+            faulthandler.dump_traceback_later(15, exit=True, file=sys.stderr)  # which is status 1
+            if how == "exit":
+                sys.exit(7)
+            if how == "close":
+                await fetcher.aclose()
+            elif how == "raise":
+                raise ValueError
+            os.write(1, b"returns\\n")
+            return
+        while os.waitpid(child, os.WNOHANG)[0] == 0:
+            await asyncio.sleep(0.01)
+        assert (await fetcher.fetch("a")).size == 1
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 1\\r\\n\\r\\nb")
+        print((await waits).path.read_bytes())
+
+runner = asyncio.Runner(loop_factory=None if loop == "asyncio" else __import__("uvloop").new_event_loop)
+here = os.getpid()
+try:
+    with runner:
+        runner.run(main())
+except BaseException as error:
+    if os.getpid() == here:
+        raise
+    os.write(1, f"{type(error).__name__}\\n".encode())
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize(
+    ("how", "told"), [("exit", "SystemExit"), ("raise", "ValueError"), ("return", "returns"), ("close", "returns")]
+)
+def test_a_forked_child_unwinds_at_once_and_takes_nothing_from_its_parent(
+    tmp_path: Path, how: str, told: str, loop: str
+) -> None:
+    code = FORKING.replace("sys.argv[1:]", repr((how, loop)))
+    assert program(code, tmp_path) == [told, "b'b'"]
