@@ -175,8 +175,11 @@ async def test_on_a_file_system_in_memory_nothing_is_synced(tmp_path: Path, monk
         assert not proven.is_set()
 
 
-async def test_an_interrupt_at_any_moment_of_closing_leaves_nobody_waiting(tmp_path: Path) -> None:
+async def test_an_interrupt_at_any_moment_of_closing_leaves_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     at, over, sync = 0, False, files.sync
+    monkeypatch.setattr(mounts, "mounts", lambda: [mounts.Mount("/", "ext4", "/dev/vda")])
     with patch.object(syncer, "DELAY_SECONDS", 0.0), patch.object(syncer, "_REST", 1e9):
         while not over:
             at += 1
