@@ -146,7 +146,7 @@ class SeatedRun(WorkRun[T]):
 
     def spare(self) -> int:
         pool, credits, seats = self.engine.pool, self.engine.credits, self._seats
-        idle = self._most_ahead - pool.under_way
+        idle = self._idle()
         if idle < WORTH or not self._size:
             return 0
         size = slot_capacity(self._size)
@@ -213,10 +213,14 @@ class SeatedRun(WorkRun[T]):
             self.came(made)
         if self._waiter is None:
             self.hurry()
-        if self.late or len(self.engine.runs) > 1:
+        if (self.late or len(self.engine.runs) > 1) and self._idle() >= WORTH:
             for run in self._sharing():
                 if run.late:  # of which some may have nothing under way that would tell them
                     run.send_on(WORTH)
+
+    def _idle(self) -> int:
+        """How many fewer are under way, of all runs, than keep the workers busy."""
+        return self._most_ahead - self.engine.pool.under_way
 
     def _sharing(self) -> list[SeatedRun[Any]]:
         """The runs of this kind, this one included."""

@@ -125,7 +125,7 @@ class WorkRun(Run[T]):
             self._workshop.urge(slot.job)
 
     def send_on(self, worth: int = 1) -> None:
-        """Sends what there is room for, if that is for so many."""
+        """Sends what there is room for; where that is not for `worth` and the consumer is late, what can be spared."""
         pending = len(self._pending)
         room = self._most_ahead - self._ahead
         if room < worth and pending and self.late:
