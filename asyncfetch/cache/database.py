@@ -130,9 +130,10 @@ def connect(path: str, *, create: bool = False) -> sqlite3.Connection:
     return connection
 
 
-def copy(source: sqlite3.Connection, path: str) -> sqlite3.Connection:
+def copy(source: sqlite3.Connection, path: str, scratch: str) -> sqlite3.Connection:
     """Opens a new database with all that `source` held at one moment, though others may have that locked for writing.
 
+    It is made as `scratch`, which goes with this process should that be killed over it, and whole when it is at `path`.
     Raises `sqlite3.Error` or `ValueError`. Where `source` cannot even be read for a lock, the new one is empty.
     """
     try:
@@ -144,14 +145,16 @@ def copy(source: sqlite3.Connection, path: str) -> sqlite3.Connection:
         if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
             raise
         return connect(path, create=True)
-    files.close(files.create(path))
     try:
-        with contextlib.closing(_open(path, "mode=rw")) as target:
+        files.close(files.create(scratch))
+        with contextlib.closing(_open(scratch, "mode=rw")) as target:
             target.execute("PRAGMA journal_mode = OFF")
             target.execute("PRAGMA synchronous = OFF")
             source.backup(target)
+        files.rename(scratch, path)
         return connect(path)
     except BaseException:
+        files.remove(scratch)
         files.remove(path)
         raise
     finally:

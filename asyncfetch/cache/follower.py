@@ -73,7 +73,11 @@ class Follower:
             self._leave_log()
 
     def go_on(self) -> bool:
-        """After a change: whether another generation has taken this one's place meanwhile, and is open now."""
+        """After a change: whether another generation has taken this one's place meanwhile, and is open now.
+
+        One that has not yet, and was copied before the change, will not.
+        """
+        generations.forestall(self.directory)
         return self._stamps != self._look() and self._reattach()
 
     def in_force(self) -> sqlite3.Connection:
@@ -278,11 +282,15 @@ class Follower:
 
         False where another process was first, or the lock of `source` is free again.
         """
-        generation, path, connection = generations.begin(self.directory, source)
+        generation, path, connection = generations.begin(self.directory, source, self._scratch())
         try:
-            # Who woke up while it was copied has made a change that the copy lacks, and did not see another in force.
-            awake = source is not None and _changes_of_others(source) != self._stuck_at
-            first = not awake and generations.swap(self.directory, named, generation, self._scratch())
+            if source is None or named is None:
+                first = generations.swap(self.directory, named, generation, self._scratch())
+            else:
+                # Who woke up while it was copied has made a change that the copy lacks.
+                first = generations.succeed(
+                    self.directory, named, generation, lambda: _changes_of_others(source) == self._stuck_at
+                )
         except BaseException:
             generations.throw_away(connection, path)
             raise

@@ -11,8 +11,12 @@ import re
 import secrets
 import sqlite3
 import time
+from typing import TYPE_CHECKING
 
 from asyncfetch.cache import database, files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BEGINNING_NS = 10 * 10**9  # no process takes so long from making a database to naming it in CURRENT
 _BEGINNINGS = 5  # each fails only if another process opens the cache in just that instant
@@ -43,19 +47,17 @@ def lying(directory: str) -> list[str]:
     return []
 
 
-def begin(directory: str, source: sqlite3.Connection | None = None) -> tuple[bytes, str, sqlite3.Connection]:
-    """Makes a database that nobody knows of yet, with what can be read in `source`."""
+def begin(directory: str, source: sqlite3.Connection | None, scratch: str) -> tuple[bytes, str, sqlite3.Connection]:
+    """Makes a database that nobody knows of yet, with what can be read in `source`; a copy is made as `scratch`."""
     attempts = 0
     while True:
         attempts += 1
         generation = secrets.token_hex(8).encode()
         path = database_of(directory, generation)
         try:
-            return (
-                generation,
-                path,
-                database.connect(path, create=True) if source is None else database.copy(source, path),
-            )
+            if source is None:
+                return generation, path, database.connect(path, create=True)
+            return generation, path, database.copy(source, path, scratch)
         except sqlite3.OperationalError:
             # Removed at once by one who was alone when it opened the cache, a moment ago?
             if source is not None or attempts == _BEGINNINGS or files.stamp_of(path) is not None:
@@ -89,6 +91,49 @@ def swap(directory: str, named: bytes | None, generation: bytes, scratch: str) -
         with contextlib.suppress(OSError):
             files.remove(scratch)
     return True
+
+
+def announced(directory: str) -> str:
+    """The file that becomes `CURRENT` where a copy takes the place of what it was made of."""
+    return f"{directory}/NEXT"
+
+
+def succeed(directory: str, named: bytes, generation: bytes, is_whole: Callable[[], bool]) -> bool:
+    """Lets `CURRENT` name a copy of the generation that it named; False where that has changed since, or may have.
+
+    It is announced first, and seen then whether it still is the whole of what was copied. Who commits a change after
+    that takes the announcement away (`forestall`), or finds that it has come into force, whichever is first.
+    """
+    name = announced(directory)
+    try:
+        descriptor = files.create(name)
+    except FileExistsError:  # by another who is at it, or was killed over it
+        stamp = files.stamp_of(name)
+        if stamp is not None and stamp.modified_ns < time.time_ns() - BEGINNING_NS:
+            files.remove(name)
+        return False
+    try:
+        try:
+            files.write(descriptor, memoryview(generation))
+        finally:
+            files.close(descriptor)
+        if not is_whole() or in_force(directory) != named:
+            return False
+        files.rename(name, current(directory))
+    except FileNotFoundError:
+        return False
+    finally:
+        with contextlib.suppress(OSError):
+            files.remove(name)
+    return True
+
+
+def forestall(directory: str) -> None:
+    """After a change: keeps a copy that lacks it from coming into force. 1 us where there is none."""
+    name = announced(directory)
+    if files.exists(name):  # a removal in vain takes twice as long
+        with contextlib.suppress(OSError):
+            files.remove(name)
 
 
 def throw_away(connection: sqlite3.Connection, path: str) -> None:

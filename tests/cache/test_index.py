@@ -8,9 +8,11 @@ import math
 import mmap
 import os
 import resource
+import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
@@ -514,8 +516,8 @@ def test_change_made_while_a_locked_index_is_copied_is_not_lost(
         stuck.execute("BEGIN IMMEDIATE")
         make(stuck, [stored(REF.digest, 5, 1.0), remember(key("stuck"), REF)])
 
-        def overtaken(source: sqlite3.Connection, path: str) -> sqlite3.Connection:
-            made = copy(source, path)
+        def overtaken(source: sqlite3.Connection, path: str, scratch: str) -> sqlite3.Connection:
+            made = copy(source, path, scratch)
             stuck.execute("COMMIT")
             return made
 
@@ -526,6 +528,83 @@ def test_change_made_while_a_locked_index_is_copied_is_not_lost(
     assert one.totals().blob_bytes == 5
     assert current(tmp_path) == old
     assert len(list((tmp_path / "index").glob("index-*.sqlite"))) == 1
+
+
+def test_change_made_in_the_instant_before_a_copy_comes_into_force_is_not_lost(
+    tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever was stuck commits, and sees no other in force, after it was seen that nobody had changed anything."""
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(follower, "GIVEN_UP_SECONDS", 0.0)
+    one, stuck, rename = open_index(), open_index(), files.rename
+    locked, awake = threading.Event(), threading.Event()
+
+    def pin(connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("INSERT INTO pins VALUES ('', 'b', 'kept/')")
+        locked.set()
+        awake.wait(20)
+        connection.execute("COMMIT")
+
+    sleeper = threading.Thread(target=stuck.change, args=[pin])
+
+    def overtaken(source: str, target: str) -> None:
+        if target.endswith("/CURRENT"):
+            awake.set()
+            sleeper.join()
+        rename(source, target)
+
+    sleeper.start()
+    locked.wait(20)
+    monkeypatch.setattr(files, "rename", overtaken)
+    for _ in range(2):
+        one.apply([remember(key("after"), REF)])
+    for each in (one, stuck, open_index()):
+        each.follow()
+        assert each.first_rows("SELECT prefix FROM pins", [()]) == [("kept/",)]
+        assert refs(each, [key("after")]) == [REF]
+
+
+def test_copy_that_was_announced_by_one_who_died_holds_up_no_other(
+    tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(follower, "GIVEN_UP_SECONDS", 0.0)
+    one, old = open_index(), current(tmp_path)
+    announced = Path(generations.announced(str(tmp_path / "index")))
+    announced.write_text("0123456789abcdef")
+    with closing(sqlite3.connect(old, isolation_level=None)) as stuck:
+        stuck.execute("BEGIN IMMEDIATE")
+        for _ in range(2):
+            assert not one.apply([remember(key("a"), REF)])
+        assert current(tmp_path) == old, "another may be at it"
+        os.utime(announced, (1, 1))
+        for _ in range(2):
+            one.apply([remember(key("a"), REF)])
+        assert current(tmp_path) != old
+        assert refs(one, [key("a")]) == [REF]
+    assert not announced.exists()
+
+
+def test_kill_amid_the_copy_of_a_locked_index_leaves_nothing_beside_it(
+    tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left is in a directory of who was killed, which the next who opens the cache removes."""
+    open_index().apply([remember(key("a"), REF)])
+    with closing(sqlite3.connect(current(tmp_path), isolation_level=None)) as stuck:
+        stuck.execute("BEGIN IMMEDIATE")
+        if (child := os.fork()) == 0:
+            monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+            monkeypatch.setattr(follower, "GIVEN_UP_SECONDS", 0.0)
+            monkeypatch.setattr(files, "rename", lambda source, target: os.kill(os.getpid(), signal.SIGKILL))
+            one = open_index()
+            for _ in range(2):
+                one.apply([remember(key("b"), REF)])
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert [path.name for path in (tmp_path / "index").glob("*.sqlite")] == [current(tmp_path).name]
+    (left,) = (tmp_path / "tmp").iterdir()
+    left.unlink()
 
 
 def test_change_by_a_command_is_made_in_a_copy_too(
@@ -603,9 +682,9 @@ def test_copy_of_a_locked_index_that_finds_no_room_is_put_off(
     one.apply([remember(key(str(number)), REF) for number in range(200)])
     old = current(tmp_path)
 
-    def copy(source: sqlite3.Connection, path: str) -> sqlite3.Connection:
+    def copy(source: sqlite3.Connection, path: str, scratch: str) -> sqlite3.Connection:
         begun.append(path)
-        return connect(source, path)
+        return connect(source, path, scratch)
 
     monkeypatch.setattr(database, "copy", copy)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
