@@ -11,37 +11,30 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from asyncfetch.decode.allowance import Allowance
+from asyncfetch.decode.answers import Answers
 from asyncfetch.decode.counts import DecodeStatistics
 from asyncfetch.decode.crew import Crew
-from asyncfetch.decode.failures import death, failure, insatiable
+from asyncfetch.decode.failures import death
 from asyncfetch.decode.forms import Limits
 from asyncfetch.decode.learning import Learning
 from asyncfetch.decode.manners import Manners
-from asyncfetch.decode.packing import Packed
 from asyncfetch.decode.process import WorkerProcess
 from asyncfetch.decode.quarantine import MOST_STRIKES, Quarantine
 from asyncfetch.decode.seating import Seating
 from asyncfetch.decode.settling import Settling
 from asyncfetch.decode.waiting import WaitingGroups
-from asyncfetch.decode.wire import KEPT_HEAP
 from asyncfetch.errors import DecodeError, DecoderUnavailable, FetcherClosed, Quarantined, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from asyncfetch.decode.arena import Slot
     from asyncfetch.decode.budget import Budget
     from asyncfetch.decode.jobs import DecodeJob
-    from asyncfetch.decode.manners import Manner
     from asyncfetch.decode.rows import Slab
     from asyncfetch.settings import DecodePolicy
 
 _LOOK_SECONDS = 0.5  # between looks at what takes too long, which cost some microseconds
 _START_SECONDS = 120.0  # for a worker to start: half a second, or half a minute from a cold network file system
-
-# For more room than it was given. Two come about with every image of a new size: by its header, and by what a function
-# makes of it. More only where that function draws a size at random; the largest of so many is soon found.
-_MOST_ASKED = 8
 
 
 class DecodePool:
@@ -76,14 +69,13 @@ class DecodePool:
         self._workers = self._crew.workers
         self._manners = Manners(Limits(policy.max_pixels, policy.worker_memory))
         self._learning = Learning(on_header)
+        self._answers = Answers(self._crew, self._seating, self._waiting, self._ends, self._learning)
         self._numbers = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scheduled = False
         self._woken = False
         self._hungry = False  # there is use for a slot that comes back: a job waits for it, or the budget does
         self._closed = False
-        self._busy_seconds = 0.0
-        self._asked = 0
 
     def submit(self, *jobs: DecodeJob) -> None:
         """Takes jobs. Raises `FetcherClosed` after `aclose`, `UsageError` for a job that was submitted before."""
@@ -166,9 +158,9 @@ class DecodePool:
         memory = self._seating.statistics()
         busy = sum(1 for worker in self._workers if worker.sent)
         ends = self._ends
-        counts = (len(self._workers), busy, len(self._waiting), ends.decoded, ends.failed, self._asked)
+        counts = (len(self._workers), busy, len(self._waiting), ends.decoded, ends.failed, self._answers.asked)
         scratch = sum(worker.allowance.amount for worker in self._workers)
-        return DecodeStatistics(*counts, self._crew.died, self._busy_seconds, *memory, scratch)
+        return DecodeStatistics(*counts, self._crew.died, self._answers.busy_seconds, *memory, scratch)
 
     async def aclose(self) -> None:
         """Kills the workers, gives every open job a `FetcherClosed`, and frees all memory that no user looks at.
@@ -312,78 +304,10 @@ class DecodePool:
         if worker.mad:
             return
         try:
-            self._hear(worker, answers)
+            self._answers.take(worker, answers)
         except (ArithmeticError, LookupError, TypeError, ValueError):
             worker.end_mad()
         self._ends.tell(self._loop)
-
-    def _hear(self, worker: WorkerProcess, answers: list[Any]) -> None:
-        """Takes answers. Raises errors for what makes no sense, and has then taken what comes before it."""
-        if not answers:
-            worker.ready = True
-        else:
-            self._crew.heard(worker)
-        for number, count, seconds, word, detail, *headers in answers:
-            self._busy_seconds += seconds
-            jobs, places = worker.answered_by(number, count)
-            manner = jobs[0].manner
-            assert manner is not None
-            if headers:
-                self._learning.hear(jobs, *headers)
-            if word == "pixels":
-                self._take_pixels(jobs, places, manner, *detail)
-            else:
-                [job], [place] = jobs, places
-                self._take(job, place, manner, word, detail)
-            worker.release(count)
-            worker.learn(count, seconds)
-        if worker.allowance.amount > KEPT_HEAP:
-            worker.allowance.lower_to(max(KEPT_HEAP, *(sent.scratch for sent in worker.sent), 0))
-
-    def _take_pixels(
-        self,
-        jobs: list[DecodeJob],
-        places: list[Slot | Slab],
-        manner: Manner,
-        shape: list[int],
-        dtype: str,
-        scratch: int,
-    ) -> None:
-        most, arrays = int(scratch), self._seating.lend(jobs, places, shape, dtype)
-        manner.learn(arrays[0].nbytes, most, count=len(jobs))
-        # Of those that were cancelled meanwhile the memory comes back when the arrays are gone.
-        made = [(job, pixels) for job, pixels in zip(jobs, arrays, strict=True) if job.state == "sent"]
-        if arrays[0].itemsize > 1 and (astray := [job for job, pixels in made if not pixels.flags.aligned]):
-            for job in astray:  # they came with another dtype than their rows were made for
-                job.row = None
-            made = [(job, pixels) for job, pixels in made if pixels.flags.aligned]
-            self._waiting.add(*astray)
-        self._ends.settle_made(made)
-
-    def _take(self, job: DecodeJob, place: Slot | Slab, manner: Manner, word: str, detail: Any) -> None:
-        if job.state != "sent":  # cancelled meanwhile
-            self._seating.put_back(place)
-        elif word == "value" and job.maps:
-            spans, scratch = detail
-            most, [ground] = int(scratch), self._seating.lend([job], [place], [sum(spans[-1])], "|u1")
-            value = Packed(ground, spans)
-            manner.learn(value.nbytes, most)
-            self._ends.settle(job, value)
-        else:
-            self._seating.put_back(place)
-            if word == "needs":
-                job.need, job.scratch = detail
-                job.asked += 1
-                self._asked += 1
-                if job.asked >= _MOST_ASKED:
-                    self._ends.settle(job, insatiable(job))
-                    return
-                manner.learn(job.need, job.scratch)
-                if job.row is not None and job.need > job.row.capacity:
-                    job.row = None
-                self._waiting.add(job)
-            else:
-                self._ends.settle(job, failure(job.uri, word, detail))
 
     def _exited(self, worker: WorkerProcess) -> None:
         """A worker ended unasked: the image it was at fails, its other jobs go back to their places."""
