@@ -12,7 +12,7 @@ from asyncfetch.engine import Pages, decode, land, read_blob, read_part, read_ra
 from asyncfetch.errors import ObjectNotFound, UsageError
 from asyncfetch.objects import Entry, Image
 from asyncfetch.origins import ByteRange
-from asyncfetch.settings import Settings, parse_size
+from asyncfetch.settings import Settings, count_of, parse_size
 from asyncfetch.streams import (
     BodyRun,
     Branches,
@@ -245,12 +245,13 @@ class Fetcher:
         are not recursive, and for prefixes without slashes.
         """
         engine = self._engine()
-        if isinstance(parallel, bool) or not isinstance(parallel, int) or not 1 <= parallel <= 1_000:
+        branches = count_of(parallel, 1, 1_000)
+        if branches is None:
             raise UsageError(f"parallel must be a whole number from 1 to 1000, not {parallel!r}")
         location = read_name(prefix)[1]
         origin = engine.origin(location)
-        if parallel > 1 and recursive and location.scheme == "s3":
-            return Listing(Branches(engine, origin, location, parallel))
+        if branches > 1 and recursive and location.scheme == "s3":
+            return Listing(Branches(engine, origin, location, branches))
         return Listing(PagesAhead(engine, Pages(origin, location, recursive=recursive)))
 
     # Many objects

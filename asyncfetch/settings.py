@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, SupportsIndex
 
 from asyncfetch.errors import UsageError
 
@@ -29,13 +30,32 @@ _DURATION = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([smhdw])\s*\Z", re.IGNORE
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
+def count_of(value: SupportsIndex, least: int | None = None, most: int | None = None) -> int | None:
+    """A whole number within bounds, as an `int`, be it NumPy's or what else counts as one (`__index__`); else None.
+
+    True and False are none.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        return None
+    outside = (least is not None and number < least) or (most is not None and number > most)
+    return None if outside or isinstance(value, bool) else number
+
+
+def settle_count(group: object, name: str, least: int | None = None, most: int | None = None) -> bool:
+    """Whether a field of a frozen dataclass is such a number; from then on it is an `int`."""
+    number = count_of(getattr(group, name), least, most)
+    if number is not None:
+        object.__setattr__(group, name, number)
+    return number is not None
+
+
 def parse_size(value: int | str, *, name: str = "size") -> int:
     """Reads bytes from a number or from text such as `"512MiB"`, `"1.5 GB"`, `"64k"`; a unit without `i` is decimal.
 
     What is left of a byte is dropped. Raises `UsageError` for anything else and for less than one byte.
     """
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise UsageError(f"{name} must be bytes as a number, or text such as '512MiB', not {value!r}")
     if isinstance(value, str):
         found = _SIZE.match(value)
         if found is None:
@@ -43,8 +63,10 @@ def parse_size(value: int | str, *, name: str = "size") -> int:
         whole, part, unit, binary = found.groups(default="")
         factor: int = (1024 if binary else 1000) ** " kmgt".index(unit.lower() or " ")
         size: int = int(whole + part) * factor // 10 ** len(part)  # in whole numbers: floats lose bytes
+    elif (number := count_of(value)) is not None:
+        size = number
     else:
-        size = value
+        raise UsageError(f"{name} must be bytes as a number, or text such as '512MiB', not {value!r}")
     if size < 1:
         raise UsageError(f"{name} must be at least one byte, not {value}")
     return size
@@ -252,15 +274,15 @@ class NetworkPolicy:
 
     def __post_init__(self) -> None:
         _check_flags(self, "adaptive", "hedge", "checksums", "md5")
-        _check_count(self.concurrency, "concurrency", 1, 10_000)
-        _check_count(self.attempts, "attempts", 1, 100)
-        _check_count(self.part_size, "part_size", 1 * KIB, GIB)
+        _check_count(self, "concurrency", 1, 10_000)
+        _check_count(self, "attempts", 1, 100)
+        _check_count(self, "part_size", 1 * KIB, GIB)
         if self.parts_from is not None:
-            _check_count(self.parts_from, "parts_from", 1, 1 << 60)
+            _check_count(self, "parts_from", 1, 1 << 60)
         _check_seconds(self.connect_timeout, "connect_timeout")
         _check_seconds(self.read_timeout, "read_timeout")
         _check_seconds(self.stall_window, "stall_window")
-        _check_count(self.stall_bytes, "stall_bytes", 0, GIB)
+        _check_count(self, "stall_bytes", 0, GIB)
         if self.first_byte_timeout is not None:
             _check_seconds(self.first_byte_timeout, "first_byte_timeout")
         if self.deadline is not None:
@@ -290,11 +312,11 @@ class DecodePolicy:
     worker_memory: int = 5 * GIB  # what 200 megapixels of the greediest decoder, that of AVIF, may take
 
     def __post_init__(self) -> None:
-        _check_count(self.max_pixels, "max_pixels", 1, 1 << 40)
-        _check_count(self.worker_memory, "worker_memory", 64 * MIB, 1 << 50)
+        _check_count(self, "max_pixels", 1, 1 << 40)
+        _check_count(self, "worker_memory", 64 * MIB, 1 << 50)
         _check_seconds(self.timeout, "timeout")
         if self.workers is not None:
-            _check_count(self.workers, "workers", 1, 1_000)
+            _check_count(self, "workers", 1, 1_000)
 
     @property
     def worker_count(self) -> int:
@@ -376,7 +398,7 @@ class Settings:
             _check_group(getattr(self, name), name, kind)
         for bucket, access in self.buckets.items():
             _check_group(access, f"buckets[{bucket!r}]", Access)
-        _check_count(self.memory_budget, "memory_budget", 1, 1 << 60)
+        _check_count(self, "memory_budget", 1, 1 << 60)
 
     @property
     def current_job(self) -> Job:
@@ -407,9 +429,9 @@ def _check_flags(group: object, *names: str) -> None:
             raise UsageError(f"{name} must be True or False, not {value!r}")
 
 
-def _check_count(value: int, name: str, least: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise UsageError(f"{name} must be a whole number from {least} to {most}, not {value!r}")
+def _check_count(group: object, name: str, least: int, most: int) -> None:
+    if not settle_count(group, name, least, most):
+        raise UsageError(f"{name} must be a whole number from {least} to {most}, not {getattr(group, name)!r}")
 
 
 def _check_seconds(value: float, name: str) -> None:

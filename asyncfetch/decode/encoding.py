@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from asyncfetch.errors import UsageError
+from asyncfetch.settings import settle_count
 
 if TYPE_CHECKING:
     from asyncfetch.decode.forms import Pixels
@@ -28,7 +29,7 @@ class Encoding:
     def __post_init__(self) -> None:
         if self.extension not in get_args(Extension):
             raise UsageError(f"a picture must be .jpg, .png or .webp, not {self.extension!r}")
-        if isinstance(self.quality, bool) or not isinstance(self.quality, int) or not 1 <= self.quality <= 100:
+        if not settle_count(self, "quality", 1, 100):
             raise UsageError(f"--quality must be from 1 to 100, not {self.quality!r}")
 
     def __call__(self, pixels: Pixels) -> Pixels:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, get_args
 
 from asyncfetch.decode.forms import Call, Form
 from asyncfetch.errors import UsageError
+from asyncfetch.settings import count_of, settle_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,21 +86,21 @@ class DecodeOptions:
         _check_word(self.layout, "layout", get_args(Layout))
         if self.dtype is not None:
             _check_word(self.dtype, "dtype", get_args(Dtype))
-        if not _is_count(self.page, 0) or self.page > _MOST_PAGE:
+        if not settle_count(self, "page", 0, _MOST_PAGE):
             raise UsageError(f"page must be the number of a page, 0 or more, not {self.page!r}")
-        if self.max_size is not None and not (_is_count(self.max_size, 1) and self.max_size <= _MOST_SIDE):
+        if self.max_size is not None and not settle_count(self, "max_size", 1, _MOST_SIDE):
             raise UsageError(f"max_size must be the longest side in pixels, 1 or more, not {self.max_size!r}")
         _check_word(self.fit, "fit", get_args(Fitting))
         if self.size is not None:
-            if not _are_counts(self.size, (1, 1)):
+            if not _settle_counts(self, "size", (1, 1)):
                 raise UsageError(f"size must be (width, height) in pixels, 1 or more each, not {self.size!r}")
             if self.max_size is not None:
                 raise UsageError("max_size and size are two ways to say one thing", remedy="Give one of them.")
         elif self.fit != "fit":
             raise UsageError(f"fit={self.fit!r} says how an image comes to have a size", remedy="Give size= too.")
-        if self.crop is not None and not _are_counts(self.crop, (0, 0, 1, 1)):
+        if self.crop is not None and not _settle_counts(self, "crop", (0, 0, 1, 1)):
             raise UsageError(f"crop must be (x, y, width, height) in pixels, not {self.crop!r}")
-        if not _is_count(self.seed, 0):
+        if not settle_count(self, "seed", 0):
             raise UsageError(f"seed must be a whole number, 0 or more, not {self.seed!r}")
         if self.transform is not None:
             object.__setattr__(self, "_code", _carried(self.transform, "transform"))
@@ -159,9 +160,10 @@ class MapOptions:
 
 def call_of(function: Callable[[Any], Any], seed: int) -> Call:
     """Makes ready to be carried what `map` is given. Raises `UsageError` for what cannot be called, or not carried."""
-    if not _is_count(seed, 0):
+    number = count_of(seed, 0)
+    if number is None:
         raise UsageError(f"seed must be a whole number, 0 or more, not {seed!r}")
-    return Call(base64.b64encode(_carried(function, "the function of map")).decode(), seed)
+    return Call(base64.b64encode(_carried(function, "the function of map")).decode(), number)
 
 
 class ImageOptions(TypedDict, total=False):
@@ -237,16 +239,15 @@ def _check_word(value: str, name: str, words: tuple[str, ...]) -> None:
         raise UsageError(f"{name} must be {', '.join(others)} or {last}, not {value!r}")
 
 
-def _is_count(value: int, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _are_counts(values: tuple[int, ...], least: tuple[int, ...]) -> bool:
-    return (
-        isinstance(values, tuple)
-        and len(values) == len(least)
-        and all(_is_count(value, bound) and value <= _MOST_SIDE for value, bound in zip(values, least, strict=True))
-    )
+def _settle_counts(options: DecodeOptions, name: str, least: tuple[int, ...]) -> bool:
+    values = getattr(options, name)
+    if not isinstance(values, tuple) or len(values) != len(least):
+        return False
+    numbers = tuple(count_of(value, bound, _MOST_SIDE) for value, bound in zip(values, least, strict=True))
+    if None in numbers:
+        return False
+    object.__setattr__(options, name, numbers)
+    return True
 
 
 def _carried(function: Callable[..., Any], name: str) -> bytes:

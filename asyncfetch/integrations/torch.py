@@ -17,6 +17,7 @@ from asyncfetch.decode import DecodeOptions, ImageOptions
 from asyncfetch.errors import ExtraMissing, UsageError
 from asyncfetch.integrations.share import Share, check_rank, divided, rank_of_environment
 from asyncfetch.objects import Image
+from asyncfetch.settings import count_of
 from asyncfetch.streams import Batch, Shard, has_index
 
 try:
@@ -95,7 +96,8 @@ class ImageDataset(IterableDataset[Any]):
                 f"A {type(sources).__name__} can be read once, and not by several workers",
                 remedy="Pass a list, or an object whose __iter__ begins anew.",
             )
-        if batch_size is not None and (isinstance(batch_size, bool) or batch_size < 1):
+        size = None if batch_size is None else count_of(batch_size, 1)
+        if size is None and batch_size is not None:
             raise UsageError(f"batch_size must be a whole number, 1 or more, not {batch_size!r}")
         if (rank is None) != (world_size is None):
             raise UsageError(
@@ -104,7 +106,7 @@ class ImageDataset(IterableDataset[Any]):
         decoding: Any = {name: value for name, value in options.items() if name in ImageOptions.__annotations__}
         DecodeOptions(**decoding)  # refuses what means nothing now, and not in a worker
         self._sources = sources
-        self._batch_size = batch_size
+        self._batch_size = size
         self._drop_last = drop_last
         self._shuffle = shuffle
         self._window = window
@@ -126,9 +128,10 @@ class ImageDataset(IterableDataset[Any]):
 
     def set_epoch(self, epoch: int) -> None:
         """Says which epoch the next iteration is, also to workers that persist: another order, other random numbers."""
-        if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
+        number = count_of(epoch, 0)
+        if number is None:
             raise UsageError(f"epoch must be a whole number, 0 or more, not {epoch!r}")
-        self._epoch.fill_(epoch)
+        self._epoch.fill_(number)
 
     def __len__(self) -> int:
         """Batches of this rank (of images, where there is no batch size). Raises `TypeError` where it is not known.

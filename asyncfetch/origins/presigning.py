@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from asyncfetch.errors import UsageError
 from asyncfetch.origins.signing import UNSIGNED_PAYLOAD, checked_headers, encoded_key, encoded_query, signing_key
+from asyncfetch.settings import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
 MAX_EXPIRES: Final = 7 * 86_400  # seconds; S3 refuses more
 
 
-def check_expires(expires: int) -> None:
-    """Raises `UsageError` for what is not 1 second to 7 days."""
-    if isinstance(expires, bool) or not isinstance(expires, int) or not 1 <= expires <= MAX_EXPIRES:
+def checked_expires(expires: int) -> int:
+    """How many seconds a URL holds. Raises `UsageError` for what is not 1 second to 7 days."""
+    seconds = count_of(expires, 1, MAX_EXPIRES)
+    if seconds is None:
         raise UsageError(f"a presigned URL holds for 1 second to 7 days, not for {expires!r} seconds")
+    return seconds
 
 
 class Presigner:
@@ -53,7 +56,6 @@ class Presigner:
     ) -> None:
         if method not in ("GET", "HEAD", "PUT"):
             raise UsageError(f"a URL is presigned for GET, HEAD or PUT, not for {method!r}")
-        check_expires(expires)
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
         scope = f"{stamp[:8]}/{target.region}/{target.service}/aws4_request"
         signed = sorted([("host", target.host), *checked_headers((headers or {}).items())])
@@ -62,7 +64,7 @@ class Presigner:
             "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
             "X-Amz-Credential": f"{credentials.access_key}/{scope}",
             "X-Amz-Date": stamp,
-            "X-Amz-Expires": str(expires),
+            "X-Amz-Expires": str(checked_expires(expires)),
             "X-Amz-SignedHeaders": names,
         }
         if credentials.token:

@@ -7,8 +7,6 @@ from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from asyncfetch.errors import UsageError
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
@@ -80,8 +78,6 @@ class Batches(Generic[T]):
     """
 
     def __init__(self, stream: Stream[T], n: int, *, drop_last: bool) -> None:
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise UsageError(f"A batch has 1 item or more, not {n!r}")
         self._stream = stream
         self._size = n
         self._drop_last = drop_last

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, cast, get_
 
 from asyncfetch.decode import ImageOptions
 from asyncfetch.errors import UsageError
+from asyncfetch.settings import count_of
 from asyncfetch.streams.order import has_index
 from asyncfetch.streams.outcomes import FailureLimit, Outcomes, Substitute
 from asyncfetch.streams.window import Window
@@ -59,10 +60,10 @@ def run_options(
     if look_ahead is None:
         known = cache and has_index(sources)  # files that stay out of the cache are on the disk twice as long
         window = Window(max(256, 4 * settings.network.concurrency), batches=0 if known else 2, deep=known)
-    elif isinstance(look_ahead, bool) or not isinstance(look_ahead, int) or look_ahead < 1:
-        raise UsageError(f"look_ahead must be a whole number of items, at least 1, not {look_ahead!r}")
+    elif (items := count_of(look_ahead, 1)) is not None:
+        window = Window(items)
     else:
-        window = Window(look_ahead)
+        raise UsageError(f"look_ahead must be a whole number of items, at least 1, not {look_ahead!r}")
     return {
         "in_order": order == "input",
         "open_outcomes": partial(Outcomes, on_error, failures),

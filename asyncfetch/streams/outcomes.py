@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 from asyncfetch.errors import TooManyFailures, UsageError
 from asyncfetch.ledger import Ledger
+from asyncfetch.settings import settle_count
 
 if TYPE_CHECKING:
     import os
@@ -50,7 +51,7 @@ class FailureLimit:
             raise UsageError("FailureLimit needs a rate, a count, or both")
         if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1):
             raise UsageError(f"rate must be a share of all items, 0.0 to 1.0, not {rate!r}")
-        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 0):
+        if count is not None and not settle_count(self, "count", 0):
             raise UsageError(f"count must be a whole number, 0 or more, not {count!r}")
 
     def exceeded(self, failed: int, items: int, *, ended: bool) -> bool:

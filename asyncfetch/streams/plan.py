@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from asyncfetch.errors import UsageError
+from asyncfetch.settings import settle_count
 
 Uneven: TypeAlias = Literal["keep", "pad", "drop"]
 
@@ -20,10 +21,10 @@ class Shuffle:
     window: int | None = None
 
     def __post_init__(self) -> None:
-        _check(self.seed, "seed", None)
-        _check(self.epoch, "epoch", 0)
+        _check(self, "seed", None)
+        _check(self, "epoch", 0)
         if self.window is not None:
-            _check(self.window, "window", 1)
+            _check(self, "window", 1)
 
     def __str__(self) -> str:
         window = "" if self.window is None else f", window={self.window}"
@@ -39,8 +40,8 @@ class Shard:
     uneven: Uneven = "keep"
 
     def __post_init__(self) -> None:
-        _check(self.count, "count", 1)
-        _check(self.index, "index", 0)
+        _check(self, "count", 1)
+        _check(self, "index", 0)
         if self.index >= self.count:
             raise UsageError(
                 f"There is no shard {self.index} of {self.count}", remedy=f"They are 0 to {self.count - 1}."
@@ -67,9 +68,9 @@ class Deal:
     n: int
 
     def __post_init__(self) -> None:
-        _check(self.count, "count", 1)
-        _check(self.index, "index", 0)
-        _check(self.n, "n", 1)
+        _check(self, "count", 1)
+        _check(self, "index", 0)
+        _check(self, "n", 1)
         if self.index >= self.count:
             raise UsageError(
                 f"There is no hand {self.index} of {self.count}", remedy=f"They are 0 to {self.count - 1}."
@@ -100,7 +101,7 @@ class Take:
     count: int
 
     def __post_init__(self) -> None:
-        _check(self.count, "n", 0)
+        _check(self, "count", 0, "n")
 
     def __str__(self) -> str:
         return f"take({self.count})"
@@ -114,7 +115,7 @@ class Epochs:
 
     def __post_init__(self) -> None:
         if self.count is not None:
-            _check(self.count, "n", 0)
+            _check(self, "count", 0, "n")
 
     def __str__(self) -> str:
         return f"epochs({'' if self.count is None else self.count})"
@@ -194,7 +195,7 @@ class Plan:
         return "\n".join(map(str, self.steps))
 
 
-def _check(value: int, name: str, least: int | None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
+def _check(step: Step, name: str, least: int | None, shown: str = "") -> None:
+    if not settle_count(step, name, least):
         bound = "" if least is None else f", {least} or more"
-        raise UsageError(f"{name} must be a whole number{bound}, not {value!r}")
+        raise UsageError(f"{shown or name} must be a whole number{bound}, not {getattr(step, name)!r}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from asyncfetch.decode import call_of
 from asyncfetch.errors import FetcherClosed, UsageError
+from asyncfetch.settings import count_of
 from asyncfetch.streams.batch import Batches
 from asyncfetch.streams.order import check_sources, check_step, describe, digest_of, has_index, read
 from asyncfetch.streams.plan import Deal, Epochs, Plan, Shard, Shuffle, Take
@@ -220,7 +221,10 @@ class Stream(Generic[T]):
         beginning of the next, and a failure that is left out makes no gap.
         """
         self._check_not_begun(resumed=True)
-        return Batches(self._derive(self._plan, self._point, n), n, drop_last=drop_last)
+        size = count_of(n, 1)
+        if size is None:
+            raise UsageError(f"A batch has 1 item or more, not {n!r}")
+        return Batches(self._derive(self._plan, self._point, size), size, drop_last=drop_last)
 
     # For what takes items on behalf of the consumer
 

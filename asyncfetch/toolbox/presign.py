@@ -13,7 +13,7 @@ from urllib.parse import quote
 from asyncfetch.errors import InvalidURI, OriginError, UsageError
 from asyncfetch.origins.control import Control
 from asyncfetch.origins.endpoints import NotNative, environment_region, resolve
-from asyncfetch.origins.presigning import Presigner, check_expires
+from asyncfetch.origins.presigning import Presigner, checked_expires
 from asyncfetch.streams import read_name, split
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ async def presign(
     Raises `UsageError` for options that mean nothing, anonymous access, and access with a customer's key, which no
     plain GET could send; `InvalidURI` for what is no object of S3; `CredentialsError`s.
     """
-    check_expires(expires)
+    expires = checked_expires(expires)
     query, headers = _said(method, content_type, download, cache_control)
     async with _Signers(fetcher.settings, fetcher.identities, method, expires, query, headers) as signers:
         if hasattr(sources, "__aiter__"):
