@@ -32,13 +32,17 @@ class Learning:
     def hear(self, jobs: Sequence[DecodeJob], headers: Sequence[Any]) -> None:
         """Takes what a worker said of jobs, of each a number or None. Raises `ValueError` for anything else.
 
-        It also says so unasked where an image needed more memory than was granted for what was kept.
+        It also says so unasked where an image needed more memory than was granted for what was kept. That may be the
+        few bytes by which one file is larger than others: where sizes differ by more, it is asked the next time.
         """
         for job, header in zip(jobs, headers, strict=True):
             if header is None or header == job.header:
                 continue
             if type(header) is not int or header >> 63:
                 raise ValueError("a worker has told what is no header")
+            manner = job.manner
+            if job.header is None and manner is not None and manner.guess and not manner.varied:
+                continue
             job.header = header
             if self._tell is not None and job.digest is not None and not job.private:
                 self._tell(job.digest, header)
