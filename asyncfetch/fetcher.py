@@ -7,12 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from asyncfetch.cache import digest_file
+from asyncfetch.checks import count_of
 from asyncfetch.decode import DecodeOptions
 from asyncfetch.engine import Pages, decode, land, read_blob, read_part, read_range, stat
 from asyncfetch.errors import ObjectNotFound, UsageError
 from asyncfetch.objects import Entry, Image
 from asyncfetch.origins import ByteRange
-from asyncfetch.settings import Settings, count_of, parse_size
+from asyncfetch.settings import Settings, parse_size
 from asyncfetch.streams import (
     BodyRun,
     Branches,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from asyncfetch.checks import check_count, check_flags, check_group, check_seconds, check_texts, count_of
 from asyncfetch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,27 +28,6 @@ _SIZE = re.compile(r"\s*(\d{1,18})(?:\.(\d{1,18}))?\s*(?:([kmgt])(i)?)?b?\s*\Z",
 
 _DURATION = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([smhdw])\s*\Z", re.IGNORECASE | re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-
-
-def count_of(value: SupportsIndex, least: int | None = None, most: int | None = None) -> int | None:
-    """A whole number within bounds, as an `int`, be it NumPy's or what else counts as one (`__index__`); else None.
-
-    True and False are none.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        return None
-    outside = (least is not None and number < least) or (most is not None and number > most)
-    return None if outside or isinstance(value, bool) else number
-
-
-def settle_count(group: object, name: str, least: int | None = None, most: int | None = None) -> bool:
-    """Whether a field of a frozen dataclass is such a number; from then on it is an `int`."""
-    number = count_of(getattr(group, name), least, most)
-    if number is not None:
-        object.__setattr__(group, name, number)
-    return number is not None
 
 
 def parse_size(value: int | str, *, name: str = "size") -> int:
@@ -123,8 +102,8 @@ class Access:
     origin: Literal["native", "boto"] = "native"
 
     def __post_init__(self) -> None:
-        _check_texts(self, "endpoint_url", "region", "profile")
-        _check_flags(self, "anonymous", "requester_pays")
+        check_texts(self, "endpoint_url", "region", "profile")
+        check_flags(self, "anonymous", "requester_pays")
         if self.endpoint_url is not None and not re.match(r"https?://[^/\s]", self.endpoint_url):
             raise UsageError(
                 f"endpoint_url {self.endpoint_url!r} is not a URL",
@@ -193,7 +172,7 @@ class CachePolicy:
         _ = self.limits
         if self.cache_dir is not None and not isinstance(self.cache_dir, str | os.PathLike):
             raise UsageError(f"cache_dir must be text or a path, not {self.cache_dir!r}")
-        _check_flags(self, "offline", "stale_if_error", "ephemeral", "read_only")
+        check_flags(self, "offline", "stale_if_error", "ephemeral", "read_only")
         if self.digest not in ("blake3", "sha256"):
             raise UsageError(f"digest must be 'blake3' or 'sha256', not {self.digest!r}")
         if self.verify not in ("size", "first", "always"):
@@ -273,20 +252,20 @@ class NetworkPolicy:
     md5: bool = False
 
     def __post_init__(self) -> None:
-        _check_flags(self, "adaptive", "hedge", "checksums", "md5")
-        _check_count(self, "concurrency", 1, 10_000)
-        _check_count(self, "attempts", 1, 100)
-        _check_count(self, "part_size", 1 * KIB, GIB)
+        check_flags(self, "adaptive", "hedge", "checksums", "md5")
+        check_count(self, "concurrency", 1, 10_000)
+        check_count(self, "attempts", 1, 100)
+        check_count(self, "part_size", 1 * KIB, GIB)
         if self.parts_from is not None:
-            _check_count(self, "parts_from", 1, 1 << 60)
-        _check_seconds(self.connect_timeout, "connect_timeout")
-        _check_seconds(self.read_timeout, "read_timeout")
-        _check_seconds(self.stall_window, "stall_window")
-        _check_count(self, "stall_bytes", 0, GIB)
+            check_count(self, "parts_from", 1, 1 << 60)
+        check_seconds(self.connect_timeout, "connect_timeout")
+        check_seconds(self.read_timeout, "read_timeout")
+        check_seconds(self.stall_window, "stall_window")
+        check_count(self, "stall_bytes", 0, GIB)
         if self.first_byte_timeout is not None:
-            _check_seconds(self.first_byte_timeout, "first_byte_timeout")
+            check_seconds(self.first_byte_timeout, "first_byte_timeout")
         if self.deadline is not None:
-            _check_seconds(self.deadline, "deadline")
+            check_seconds(self.deadline, "deadline")
         if isinstance(self.patience, bool) or not isinstance(self.patience, int | float) or not self.patience >= 0:
             raise UsageError(f"patience must be seconds, 0 or more, not {self.patience!r}")
 
@@ -312,11 +291,11 @@ class DecodePolicy:
     worker_memory: int = 5 * GIB  # what 200 megapixels of the greediest decoder, that of AVIF, may take
 
     def __post_init__(self) -> None:
-        _check_count(self, "max_pixels", 1, 1 << 40)
-        _check_count(self, "worker_memory", 64 * MIB, 1 << 50)
-        _check_seconds(self.timeout, "timeout")
+        check_count(self, "max_pixels", 1, 1 << 40)
+        check_count(self, "worker_memory", 64 * MIB, 1 << 50)
+        check_seconds(self.timeout, "timeout")
         if self.workers is not None:
-            _check_count(self, "workers", 1, 1_000)
+            check_count(self, "workers", 1, 1_000)
 
     @property
     def worker_count(self) -> int:
@@ -395,10 +374,10 @@ class Settings:
             ("network", NetworkPolicy),
             ("decode", DecodePolicy),
         ):
-            _check_group(getattr(self, name), name, kind)
+            check_group(getattr(self, name), name, kind)
         for bucket, access in self.buckets.items():
-            _check_group(access, f"buckets[{bucket!r}]", Access)
-        _check_count(self, "memory_budget", 1, 1 << 60)
+            check_group(access, f"buckets[{bucket!r}]", Access)
+        check_count(self, "memory_budget", 1, 1 << 60)
 
     @property
     def current_job(self) -> Job:
@@ -408,32 +387,3 @@ class Settings:
     def access_for(self, bucket: str) -> Access:
         """How one bucket is reached."""
         return self.buckets.get(bucket, self.access)
-
-
-def _check_group(value: object, name: str, kind: type) -> None:
-    if not isinstance(value, kind):  # of what it is instead only the type is told: it may be a key
-        raise UsageError(f"{name} must be of the type {kind.__name__}, not {type(value).__name__}")
-
-
-def _check_texts(group: object, *names: str) -> None:
-    for name in names:
-        value = getattr(group, name)
-        if value is not None and not isinstance(value, str):
-            raise UsageError(f"{name} must be text, not {value!r}")
-
-
-def _check_flags(group: object, *names: str) -> None:
-    for name in names:
-        value = getattr(group, name)
-        if not isinstance(value, bool):  # the text 'no' is true
-            raise UsageError(f"{name} must be True or False, not {value!r}")
-
-
-def _check_count(group: object, name: str, least: int, most: int) -> None:
-    if not settle_count(group, name, least, most):
-        raise UsageError(f"{name} must be a whole number from {least} to {most}, not {getattr(group, name)!r}")
-
-
-def _check_seconds(value: float, name: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise UsageError(f"{name} must be seconds greater than 0, not {value!r}")

@@ -31,7 +31,7 @@ def test_importing_loads_the_ground_alone() -> None:
     loaded = loaded_by("import asyncfetch")
     assert {name for name in loaded if name.partition(".")[0] == "asyncfetch"} == {
         "asyncfetch",
-        *(f"asyncfetch.{name}" for name in ("errors", "objects", "presigned", "settings", "uris", "version")),
+        *(f"asyncfetch.{name}" for name in ("checks", "errors", "objects", "presigned", "settings", "uris", "version")),
     }
     assert not {"anyio", "asyncio", "blake3", "sqlite3", "ssl"} & loaded
 

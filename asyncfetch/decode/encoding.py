@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
+from asyncfetch.checks import settle_count
 from asyncfetch.errors import UsageError
-from asyncfetch.settings import settle_count
 
 if TYPE_CHECKING:
     from asyncfetch.decode.forms import Pixels

@@ -6,9 +6,9 @@ import base64
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, get_args
 
+from asyncfetch.checks import count_of, settle_count
 from asyncfetch.decode.forms import Call, Form
 from asyncfetch.errors import UsageError
-from asyncfetch.settings import count_of, settle_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,11 +13,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from asyncfetch.blocking import Fetcher, Stream
+from asyncfetch.checks import count_of
 from asyncfetch.decode import DecodeOptions, ImageOptions
 from asyncfetch.errors import ExtraMissing, UsageError
 from asyncfetch.integrations.share import Share, check_rank, divided, rank_of_environment
 from asyncfetch.objects import Image
-from asyncfetch.settings import count_of
 from asyncfetch.streams import Batch, Shard, has_index
 
 try:

@@ -12,9 +12,9 @@ import time
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
+from asyncfetch.checks import count_of
 from asyncfetch.errors import UsageError
 from asyncfetch.origins.signing import UNSIGNED_PAYLOAD, checked_headers, encoded_key, encoded_query, signing_key
-from asyncfetch.settings import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

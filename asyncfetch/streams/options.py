@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, cast, get_args
 
+from asyncfetch.checks import count_of
 from asyncfetch.decode import ImageOptions
 from asyncfetch.errors import UsageError
-from asyncfetch.settings import count_of
 from asyncfetch.streams.order import has_index
 from asyncfetch.streams.outcomes import FailureLimit, Outcomes, Substitute
 from asyncfetch.streams.window import Window

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
+from asyncfetch.checks import settle_count
 from asyncfetch.errors import TooManyFailures, UsageError
 from asyncfetch.ledger import Ledger
-from asyncfetch.settings import settle_count
 
 if TYPE_CHECKING:
     import os

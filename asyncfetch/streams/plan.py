@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+from asyncfetch.checks import settle_count
 from asyncfetch.errors import UsageError
-from asyncfetch.settings import settle_count
 
 Uneven: TypeAlias = Literal["keep", "pad", "drop"]
 

@@ -7,9 +7,9 @@ from functools import cached_property, partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
+from asyncfetch.checks import count_of
 from asyncfetch.decode import call_of
 from asyncfetch.errors import FetcherClosed, UsageError
-from asyncfetch.settings import count_of
 from asyncfetch.streams.batch import Batches
 from asyncfetch.streams.order import check_sources, check_step, describe, digest_of, has_index, read
 from asyncfetch.streams.plan import Deal, Epochs, Plan, Shard, Shuffle, Take
