@@ -66,6 +66,7 @@ class WorkRun(Run[T]):
         self._most_ahead = most_ahead
         self._stage = stage
         self._pending: list[tuple[int, Slot[T]]] = []  # a heap by place: on disk, not yet sent
+        self._newest = -1  # the place of the slot that was on disk last
         self._ahead = 0
         self._sending = False
 
@@ -89,7 +90,12 @@ class WorkRun(Run[T]):
         return len(self._pending) + self._ahead, max(0, self._ahead - self._most_ahead)
 
     def make(self, slot: Slot[T], landed: Landed) -> None:
-        heapq.heappush(self._pending, (slot.place, slot))
+        # Not twice, where an interrupt has this called again.
+        if slot.place != self._newest or (
+            cast("WorkSlot[T]", slot).job is None and (slot.place, slot) not in self._pending
+        ):
+            self._newest = slot.place
+            heapq.heappush(self._pending, (slot.place, slot))
         if slot is self.awaited:
             self.urged(slot)
         elif not self._sending:  # with all that land in this turn of the loop

@@ -13,6 +13,7 @@ import pytest
 
 from asyncfetch import Fetcher, streams
 from asyncfetch.decode import pool, waiting
+from asyncfetch.engine import files
 from asyncfetch.errors import ObjectNotFound, SourcesInterrupted
 from asyncfetch.streams import work
 from tests.decode.parts import photographs
@@ -254,3 +255,39 @@ def test_an_interrupt_as_jobs_go_to_the_pool_costs_no_image(
     finally:
         loop.run_until_complete(opened.aclose())
         loop.close()
+
+
+@pytest.mark.parametrize(
+    ("plan", "function"),
+    [
+        ("one", "_tell"),
+        *itertools.product(["entries", "completion"], ["_tell", "land", "make", "came", "crash"]),
+        *itertools.product(["bytes"], ["_tell", "land", "make", "crash"]),
+    ],
+)
+def test_an_interrupt_as_local_files_were_looked_at_leaves_no_item_out(loop: Loop, plan: str, function: str) -> None:
+    """Whoever waits for one of them, then or later, gets it once."""
+    there = [index for index in range(COUNT) if index not in (2, 6)]
+    for at in itertools.count(1):
+        stream: Any = None
+        if plan != "one":
+            stream = loop.make(partial(PLANS[plan][0], loop))
+        wanted = partial(anext, stream) if stream else partial(loop.fetcher.fetch, loop.paths[0])
+        task: asyncio.Task[Any] = loop.make(lambda: asyncio.ensure_future(wanted()))  # noqa: B023 (called at once)
+        hit = interrupted(
+            lambda: loop.run(asyncio.wait([task])),  # noqa: B023
+            at,
+            files.__file__,
+            STREAMS,
+            function=function,
+            closely=True,
+        )
+        loop.run(asyncio.wait([task]))
+        given = [task.result()]
+        if stream is not None:
+            loop.run(rest(stream, given))
+            assert sorted(indices(given, 0)) == there, at
+            assert getattr(stream._run, "_ahead", 0) == 0, at
+        if not hit:
+            break
+    assert at > 2
