@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from asyncfetch.cache.changes import BlobName, Row
 
 _ADD = """
 UPDATE totals SET refs = refs + ?, ref_bytes = ref_bytes + ?, blobs = blobs + ?, blob_bytes = blob_bytes + ?
 """
-_DELETE = "DELETE FROM blobs WHERE algorithm = ? AND digest = ?"
+_DELETE = "DELETE FROM blobs WHERE algorithm = ? AND digest IN ({})"
 _ROWS = "SELECT digest, size, used, pinned FROM blobs WHERE algorithm = ? AND digest IN ({})"
 
 # The counter of blobs that went whose objects may not be forgotten: while there are none, nobody has to look for any
@@ -59,20 +59,27 @@ def drop_blobs(connection: sqlite3.Connection, names: Sequence[BlobName]) -> int
 def rows_of(names: Sequence[BlobName], select: Callable[[str, Row], list[tuple[Any, ...]]]) -> dict[BlobName, Held]:
     """What the index says of those blobs that it knows: a statement for hundreds, as each costs what ten rows do."""
     found = {}
-    by_algorithm: dict[str, list[bytes]] = {}
-    for algorithm, name in names:
-        by_algorithm.setdefault(algorithm, []).append(name)
-    for algorithm, digests in by_algorithm.items():
-        for start in range(0, len(digests), _MOST_NAMES):
-            part = digests[start : start + _MOST_NAMES]
-            statement = _ROWS.format(", ".join("?" * len(part)))
-            found.update({(algorithm, name): Held(*row) for name, *row in select(statement, (algorithm, *part))})
+    for algorithm, digests in _by_algorithm(names):
+        statement = _ROWS.format(", ".join("?" * len(digests)))
+        found.update({(algorithm, name): Held(*row) for name, *row in select(statement, (algorithm, *digests))})
     return found
 
 
 def drop_known_blobs(connection: sqlite3.Connection, names: Sequence[BlobName], sizes: Sequence[int]) -> None:
     """Deletes the rows of blobs, of which those that are there have these sizes."""
-    connection.executemany(_DELETE, names)
+    for algorithm, digests in _by_algorithm(names):
+        marks = ", ".join("?" * len(digests))
+        connection.execute(_DELETE.format(marks), (algorithm, *digests))
     if sizes:
         connection.execute(_ADD, (0, 0, -len(sizes), -sum(sizes)))
         connection.execute(_LEAVE_STALE, (len(sizes),))
+
+
+def _by_algorithm(names: Sequence[BlobName]) -> Iterator[tuple[str, list[bytes]]]:
+    """As many names as one statement takes, of one algorithm."""
+    by_algorithm: dict[str, list[bytes]] = {}
+    for algorithm, name in names:
+        by_algorithm.setdefault(algorithm, []).append(name)
+    for algorithm, digests in by_algorithm.items():
+        for start in range(0, len(digests), _MOST_NAMES):
+            yield algorithm, digests[start : start + _MOST_NAMES]
