@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from asyncfetch.cache.admission import Limits
     from asyncfetch.cache.blobs import Blobs
-    from asyncfetch.cache.changes import BlobName
     from asyncfetch.cache.index import Index
     from asyncfetch.cache.oldest import Victim
     from asyncfetch.cache.owner import Owner
@@ -36,10 +35,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-SLICE = 128  # victims; they hold the write lock for some 3 ms
-SLICES = 4  # for one batch of bodies at most: 512 victims for 64 bodies, and look-ups wait for 12 ms
-# Beside a running job, of victims and of refs: 1.5 to 2 ms, for which the loop stands still where it removes itself.
-SLICE_BESIDE = 64
+# Victims. They hold the write lock for 2.5 ms (4 on slow cores), and where the loop removes itself it stands still for
+# so long. With 64 a victim cost a tenth more, and with each slice look-ups lose what the processor has in its memory.
+SLICE = 192
+SLICES = 4  # for one batch of bodies at most: 768 victims for 64 bodies, and look-ups wait for 10 to 16 ms
 FULL_SLACK = 16 * MIB  # bytes, as many as a batch of bodies has
 LOOK_SECONDS = 1.0  # between looks at the disk's free space, unless more than so many bytes were written meanwhile:
 LOOK_BYTES = 64 << 20
@@ -48,7 +47,7 @@ LOOK_SECONDS_EACH, LOOK_SECONDS_MOST = 3e-5, 60.0
 
 # The share of the time that slices beside a running job take, some of it while the loop takes answers; what they do not
 # get then they get when it is idle. A job that does nothing but look up loses about as much. In a cache of a million
-# entries a victim takes 24 us of CPU on slow cores (40 with an index of uses): 9 to 16 to unlink, 12 in SQLite.
+# entries a victim takes 13 us of CPU: 5 to 6 to unlink (9 to 16 on slow cores), 6 in SQLite.
 SHARE = 0.1
 
 _KEEP = "UPDATE blobs SET used = ? WHERE algorithm = ? AND digest = ?"
@@ -56,7 +55,7 @@ _KEEP = "UPDATE blobs SET used = ? WHERE algorithm = ? AND digest = ?"
 # Refs that are looked at for each blob that went, 2 us each, so that at most a quarter are of blobs that are gone; and
 # for each victim that a slice could have: as many as take the same time.
 REFS_EACH = 4
-REFS_FOR_ONE = 8
+REFS_FOR_ONE = 6
 
 _FIRST_REF, _LAST_REF = ("",) * 5, (chr(0x10FFFF),) * 5
 _REF_AFTER = """
@@ -160,11 +159,10 @@ class Room:
             return
         self._index.limit()
         began = time.monotonic()
-        most = SLICE_BESIDE if beside else SLICE
         if not self._has_too_much():
-            self._drop_refs(most * REFS_FOR_ONE)
+            self._drop_refs(SLICE * REFS_FOR_ONE)
         elif need := to_free(self._limits, self._level()):
-            self._slice(need, most)
+            self._slice(need)
         self._room = room(self._limits, self._level())
         ended = time.monotonic()
         self._slice_at = ended + (ended - began) * (1 / SHARE - 1) if beside else ended
@@ -189,7 +187,7 @@ class Room:
         """Nothing to evict was found a moment ago; jobs end and blobs age, so that holds only for a while."""
         return time.monotonic() < self._exhausted_until
 
-    def _slice(self, need: int, most: int = SLICE) -> bool:
+    def _slice(self, need: int) -> bool:
         """Evicts blobs of `need` bytes, or as many as a slice has, the least recently used first.
 
         What came of unfinished objects goes in its turn, as if used when the last of it came, and where no blob may go.
@@ -211,7 +209,7 @@ class Room:
             nonlocal found
             gone.clear()
             before = self._unused_since()  # under the lock: who has opened this cache by now may use what it finds
-            victims = self._take(connection, before, need, most)
+            victims = self._take(connection, before, need)
             found = len(victims)
             self._remove(connection, victims, before, gone)
 
@@ -265,9 +263,9 @@ class Room:
         self.evicted_bytes += sum(gone)
         self._looked_at = 0.0
 
-    def _take(self, connection: sqlite3.Connection, before: float, need: int, most: int) -> Sequence[Victim]:
+    def _take(self, connection: sqlite3.Connection, before: float, need: int) -> Sequence[Victim]:
         """What goes next. Of what is in use the index is told by the way: on a full disk it could not be until now."""
-        while victims := self._oldest.take(connection, before, need, most):
+        while victims := self._oldest.take(connection, before, need, SLICE):
             spared = [one for one in victims if one.digest in self.spared] if self.spared else []
             if not spared:
                 return victims
@@ -281,20 +279,19 @@ class Room:
     ) -> None:
         digests = [victim.digest for victim in victims]
         self._intents.declare_victims(digests)
-        removed: list[BlobName] = []
-        stuck: list[tuple[float, str, bytes]] = []
-        for (algorithm, name, size), digest in zip(victims, digests, strict=True):
+        path, remove, stuck = self._blobs.path, files.remove, set[int]()
+        for place, digest in enumerate(digests):
             try:
-                files.remove(self._blobs.path(digest))
+                remove(path(digest))
             except OSError as error:
                 if not stuck:
                     _log.warning("a blob could not be evicted: %s", error)
-                stuck.append((before, algorithm, name))
-            else:
-                removed.append((algorithm, name))
-                gone.append(size)
-        drop_known_blobs(connection, removed, gone)
-        connection.executemany(_KEEP, stuck)  # as if just used, so that the next slice does not meet it again
+                stuck.add(place)
+        removed = [victim for place, victim in enumerate(victims) if place not in stuck] if stuck else victims
+        gone += [victim.size for victim in removed]
+        drop_known_blobs(connection, [victim[:2] for victim in removed], gone)
+        # as if just used, so that the next slice does not meet them again
+        connection.executemany(_KEEP, [(before, *victims[place][:2]) for place in stuck])
 
     def _drop_refs(self, count: int) -> None:
         """Forgets objects whose blob is gone, among the next `count` refs in their order.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _LOCK = "lock"
 _INTENT = "intent"  # and, taken over from the dead, `intent-<their names>`
 _SETTLING_NS = 100 * 10**6  # between two changes of a directory that are told apart; file times are exact to 10 ms
-_MOST_INTENTS = 1 << 20  # bytes read of one; a batch names 64 blobs in 4.5 KB, an eviction 128, a prune 512
+_MOST_INTENTS = 1 << 20  # bytes read of one; a batch names 64 blobs in 4.5 KB, an eviction 192, a prune 512
 _ATTEMPTS = 100  # to claim a directory; one fails only if a sweeper looks at it in the instant before it is locked
 
 

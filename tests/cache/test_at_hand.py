@@ -283,7 +283,7 @@ async def test_eviction_on_the_loop_that_is_interrupted_at_any_moment_leaves_not
 ) -> None:
     async with opened(tmp_path, job_started=1.0) as cache:
         await asyncio.gather(*(publish(cache, b"%04d" % number * 250, key(str(number))) for number in range(500)))
-    monkeypatch.setattr(eviction, "SLICE_BESIDE", 2)
+    monkeypatch.setattr(eviction, "SLICE", 2)
     monkeypatch.setattr(work, "HERE_SECONDS", 1e9)  # the thread leaves it to the loop
     at, over, package = 0, False, str(Path(thread.__file__).parent)
     async with opened(tmp_path, max_bytes=10_000, job_started=2e12) as cache:
