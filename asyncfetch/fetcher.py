@@ -22,10 +22,10 @@ from asyncfetch.streams import (
     Listing,
     PagesAhead,
     Stream,
+    StreamKeywords,
     open_stream,
     read_name,
     split,
-    split_keywords,
 )
 from asyncfetch.supervisor import Supervisor
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from asyncfetch.objects import Body, Failure, Name, ObjectStat, Report, Source, Sources, Stats
     from asyncfetch.origins.identities import Identities
     from asyncfetch.settings import Access, CachePolicy, DecodePolicy, NetworkPolicy, Revalidate
-    from asyncfetch.streams import FailureLimit, ImageKeywords, OnError, StreamKeywords, Substitute
+    from asyncfetch.streams import FailureLimit, ImageKeywords, OnError, Order, Substitute
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -273,20 +273,30 @@ class Fetcher:
     def entries(
         self, sources: Sources, *, on_error: Substitute[S], **rest: Unpack[StreamKeywords]
     ) -> Stream[Entry | S]: ...
-    def entries(self, sources: Sources, *, on_error: OnError = "raise", **rest: Unpack[StreamKeywords]) -> Stream[Any]:
+    def entries(
+        self,
+        sources: Sources,
+        *,
+        order: Order = "input",
+        on_error: OnError = "raise",
+        failures: str | os.PathLike[str] | None = None,
+        cache: bool = True,
+        look_ahead: int | None = None,
+    ) -> Stream[Any]:
         """Streams objects as entries on local disk, prefetching ahead of the consumer.
 
         `sources` is an iterable or async iterable of URIs, paths, locations or listed objects, alone or as `(name,
         payload)`; it is read lazily, no further than `look_ahead` items beyond the consumer. By default these are four
         for each of `concurrency`, and at least 256, with two batches more where it takes such; of sources with an index
-        as many as the memory budget has room for, made or on disk, while the consumer is busy. `order` is `"input"`;
-        `"completion"` yields what is there first. `on_error`: `"raise"` ends the stream with the item's own exception,
-        `"skip"` leaves failures out (the report counts them), `"yield"` puts a `Failure` in the item's place,
-        `Substitute(make)` what `make(failure)` returns, and `FailureLimit(rate=, count=)` leaves them out until there
-        are too many. Every failure is also appended to the file `failures`, if that is given;
-        `asyncfetch.ledger.read_ledger` makes sources of it again. With `cache=False` the cache is neither asked nor
-        filled, as in `fetch`. A path is valid until the stream moves on.
+        as many as the memory budget has room for, made or on disk, while the consumer is busy. `order="completion"`
+        yields what is there first. `on_error`: `"raise"` ends the stream with the item's own exception, `"skip"` leaves
+        failures out (the report counts them), `"yield"` puts a `Failure` in the item's place, `Substitute(make)` what
+        `make(failure)` returns, and `FailureLimit(rate=, count=)` leaves them out until there are too many. Every
+        failure is also appended to the file `failures`, if that is given; `asyncfetch.ledger.read_ledger` makes sources
+        of it again. With `cache=False` the cache is neither asked nor filled, as in `fetch`. A path is valid until the
+        stream moves on.
         """
+        rest = StreamKeywords(order=order, failures=failures, cache=cache, look_ahead=look_ahead)
         return open_stream(self._engine(), sources, EntryRun, "path", on_error, **rest)
 
     @overload
@@ -313,13 +323,23 @@ class Fetcher:
         on_error: Substitute[S],
         **rest: Unpack[StreamKeywords],
     ) -> Stream[Body | S]: ...
-    def bytes(self, sources: Sources, *, on_error: OnError = "raise", **rest: Unpack[StreamKeywords]) -> Stream[Any]:
+    def bytes(
+        self,
+        sources: Sources,
+        *,
+        order: Order = "input",
+        on_error: OnError = "raise",
+        failures: str | os.PathLike[str] | None = None,
+        cache: bool = True,
+        look_ahead: int | None = None,
+    ) -> Stream[Any]:
         """Streams objects as their bytes, whole and in memory; everything `entries` says holds here too.
 
         Each item is a `Body`, whose `data` is a bytearray that counts against the memory budget until the last view of
         it is gone: a consumer that keeps bodies keeps their share, and reading ahead slows down to one body at a time.
         An object larger than the budget is read alone, and exceeds it.
         """
+        rest = StreamKeywords(order=order, failures=failures, cache=cache, look_ahead=look_ahead)
         return open_stream(self._engine(), sources, BodyRun, "bytes", on_error, **rest)
 
     @overload
@@ -338,7 +358,17 @@ class Fetcher:
     def images(
         self, sources: Sources, *, on_error: Substitute[S], **rest: Unpack[ImageKeywords]
     ) -> Stream[Image | S]: ...
-    def images(self, sources: Sources, *, on_error: OnError = "raise", **rest: Unpack[ImageKeywords]) -> Stream[Any]:
+    def images(
+        self,
+        sources: Sources,
+        *,
+        order: Order = "input",
+        on_error: OnError = "raise",
+        failures: str | os.PathLike[str] | None = None,
+        cache: bool = True,
+        look_ahead: int | None = None,
+        **options: Unpack[ImageOptions],
+    ) -> Stream[Any]:
         """Streams objects as decoded images; everything `entries` says holds here too.
 
         The options are those of `DecodeOptions`: pixels are (H, W, 3) uint8 in RGB unless `color`, `dtype` and
@@ -347,10 +377,10 @@ class Fetcher:
         memory, whose slot goes back when its last view is gone: a consumer that keeps images keeps their share of the
         memory budget, and prefetching slows down to one image at a time.
         """
-        options, others = split_keywords(rest)
         wanted = DecodeOptions(**options)
+        rest = StreamKeywords(order=order, failures=failures, cache=cache, look_ahead=look_ahead)
         make_run = partial(ImageRun, options=wanted)
-        return open_stream(self._engine(), sources, make_run, "pixels", on_error, wanted, **others)
+        return open_stream(self._engine(), sources, make_run, "pixels", on_error, wanted, **rest)
 
     async def prefetch(self, sources: Sources, *, failures: str | os.PathLike[str] | None = None) -> Report:
         """Fills the cache with objects, whatever fails, and reports; `failures` is a ledger as in `entries`.

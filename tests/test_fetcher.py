@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import pickle
 from collections.abc import AsyncIterator, Iterator
@@ -561,6 +562,12 @@ async def test_small_cached_objects_are_read_whole_and_stay_subject_to_revalidat
         assert await fetcher.read_bytes(uri) == b"changed"
         assert await fetcher.read_bytes(uri) == b"changed"
     assert (bucket.requests(), bucket.bodies()) == (2, 1)
+
+
+@pytest.mark.parametrize("kind", ["entries", "bytes", "images"])
+def test_help_names_the_keywords_of_a_stream(kind: str) -> None:
+    keywords = inspect.signature(getattr(Fetcher, kind)).parameters
+    assert {"order", "on_error", "failures", "cache", "look_ahead"} <= keywords.keys()
 
 
 @pytest.mark.parametrize("kind", ["entries", "bytes", "images"])

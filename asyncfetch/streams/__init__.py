@@ -7,7 +7,7 @@ from asyncfetch.streams.entries import EntryRun
 from asyncfetch.streams.images import ImageRun
 from asyncfetch.streams.listing import Listing, PagesAhead
 from asyncfetch.streams.opening import open_stream
-from asyncfetch.streams.options import ImageKeywords, Order, StreamKeywords, split_keywords
+from asyncfetch.streams.options import ImageKeywords, Order, StreamKeywords
 from asyncfetch.streams.order import check_step, describe, has_index
 from asyncfetch.streams.outcomes import FailureLimit, OnError, Substitute
 from asyncfetch.streams.plan import Epochs, Shard, Shuffle, Uneven
@@ -42,6 +42,5 @@ __all__ = [
     "open_stream",
     "read_name",
     "split",
-    "split_keywords",
     "take_back",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, get_args
 
 from asyncfetch.checks import count_of
 from asyncfetch.decode import ImageOptions
@@ -33,13 +33,6 @@ class StreamKeywords(TypedDict, total=False):
 
 class ImageKeywords(ImageOptions, StreamKeywords, total=False):
     """The same of a stream of images, with what says how they are decoded."""
-
-
-def split_keywords(keywords: ImageKeywords) -> tuple[ImageOptions, StreamKeywords]:
-    """What says how images are decoded, with all that nobody knows, and what every kind of stream takes."""
-    rest = {name: value for name, value in keywords.items() if name in StreamKeywords.__annotations__}
-    options = {name: value for name, value in keywords.items() if name not in rest}
-    return cast("ImageOptions", options), cast("StreamKeywords", rest)
 
 
 def run_options(
