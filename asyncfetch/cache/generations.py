@@ -94,7 +94,7 @@ def swap(directory: str, named: bytes | None, generation: bytes, scratch: str) -
 
 
 def announced(directory: str) -> str:
-    """The file that becomes `CURRENT` where a copy takes the place of what it was made of."""
+    """The directory of copies that are about to take the place of what they were made of, there while there are any."""
     return f"{directory}/NEXT"
 
 
@@ -102,17 +102,14 @@ def succeed(directory: str, named: bytes, generation: bytes, is_whole: Callable[
     """Lets `CURRENT` name a copy of the generation that it named; False where that has changed since, or may have.
 
     It is announced first, and seen then whether it still is the whole of what was copied. Who commits a change after
-    that takes the announcement away (`forestall`), or finds that it has come into force, whichever is first.
+    that takes the announcement away (`forestall`), or finds that it has come into force, whichever is first. Of several
+    that are announced each has its own file, so that none comes into force by that of another.
     """
-    name = announced(directory)
+    place = announced(directory)
+    name = f"{place}/{generation.decode()}"
     try:
+        files.make_directory(place)
         descriptor = files.create(name)
-    except FileExistsError:  # by another who is at it, or was killed over it
-        stamp = files.stamp_of(name)
-        if stamp is not None and stamp.modified_ns < time.time_ns() - BEGINNING_NS:
-            files.remove(name)
-        return False
-    try:
         try:
             files.write(descriptor, memoryview(generation))
         finally:
@@ -120,20 +117,34 @@ def succeed(directory: str, named: bytes, generation: bytes, is_whole: Callable[
         if not is_whole() or in_force(directory) != named:
             return False
         files.rename(name, current(directory))
+    except FileExistsError:  # a file of that name, as older versions made
+        _withdraw(place)
+        return False
     except FileNotFoundError:
         return False
     finally:
         with contextlib.suppress(OSError):
             files.remove(name)
+            files.remove_directory(place)
     return True
 
 
 def forestall(directory: str) -> None:
-    """After a change: keeps a copy that lacks it from coming into force. 1 us where there is none."""
-    name = announced(directory)
-    if files.exists(name):  # a removal in vain takes twice as long
-        with contextlib.suppress(OSError):
-            files.remove(name)
+    """After a change: keeps copies that lack it from coming into force. 1 us where there are none."""
+    place = announced(directory)
+    if files.exists(place):
+        _withdraw(place)
+
+
+def _withdraw(place: str) -> None:
+    """Takes away all that is announced, also by those who were killed over it."""
+    with contextlib.suppress(OSError):
+        for name in files.names(place):
+            files.remove(f"{place}/{name}")
+        try:
+            files.remove_directory(place)
+        except NotADirectoryError:  # of an older version
+            files.remove(place)
 
 
 def throw_away(connection: sqlite3.Connection, path: str) -> None:

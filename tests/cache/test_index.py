@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 REF = Ref(5, "etag", "blake3:" + "ab" * 32, 100.0, 50.0)
 
+OLD, NEW = b"0" * 16, b"b" * 16  # generations
+
 Open = Callable[..., Index]
 
 
@@ -565,24 +567,81 @@ def test_change_made_in_the_instant_before_a_copy_comes_into_force_is_not_lost(
         assert refs(each, [key("after")]) == [REF]
 
 
-def test_copy_that_was_announced_by_one_who_died_holds_up_no_other(
-    tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch
+def test_of_two_copies_of_which_one_lacks_a_change_the_other_comes_into_force(tmp_path: Path) -> None:
+    """A change is made behind the look of the one, and the other announces itself before the one goes on."""
+    directory = str(tmp_path)
+    (tmp_path / "CURRENT").write_bytes(OLD)
+    both, over = threading.Event(), threading.Event()
+    outcomes: list[bool] = []
+
+    def is_whole_too() -> bool:
+        both.set()
+        return over.wait(20)
+
+    other = threading.Thread(target=lambda: outcomes.append(generations.succeed(directory, OLD, NEW, is_whole_too)))
+
+    def is_whole() -> bool:
+        generations.forestall(directory)
+        other.start()
+        return both.wait(20)
+
+    assert not generations.succeed(directory, OLD, b"a" * 16, is_whole)
+    over.set()
+    other.join()
+    assert outcomes == [True]
+    assert generations.in_force(directory) == NEW
+    assert os.listdir(directory) == ["CURRENT"]
+
+
+def test_none_of_several_copies_that_lack_a_change_comes_into_force(tmp_path: Path) -> None:
+    directory = str(tmp_path)
+    (tmp_path / "CURRENT").write_bytes(OLD)
+
+    def changed() -> bool:
+        generations.forestall(directory)
+        return True
+
+    def is_whole() -> bool:
+        return not generations.succeed(directory, OLD, NEW, changed)
+
+    assert not generations.succeed(directory, OLD, b"a" * 16, is_whole)
+    assert generations.in_force(directory) == OLD
+    assert os.listdir(directory) == ["CURRENT"]
+
+
+@pytest.mark.parametrize("left", ["by one who died", "by an older version"])
+def test_copy_that_was_announced_and_left_holds_up_no_other(
+    tmp_path: Path, open_index: Open, monkeypatch: pytest.MonkeyPatch, left: str
 ) -> None:
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
     monkeypatch.setattr(follower, "GIVEN_UP_SECONDS", 0.0)
     one, old = open_index(), current(tmp_path)
     announced = Path(generations.announced(str(tmp_path / "index")))
-    announced.write_text("0123456789abcdef")
+    if left == "by one who died":
+        announced.mkdir()
+        (announced / NEW.decode()).write_bytes(NEW)
+    else:
+        announced.write_bytes(NEW)
     with closing(sqlite3.connect(old, isolation_level=None)) as stuck:
         stuck.execute("BEGIN IMMEDIATE")
-        for _ in range(2):
-            assert not one.apply([remember(key("a"), REF)])
-        assert current(tmp_path) == old, "another may be at it"
-        os.utime(announced, (1, 1))
-        for _ in range(2):
+        for _ in range(4):
             one.apply([remember(key("a"), REF)])
         assert current(tmp_path) != old
         assert refs(one, [key("a")]) == [REF]
+    assert not announced.exists()
+
+
+@pytest.mark.parametrize("left", ["by one who died", "by an older version"])
+def test_what_was_announced_and_left_is_gone_after_the_next_change(tmp_path: Path, open_index: Open, left: str) -> None:
+    """Else each change would look at it."""
+    one = open_index()
+    announced = Path(generations.announced(str(tmp_path / "index")))
+    if left == "by one who died":
+        announced.mkdir()
+        (announced / NEW.decode()).write_bytes(NEW)
+    else:
+        announced.write_bytes(NEW)
+    assert one.apply([remember(key("a"), REF)])
     assert not announced.exists()
 
 
