@@ -46,16 +46,22 @@ class Files:
             batch = self._found[0]
             while batch:
                 ticket, stat = batch[0]
-                if isinstance(stat, Exception):
-                    name = type(stat).__name__
-                    ticket.crash(Crash("fetch", stat))
+                try:
+                    if isinstance(stat, Exception):
+                        name = type(stat).__name__
+                        ticket.crash(Crash("fetch", stat))
+                        del batch[0]
+                        meter.failures[name] += 1
+                    else:
+                        landed = Landed(ticket.location.key, stat.size, None, stat.etag, from_cache=True)
+                        ticket.land(landed)
+                        meter.objects += 1
+                        meter.hits += 1
+                        meter.bytes += stat.size
+                        del batch[0]
+                except Exception as error:  # one caller's fault is no reason to leave the others waiting
                     del batch[0]
-                    meter.failures[name] += 1
-                else:
-                    landed = Landed(ticket.location.key, stat.size, None, stat.etag, from_cache=True)
-                    ticket.land(landed)
-                    meter.objects += 1
-                    meter.hits += 1
-                    meter.bytes += stat.size
-                    del batch[0]
+                    self._loop.call_exception_handler(
+                        {"message": "what was found of a local file could not be taken", "exception": error}
+                    )
             del self._found[0]
