@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from asyncfetch.datastore.canonical import decode_json, encode_json
 from asyncfetch.datastore.digests import measure
 from asyncfetch.datastore.errors import DataDamaged, DataNotFound, DocumentDamaged, NewerLayout
-from asyncfetch.datastore.layout import LAYOUT, MARKER, METADATA, data_folder, read_data_key
+from asyncfetch.datastore.layout import LAYOUT, MANIFESTS, MARKER, METADATA, MODELS, data_folder, read_data_key
 from asyncfetch.datastore.threads import on_thread
 from asyncfetch.errors import ObjectNotFound, UsageError
 from asyncfetch.objects import Failure
@@ -82,9 +82,10 @@ class Storage:
         """Whether anybody has stored anything here; a store whose marker was lost is one."""
         if self._marked:
             return True
-        async with aclosing(self.list(self.data)) as listing:
-            async for _ in listing:
-                return True
+        for prefix in (self.data, MANIFESTS, MODELS):
+            async with aclosing(self.list(prefix)) as listing:
+                async for _ in listing:
+                    return True
         return False
 
     async def mark(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from asyncfetch.datastore import (
     NotStorable,
     RunExists,
     RunNotFound,
+    StoreNotFound,
 )
 from asyncfetch.errors import UsageError
 from tests.datastore.conftest import everywhere, settings_for
@@ -138,6 +140,24 @@ async def test_sql_sees_its_table_and_no_file(store: DataStore) -> None:
     for sql in ("SELECT * FROM read_csv('/etc/passwd')", "nonsense", "SET enable_external_access = true"):
         with pytest.raises(UsageError):
             await store.query(reference, sql)
+
+
+@pytest.mark.parametrize("left", ["manifests", "models"])
+async def test_a_store_without_its_marker_and_its_data_is_there_for_what_is_left(tmp_path: Path, left: str) -> None:
+    place = tmp_path / "store"
+    (tmp_path / "net.bin").write_bytes(b"weights")
+    async with DataStore.at(place) as made:
+        await ModelRegistry(made).register_model("net", tmp_path / "net.bin")
+        await made.store_run("r", "train")
+    for path in place.iterdir():
+        if path.name != left:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    async with DataStore.at(place, must_exist=True) as found:
+        assert len(await found.list_runs()) == (left == "manifests")
+        assert len(await ModelRegistry(found).list_models()) == (left == "models")
+    shutil.rmtree(place / left)
+    with pytest.raises(StoreNotFound):
+        await DataStore.at(place, must_exist=True).__aenter__()
 
 
 async def test_a_store_of_a_newer_layout_is_not_opened(store: DataStore) -> None:
