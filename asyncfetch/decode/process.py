@@ -96,6 +96,7 @@ class WorkerProcess:
         self._groups: list[list[Any]] = []
         self._unsent: deque[tuple[bytes, list[Slot]]] = deque()
         self._unpacker = Unpacker()
+        self._untold: deque[list[Any]] = deque()  # lists of answers
         self._blocked = False
         self._closed = False
         with contextlib.ExitStack() as parts:
@@ -294,8 +295,18 @@ class WorkerProcess:
             self._hang_up()
             self._bury(self._loop.time() + _GRACE_SECONDS)
             return
-        for answers in lists:
-            self._on_answers(self, answers)
+        self._untold += lists
+        self._tell()
+
+    def _tell(self) -> None:
+        try:
+            while self._untold:
+                answers = self._untold[0]
+                del self._untold[0]
+                self._on_answers(self, answers)
+        finally:
+            if self._untold:  # an interrupt came between, and what follows would be taken for what is left out
+                self._loop.call_soon(self._tell)
 
     def _write(self) -> None:
         if self._channel.fileno() < 0:
