@@ -230,13 +230,20 @@ class Run(ABC, Generic[T]):
         self.came([slot])
 
     def came(self, slots: Sequence[Slot[T]]) -> None:
-        """Hears of slots that have their results. Interrupted, it may be called again."""
-        if self.in_order and self._line[0].result is None:
+        """Hears of slots that have their results."""
+        if not self.in_order:
+            self._ready += slots  # before all calls, and by none: an interrupt takes none of them
+        elif self._line[0].result is None:
             return
         if self._waiter is not None:
             self._wake()
-        if not self.in_order:
-            self._ready += slots  # after all calls, and by none: else some would be there twice
+
+    def has_come(self, slot: Slot[T]) -> bool:
+        """Whether it has heard of a slot, which an interrupt has told again; then it wakes its waiter."""
+        if not (slot.taken or (slot.result is not None and slot in self._ready)):
+            return False
+        self._wake()
+        return True
 
     @abstractmethod
     def make(self, slot: Slot[T], landed: Landed) -> None:

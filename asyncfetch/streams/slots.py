@@ -47,13 +47,15 @@ class Slot(Ticket, Generic[T]):
 
     def land(self, landed: Landed) -> None:
         if not self.run.closed:  # a look at local files that is under way cannot be taken back
+            if self.landed is not None and self.run.has_come(self):
+                return
             self.landed = landed
             if landed.private:
                 self.run.spilled = True
             self.run.make(self, landed)
 
     def crash(self, crash: Crash) -> None:
-        if not self.run.closed:
+        if not (self.run.closed or self.run.has_come(self)):
             self.fail(*crash)
 
     def fail(self, stage: str, error: Exception) -> None:

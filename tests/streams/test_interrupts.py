@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
+import numpy as np
 import pytest
 
 from asyncfetch import Fetcher, streams
@@ -261,7 +263,7 @@ def test_an_interrupt_as_jobs_go_to_the_pool_costs_no_image(
     ("plan", "function"),
     [
         ("one", "_tell"),
-        *itertools.product(["entries", "completion"], ["_tell", "land", "make", "came", "crash"]),
+        *itertools.product(["entries", "completion"], ["_tell", "land", "make", "came", "_wake", "crash"]),
         *itertools.product(["bytes"], ["_tell", "land", "make", "crash"]),
     ],
 )
@@ -291,3 +293,27 @@ def test_an_interrupt_as_local_files_were_looked_at_leaves_no_item_out(loop: Loo
         if not hit:
             break
     assert at > 2
+
+
+def test_an_interrupt_as_the_waiter_for_images_is_woken_loses_none(loop: Loop, tmp_path: Path) -> None:
+    """Nobody tells of decoded images again, as it is done with local files."""
+    paths = [tmp_path / f"{number}.png" for number in range(6)]
+    for number, path in enumerate(paths):
+        cv2.imwrite(str(path), np.full((8, 8, 3), number, np.uint8))
+    for at in itertools.count(1):
+        stream = loop.make(lambda: loop.fetcher.images(paths, order="completion", look_ahead=32))
+        task: asyncio.Task[Any] = loop.make(lambda: asyncio.ensure_future(anext(stream)))  # noqa: B023 (called at once)
+        hit = interrupted(
+            lambda: loop.run(asyncio.wait([task])),  # noqa: B023
+            at,
+            STREAMS,
+            function="_wake",
+            closely=True,
+        )
+        loop.run(asyncio.wait([task]))
+        given = [task.result()] if task.exception() is None else []
+        loop.run(rest(stream, given))
+        assert sorted(image.index for image in given) == list(range(6)), at
+        if not hit:
+            break
+    assert at > 1
