@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 RACE_SECONDS = 30.0
 POLL_SECONDS = 0.02  # between looks at the index, provided that they take this share of the time at most:
 _POLL_SHARE = 0.02  # with a tenth, eight processes that wait for each other took twice the CPU of seven that need not
+_POLL_SECONDS_MOST = 1.0
 _DEAD_SECONDS = 0.25  # between looks at whether an owner lives, 15 us each
 
 _CLAIM = "INSERT OR IGNORE INTO claims VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -86,6 +87,8 @@ class Claims:
 
         def work(connection: sqlite3.Connection) -> None:
             connection.executemany(_CLAIM, map(self._row, claimed))
+            for key in claimed:
+                others.pop(key, None)  # who had it in the generation that this one took the place of
             others.update(self._others(claimed)(connection))
 
         if claimed:
@@ -119,14 +122,18 @@ class Claims:
         return max(0.0, self._poll_at - time.monotonic()) if self._awaited else None
 
     def poll(self) -> Sequence[Settled]:
-        """Looks, when it is time to, which of the awaited are here by now, or this owner's to fetch."""
+        """Looks, when it is time to, which of the awaited are here by now, or this owner's to fetch.
+
+        Raises `WouldWait` where the index is not patient and another holds it; all is looked at again then.
+        """
         if self.pause() != 0.0:
             return ()
         began = time.monotonic()
-        settled = self._settle(began)
-        took = time.monotonic() - began
-        self._poll_at = began + took + max(POLL_SECONDS, took / _POLL_SHARE)
-        return settled
+        try:
+            return self._settle(began)
+        finally:
+            ended = time.monotonic()
+            self._poll_at = ended + min(max(POLL_SECONDS, (ended - began) / _POLL_SHARE), _POLL_SECONDS_MOST)
 
     @property
     def _me(self) -> str:
@@ -169,7 +176,7 @@ class Claims:
             wait, owner = self._awaited[key], claimed.get(key)
             if owner is not None and owner != wait.owner:
                 self._awaited[key] = wait = wait._replace(owner=owner)
-            if owner is None or now - wait.since > RACE_SECONDS or wait.owner in self._dead:
+            if owner in (None, self._me) or now - wait.since > RACE_SECONDS or wait.owner in self._dead:
                 over.append(key)
         here = dict(zip(over, self._find(over), strict=True))
         gone = [key for key in over if here[key] is None]

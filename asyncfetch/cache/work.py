@@ -20,6 +20,7 @@ from asyncfetch.cache.changes import blob_of, placed, stored_bytes
 from asyncfetch.cache.claims import Claims
 from asyncfetch.cache.commands import Ask, Discard, LookUp, Note, Read, Release, Write
 from asyncfetch.cache.damage import Damage
+from asyncfetch.cache.database import BUSY_SECONDS
 from asyncfetch.cache.eviction import Room
 from asyncfetch.cache.failures import WouldWait, explain
 from asyncfetch.cache.finding import Finding
@@ -86,6 +87,7 @@ class Work:
         self._followed = -1.0  # when `read_here` last looked which index is in force, and whether others live
         self._here_at = -math.inf  # when the loop last did something itself
         self._hindered_at = -math.inf  # when it would have had to wait
+        self._blocked_since = math.inf  # when what is awaited could not be looked at for the first time
         self.busy_seconds = 0.0
         self.batches = self.awaited = self.failed = self.unremembered = 0
 
@@ -280,11 +282,23 @@ class Work:
 
     def _poll(self, batch: Batch) -> None:
         told: dict[Later, dict[RefKey, Found | None]] = {}
-        for key, found, laters in self.claims.poll():
+        # The loop may come for its turn just now. A lock that goes from hand to hand is free in one of the next looks.
+        # One that is held for longer is waited for: whoever holds it may be stuck.
+        now = time.perf_counter()
+        self._index.patient = now - self._blocked_since > BUSY_SECONDS
+        try:
+            settled = self.claims.poll()
+        except WouldWait:
+            self._blocked_since = min(self._blocked_since, now)
+            return
+        finally:
+            self._index.patient = True
+        self._blocked_since = math.inf
+        for key, found, laters in settled:
             self.awaited += found is not None
             for later in laters:
                 told.setdefault(later, {})[key] = found
-        batch.answers.extend((later, settled, None) for later, settled in told.items())
+        batch.answers.extend((later, some, None) for later, some in told.items())
 
     def _do_writes(self, writes: Sequence[Writing], batch: Batch) -> None:
         for command in writes:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from asyncfetch.cache import Cache, Elsewhere, Found, RefKey, claims, database, files
+from asyncfetch.cache.claims import Missed
 from asyncfetch.cache.owner import Owner
 
 from .helpers import held, key, opened, publish, taken
@@ -98,6 +101,27 @@ async def test_who_only_waits_needs_no_lock(tmp_path: Path, two: tuple[Asker, As
     with held(tmp_path):
         async with asyncio.timeout(database.BUSY_SECONDS / 2):
             assert await other.ask(A) == [ELSEWHERE]
+
+
+async def test_while_another_holds_the_index_what_is_awaited_keeps_no_turn(
+    tmp_path: Path, two: tuple[Asker, Asker]
+) -> None:
+    """For which the loop would wait; and it is brought in time, though whoever holds the index never lets go of it."""
+    one, other = two
+    await one.ask(A)
+    assert await other.ask(A) == [ELSEWHERE]
+    turn = other.cache._thread._turn
+    with held(tmp_path) as stranger:
+        stranger.execute("DELETE FROM claims")
+        stranger.execute("COMMIT")
+        stranger.execute("BEGIN IMMEDIATE")  # the next look would take the claim over
+        async with asyncio.timeout(20):
+            while not math.isfinite(other.cache._work._blocked_since):
+                await asyncio.sleep(0)
+        assert turn.acquire(timeout=database.BUSY_SECONDS / 4)
+        turn.release()
+        async with asyncio.timeout(20):
+            assert await other.told.get() == (A, None)
 
 
 async def test_closed_it_leaves_its_claims_to_the_others(tmp_path: Path) -> None:
@@ -232,6 +256,36 @@ async def test_fault_in_claiming_leaves_nobody_waiting(
     one, _ = two
     monkeypatch.setattr(files, "stamp_of", refuse)
     assert await one.ask(A) == [None]
+
+
+async def test_claim_of_another_generation_is_no_longer_waited_for(
+    tmp_path: Path, two: tuple[Asker, Asker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One in which another was first, and gave way amid the claim to an empty one, in which this one is."""
+    one, other = two
+    await other.ask(B)  # both know that others live
+    await one.ask(B)
+    index, go_on, read = one.cache._index, one.cache._index._follower.go_on, one.cache._index.read
+    raced: list[str] = []
+
+    def read_and_then_another(work: Any) -> Any:
+        found = read(work)
+        if not raced:
+            raced.append("claimed")
+            other.cache._work.claims.claim([Missed([A], [None], [0], lambda settled: None, lambda *answer: None)])
+        return found
+
+    def go_on_with_an_empty_one() -> bool:
+        if raced == ["claimed"]:
+            raced.append("restarted")
+            index.restart()
+            return True
+        return go_on()
+
+    monkeypatch.setattr(index, "read", read_and_then_another)
+    monkeypatch.setattr(index._follower, "go_on", go_on_with_an_empty_one)
+    assert await one.ask(A) == [None]
+    assert raced == ["claimed", "restarted"]
 
 
 def _claim(directory: Path, name: RefKey, owner: Owner) -> None:
