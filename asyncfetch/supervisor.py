@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import select
+import signal
 import weakref
 from dataclasses import replace
 from functools import partial
@@ -175,10 +176,18 @@ def _part() -> None:
     The child of a program with connections and threads on its loop ends by unwinding through that: it closes them, and
     with that takes them out of the one epoll instance (epoll_ctl(2)) that both have. The parent would hear of neither
     ever after (github.com/python/cpython/issues/66197). A kqueue is not inherited.
+
+    Nor may threads and signals of the child wake its parent. Threads wake a loop of asyncio by a pipe of its own from
+    here on; that of uvloop cannot be had anew, and goes on when a timer is due. Signals wake neither, as Python itself
+    has it from 3.12 on.
     """
+    loop: Any
     for loop in list(_loops):
         with contextlib.suppress(AttributeError, OSError, ValueError), select.epoll() as own:
             os.dup2(own.fileno(), _epoll_of(loop), inheritable=False)
+            signal.set_wakeup_fd(-1)
+            loop._close_self_pipe()
+            loop._make_self_pipe()
 
 
 def _epoll_of(loop: Any) -> int:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORKING = """
-import asyncio, faulthandler, os, pathlib, socket, sys, warnings
+import asyncio, faulthandler, os, pathlib, signal, socket, sys, threading, warnings
 from asyncfetch import Fetcher
 
 warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
@@ -20,6 +20,8 @@ how, loop = sys.argv[1:]
 pathlib.Path("a").write_bytes(b"a")
 
 async def main():
+    running = asyncio.get_running_loop()
+    running.add_signal_handler(signal.SIGUSR1, print, "the parent hears a signal of its child")
     silent = socket.create_server(("127.0.0.1", 0))
     async with Fetcher(cache_dir="cache", workers=1) as fetcher:
         await fetcher.fetch("a")
@@ -29,12 +31,19 @@ async def main():
         if not child:
             sys.stderr = open(os.devnull, "w")
             faulthandler.dump_traceback_later(15, exit=True, file=sys.stderr)  # which is status 1
+            signal.raise_signal(signal.SIGUSR1)
             if how == "exit":
                 sys.exit(7)
             if how == "close":
                 await fetcher.aclose()
             elif how == "raise":
                 raise ValueError
+            elif how == "thread":
+                for timer in running._scheduled:  # so that nothing but the thread ends the wait
+                    timer.cancel()
+                woken = running.create_future()
+                threading.Timer(0.1, running.call_soon_threadsafe, (woken.set_result, None)).start()
+                await woken
             os.write(1, b"returns\\n")
             return
         while os.waitpid(child, os.WNOHANG)[0] == 0:
@@ -65,3 +74,8 @@ def test_a_forked_child_unwinds_at_once_and_takes_nothing_from_its_parent(
 ) -> None:
     code = FORKING.replace("sys.argv[1:]", repr((how, loop)))
     assert program(code, tmp_path) == [told, "b'b'"]
+
+
+def test_a_thread_of_a_forked_child_wakes_its_loop(tmp_path: Path) -> None:
+    code = FORKING.replace("sys.argv[1:]", repr(("thread", "asyncio")))
+    assert program(code, tmp_path) == ["returns", "b'b'"]
