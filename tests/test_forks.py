@@ -79,3 +79,43 @@ def test_a_forked_child_unwinds_at_once_and_takes_nothing_from_its_parent(
 def test_a_thread_of_a_forked_child_wakes_its_loop(tmp_path: Path) -> None:
     code = FORKING.replace("sys.argv[1:]", repr(("thread", "asyncio")))
     assert program(code, tmp_path) == ["returns", "b'b'"]
+
+
+LINE = """
+import asyncio, os, pathlib, sys, warnings
+from asyncfetch.cache import Cache, mounts
+from asyncfetch.settings import CachePolicy
+from tests.cache.helpers import keep_private, settled
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+mounts.mounts = lambda: [mounts.Mount("/", "tmpfs", "tmpfs")]
+(handed_in,) = sys.argv[1:]
+
+async def main():
+    loop = asyncio.get_running_loop()
+    cache = Cache.open(CachePolicy(cache_dir=pathlib.Path("cache")), loop=loop)
+    kept = pathlib.Path((await keep_private(cache, b"one")).path)
+    while not cache._thread.is_free():
+        await asyncio.sleep(0)
+    cache.discard(str(kept))
+    if handed_in:
+        cache._hand_in()
+    child = os.fork()
+    if not child:
+        turn = loop.create_future()
+        loop.call_later(0.1, turn.set_result, None)  # after all that was in line
+        await turn
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), kept.exists())
+    await settled(cache)
+    print(kept.exists())
+    await cache.aclose()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("handed_in", [False, True])
+def test_a_forked_child_does_nothing_that_its_parents_cache_has_in_line(tmp_path: Path, handed_in: bool) -> None:
+    code = LINE.replace("sys.argv[1:]", repr((handed_in,)))
+    assert program(code, tmp_path) == ["0 True", "False"]

@@ -11,8 +11,10 @@ the calls. Where one does, the thread goes on from there. What is evicted beside
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
+import weakref
 from collections import deque
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -40,6 +42,8 @@ MOST_HERE = 32
 BYTES_HERE = 1408 << 10
 KEYS_HERE = 128
 LOST_SECONDS = 0.1  # a turn that has been due for longer was most likely interrupted as it began
+
+_threads: weakref.WeakSet[CacheThread] = weakref.WeakSet()
 
 
 class _Done(NamedTuple):
@@ -89,6 +93,7 @@ class CacheThread:
         # A daemon: a program that never closes its cache can end, and the cache bears being ended anywhere.
         self._thread = threading.Thread(target=self._run, name="asyncfetch-cache", daemon=True)
         self._thread.start()
+        _threads.add(self)
 
     def put(self, commands: list[Command]) -> None:
         """Takes all commands out of a list, to be answered on the loop in any order. Interrupted, all or none."""
@@ -137,6 +142,14 @@ class CacheThread:
     def look(self) -> None:
         """Has it seen whether there is too much, now that something came that no batch brought. For any thread."""
         self._mailbox.put(self._work.room.look)
+
+    def disown(self) -> None:
+        """In a forked child, which has no such thread: leaves all to it, so that nothing is done or answered.
+
+        What is in line its parent does, whose connection to the index is of no use here (sqlite.org/howtocorrupt.html).
+        """
+        self._line, self._at_hand = [], False
+        self._posted += 1
 
     def stop(self, stopped: Callable[[], None]) -> None:
         """Ends the thread when all is answered that was handed in, closes what it has, calls `stopped` on the loop."""
@@ -308,3 +321,11 @@ def _slice(line: Sequence[Command]) -> Sequence[Command]:
         if count and (size > BYTES_HERE or keys > KEYS_HERE):
             return line[:count]
     return line[:MOST_HERE]
+
+
+def _disown() -> None:
+    for thread in list(_threads):
+        thread.disown()
+
+
+os.register_at_fork(after_in_child=_disown)
