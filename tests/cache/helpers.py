@@ -154,6 +154,7 @@ def totals(directory: Path) -> tuple[int, int]:
     """The number of blobs and their bytes, as the index in force says."""
     path = directory / "v1" / "index"
     with closing(sqlite3.connect(path / f"index-{(path / 'CURRENT').read_text()}.sqlite")) as connection:
+        connection.execute("BEGIN")  # both of one moment: a cache may be evicting
         number, size = connection.execute("SELECT blobs, blob_bytes FROM totals").fetchone()
         assert (number, size) == connection.execute("SELECT count(*), coalesce(sum(size), 0) FROM blobs").fetchone()
     return number, size

@@ -73,7 +73,8 @@ async def test_those_that_evict_beside_each_other(tmp_path: Path, monkeypatch: p
     ):
         await asyncio.gather(use(one), use(other, backwards=True))
         assert one.statistics().evicted + other.statistics().evicted >= COUNT // 2
-        assert len(blobs(tmp_path)) <= COUNT // 2
+        # What the other has in a batch at the same moment, one body here, is not seen before the next batch.
+        assert len(blobs(tmp_path)) <= COUNT // 2 + 1
     await check_whole(tmp_path, monkeypatch)
 
 
