@@ -54,6 +54,7 @@ ALONE_SECONDS = 2.0
 TURN_SECONDS = 0.3  # of hits beside a prune, and of hits while that is stopped
 EPOCHS, OBJECTS = 6, 1_000
 KILLED, LARGE = 8, 64  # processes that are killed at once, each with a batch of bodies in place and so many in files
+PLACED = 32  # bodies of that batch: as many as the loop places at a time
 STAGES = ("look", "recover", "evict", "prune", "half")
 ENTRIES, VICTIMS = 1_000_000, 100_000  # of which the targets are
 
@@ -193,11 +194,11 @@ class Million:
     async def recover(self) -> dict[str, float]:
         """The next opening after processes were killed amid a batch, and one that finds nothing, in turn."""
         before, after, context = [], [], get_context("spawn")
-        orphans = range(self._entries, self._entries + KILLED * BATCH)
+        orphans = range(self._entries, self._entries + KILLED * PLACED)
         for _ in range(ROUNDS):
             before.append(await self._opening(self._entries))
             all_there = context.Barrier(KILLED)
-            numbers = [orphans[start : start + BATCH] for start in range(0, len(orphans), BATCH)]
+            numbers = [orphans[start : start + PLACED] for start in range(0, len(orphans), PLACED)]
             killed = [context.Process(target=die, args=(self.directory, batch, all_there)) for batch in numbers]
             for process in killed:
                 process.start()
